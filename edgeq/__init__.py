@@ -1,0 +1,33 @@
+"""edgeq: quantize, calibrate, seal and run `.tflite` models on edge devices.
+
+The names below load on first use, so that `import edgeq` costs nothing and trust commands never import the kernels.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "QuantMod": "edgeq.quantmod",
+    "EdgeqError": "edgeq.errors",
+    "load": "edgeq.loader",
+    "open_tflite": "edgeq.loader",
+}
+
+__all__ = ["EdgeqError", "QuantMod", "__version__", "load", "open_tflite"]
+
+if TYPE_CHECKING:
+    from edgeq.errors import EdgeqError
+    from edgeq.loader import load, open_tflite
+    from edgeq.quantmod import QuantMod
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'edgeq' has no attribute {name!r}")

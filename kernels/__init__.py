@@ -1,0 +1,1 @@
+"""Numba kernels: plain loops over flat arrays, no objects, no checks; the plan validates and wraps."""

@@ -1,0 +1,1 @@
+"""Device families that edgeq builds for: one small declarative file each."""
