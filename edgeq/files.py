@@ -1,0 +1,129 @@
+"""Reading and writing whole files: the one place where the package touches the disk with data that matters.
+
+A file is either read whole, under a limit, through one descriptor, or not at all: what was checked is what is used. A
+file is either written whole or left as it was: the bytes go to a file beside it, reach the disk, and only then take its
+name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from edgeq.errors import InputError, OutputError
+
+PathLike = str | os.PathLike[str]
+
+PUBLIC = 0o644
+"""Mode of an ordinary result, before the umask."""
+
+PRIVATE = 0o600
+"""Mode of a file that holds a secret: its owner alone reads and writes it."""
+
+
+def read_limited(path: PathLike, limit: int) -> bytes:
+    """The whole content of the regular file at `path`, at most `limit` bytes.
+
+    The file is opened once, and its type and size are those of the open descriptor, so that a file replaced meanwhile
+    changes nothing. A symbolic link is followed: the user named it.
+
+    Raises InputError when there is no such file, it is not a regular file, it is larger than `limit`, it changes while
+    it is read, or the system refuses to read it.
+    """
+    name = os.fspath(path)
+    try:
+        # O_NONBLOCK: opening a named pipe must not wait for its writer. It means nothing for a regular file.
+        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise InputError(f"{name}: expected a regular file, found {_kind(status.st_mode)}")
+            if status.st_size > limit:
+                raise InputError(f"{name}: the file has {status.st_size} bytes, the limit here is {limit}")
+            with open(descriptor, "rb", closefd=False) as file:
+                data = file.read(status.st_size + 1)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise InputError(f"{name}: there is no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InputError(f"{name}: cannot be read: {_reason(error)}") from None
+    if len(data) != status.st_size:
+        raise InputError(f"{name}: the file changed while it was read: {status.st_size} bytes, then {len(data)}")
+    return data
+
+
+def write_atomic(path: PathLike, data: bytes | bytearray | memoryview | Iterable[bytes], *, mode: int = PUBLIC) -> None:
+    """Make `path` a regular file with the content `data` (or its pieces in order), whole or not at all.
+
+    `mode` is cut by the umask, as for any new file. An existing file is replaced; the file that a symbolic link points
+    to is replaced and the link stays. After any failure, an interrupt included, the old file is as it was and nothing
+    lies beside it.
+
+    Raises OutputError when the system refuses; any other exception of the iterable `data` passes through.
+    """
+    name = os.fspath(path)
+    pieces = (data,) if isinstance(data, bytes | bytearray | memoryview) else data
+    try:
+        target = Path(os.path.realpath(name))
+        if target.exists() and not target.is_file():
+            found = _kind(target.stat().st_mode)
+            raise OutputError(f"{name}: cannot be written: expected a regular file, found {found}")
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{name}: cannot be written: {_reason(error)}") from None
+    beside = target.with_name(f".edgeq-{secrets.token_hex(8)}.tmp")
+    try:
+        _write(beside, pieces, mode)
+        os.replace(beside, target)
+    except BaseException as error:
+        with suppress(OSError):
+            beside.unlink()
+        if isinstance(error, OSError):
+            raise OutputError(f"{name}: cannot be written: {_reason(error)}") from None
+        raise
+    try:
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise OutputError(f"{name}: written, but the disk did not confirm it: {_reason(error)}") from None
+
+
+def _write(path: Path, pieces: Iterable[bytes | bytearray | memoryview], mode: int) -> None:
+    # O_EXCL: the name is 64 random bits, so a file or link that is already there was not put there by chance.
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable; a file system that cannot sync folders (EINVAL) offers nothing better."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _kind(mode: int) -> str:
+    for test, kind in (
+        (stat.S_ISREG, "a regular file"),
+        (stat.S_ISDIR, "a directory"),
+        (stat.S_ISFIFO, "a named pipe"),
+        (stat.S_ISSOCK, "a socket"),
+    ):
+        if test(mode):
+            return kind
+    return "a device"
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
