@@ -1,0 +1,51 @@
+# One command to set up, one to check. Every target works as the first one on a fresh checkout: it makes .venv when it is
+# missing or older than pyproject.toml.
+#
+#   make demo     calibrate, quantize, seal, grant and run the model that comes with edgeq
+#   make test     the tests (ARGS="tests/test_demo.py -k flipped" narrows them)
+#   make lint     ruff, mypy, import-linter
+#   make bench    timings of the demo model beside whatever peers are installed
+#   make setup    the environment for all of the above
+#   make clean    remove everything that the targets made
+
+# tflite-runtime, the oracle of many tests, stops at Python 3.11; without it those tests are skipped.
+PYTHON ?= $(shell for p in python3.11 python3; do command -v $$p && break; done)
+VENV   := .venv
+RUN    := $(VENV)/bin
+PIP    := $(RUN)/python -m pip --quiet --disable-pip-version-check
+ARGS   ?=
+
+.PHONY: setup demo test lint bench clean
+
+setup: $(VENV)/.develop
+
+demo: $(VENV)/.run
+	@$(RUN)/edgeq demo $(ARGS)
+
+test: $(VENV)/.develop
+	$(RUN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.develop
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+
+bench: $(VENV)/.develop
+	$(RUN)/python -m edgeq bench edgeq/demo/digits.tflite $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What running needs, and nothing else: the demo does not wait for the tools.
+$(VENV)/.run: pyproject.toml
+	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.develop: pyproject.toml
+	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	extras=$$($(RUN)/python -c 'import sys; print("dev,litert" + ",tflite" * (sys.version_info < (3, 12)))') && \
+	$(PIP) install --editable ".[$$extras]"
+	@touch $@ $(VENV)/.run
