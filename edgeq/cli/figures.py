@@ -1,0 +1,35 @@
+"""Figures as people read them: sizes, times, shares and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def size(n: int) -> str:
+    """A number of bytes: 812 B, 24.3 KB (1 KB = 1000 bytes), 3.1 MB."""
+    if n < 1000:
+        return f"{n} B"
+    value, unit = float(n), "B"
+    for unit in ("KB", "MB", "GB"):
+        value /= 1000
+        if value < 999.5:
+            break
+    return f"{value:.3g} {unit}" if value < 100 else f"{value:.0f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """A time: 12.3 µs, 4.56 ms, 1.2 s."""
+    for scale, unit in ((1e6, "µs"), (1e3, "ms")):
+        if seconds * scale < 999.5:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds:.3g} s" if seconds < 99.5 else f"{seconds:.0f} s"
+
+
+def percent(share: float) -> str:
+    """A share of one, as a percentage with two decimals."""
+    return f"{100 * share:.2f} %"
+
+
+def shape(dims: Sequence[int]) -> str:
+    """A shape: 1×28×28×3; a scalar is written as ()."""
+    return "×".join(str(d) for d in dims) or "()"

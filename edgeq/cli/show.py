@@ -1,0 +1,94 @@
+"""What commands print: results on stdout, progress and remarks on stderr; drawn for people, plain for pipes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+Advance = Callable[..., None]
+
+
+def result(text: str = "") -> None:
+    """A line of the result, on stdout."""
+    click.echo(text)
+
+
+def note(text: str) -> None:
+    """A remark that is not part of the result, on stderr."""
+    click.echo(f"edgeq: {text}", err=True)
+
+
+def as_json(value: Any) -> None:
+    """The whole result as one JSON document, on stdout."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def facts(pairs: Sequence[tuple[str, object]]) -> None:
+    """Names and values, one pair a line, aligned."""
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        click.echo(f"{name:<{width}}  {value}".rstrip())
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
+    """A table: ruled on a terminal, aligned columns elsewhere. A column whose cells are all numbers is set right."""
+    cells = [[str(c) for c in row] for row in rows]
+    right = [bool(cells) and all(_numeric(row[i]) for row in cells) for i in range(len(columns))]
+    if sys.stdout.isatty():
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        for name, is_right in zip(columns, right, strict=True):
+            drawn.add_column(name, justify="right" if is_right else "left", overflow="fold")
+        for row in cells:
+            drawn.add_row(*row)
+        Console(markup=False, emoji=False, highlight=False).print(drawn)
+        return
+    if title:
+        click.echo(title)
+    widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(columns)]
+    for row in [list(columns), *cells]:
+        click.echo("  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)).rstrip())
+
+
+def _numeric(cell: str) -> bool:
+    """Whether a cell reads as a figure: it starts with a digit after its sign, or stands for a missing figure."""
+    return cell in ("", "–") or cell.lstrip("+-−<")[:1].isdigit()
+
+
+@contextmanager
+def progress(label: str, total: int | None = None) -> Iterator[Advance]:
+    """A progress bar on stderr when it is a terminal, nothing otherwise.
+
+    Yields `advance(done, total=None, label=None)`: `done` is the count reached so far, not the step.
+    """
+    if not sys.stderr.isatty():
+        yield lambda *_, **__: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(label, total=total)
+
+        def advance(done: int, total: int | None = None, label: str | None = None) -> None:
+            bar.update(task, completed=done, **({"total": total} if total is not None else {}))
+            if label is not None:
+                bar.update(task, description=label)
+
+        yield advance
