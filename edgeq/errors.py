@@ -47,3 +47,142 @@ class QuantizeError(EdgeqError):
 
 class MachineError(EdgeqError):
     """The compiled kernels could not be built or loaded on this machine."""
+
+
+# --- trust: bundles, signatures, keys, grants -----------------------------------------------------------------------------
+
+
+class TrustError(EdgeqError):
+    """A bundle, key or grant was refused."""
+
+
+class ContainerError(TrustError):
+    """The bundle's framing is wrong: magic, reserved fields, padding, or the set of files in its directory."""
+
+
+class NotAModelError(ContainerError, FormatError):
+    """The file is neither a .tflite model nor a bundle."""
+
+
+class LengthError(ContainerError):
+    """A length field is outside its limit or contradicts the size of what it describes."""
+
+
+class TruncatedError(LengthError):
+    """The data ends before what its header announces."""
+
+
+class FileSetError(ContainerError):
+    """A signed directory lacks a file, has one that is not signed, or holds something that is not a regular file."""
+
+
+class EncodingError(TrustError):
+    """JSON, base64 or text is not in the one strict form that edgeq accepts."""
+
+
+class DocumentError(TrustError):
+    """A manifest, statement or grant lacks a field, has an unknown one, or one with a value out of bounds."""
+
+
+class SuiteError(TrustError):
+    """The format version or the cryptographic suite is not the one that this edgeq knows."""
+
+
+class SignatureError(TrustError):
+    """Something is wrong with a signature."""
+
+
+class EnvelopeError(SignatureError):
+    """The signature's media type, payload type, predicate type or verification material is not the expected one."""
+
+
+class SignatureCountError(SignatureError):
+    """There is not exactly one signature."""
+
+
+class UntrustedKeyError(SignatureError):
+    """The signature names a key that the trust given does not include."""
+
+
+class BadSignatureError(SignatureError):
+    """The signature does not fit the signed bytes under the key that it names."""
+
+
+class UnsignedError(SignatureError):
+    """Trust was asked for, but the model has no signature."""
+
+
+class DigestError(TrustError):
+    """A file's bytes are not those that were signed."""
+
+
+class DecryptError(TrustError):
+    """The payload or its key cannot be opened."""
+
+
+class WrappedKeyError(DecryptError):
+    """The wrapped content key does not open: another private key, or it was wrapped for another document."""
+
+
+class KeyCommitmentError(DecryptError):
+    """The content key is not the one that the bundle was sealed with."""
+
+
+class ChunkError(DecryptError):
+    """A chunk of the payload was altered, moved, repeated or dropped."""
+
+
+class InnerSignatureError(DecryptError):
+    """The plaintext is not the one that the publisher sealed."""
+
+
+class GrantError(TrustError):
+    """The grant does not allow what was asked for."""
+
+
+class NoGrantError(GrantError):
+    """The bundle is encrypted, and no grant or no device identity was given."""
+
+
+class GrantIssuerError(GrantError):
+    """The grant was signed by another key than the bundle."""
+
+
+class GrantDeviceError(GrantError):
+    """The grant is for another device."""
+
+
+class GrantModelError(GrantError):
+    """The grant is for another model."""
+
+
+class GrantVersionError(GrantError):
+    """The grant does not cover this version of the model."""
+
+
+class GrantPayloadError(GrantError):
+    """The grant is for another bundle of this model: the payload's digest differs."""
+
+
+class GrantOperationError(GrantError):
+    """The grant does not allow this operation."""
+
+
+class GrantNotYetValidError(GrantError):
+    """The grant is not valid yet, or the clock is wrong."""
+
+
+class GrantExpiredError(GrantError):
+    """The grant has expired."""
+
+
+class GrantConditionError(GrantError):
+    """The grant sets a condition that this edgeq cannot hold, so it holds nothing open."""
+
+
+class KeyFileError(TrustError):
+    """A key file is malformed or holds another kind of key than was asked for."""
+
+
+class PassphraseError(KeyFileError):
+    """A key file needs a passphrase, or the one given is wrong."""

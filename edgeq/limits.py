@@ -1,0 +1,33 @@
+"""Every length that trusted code believes, in one place. A length from a file is compared with these before it is used.
+
+Bytes unless said otherwise. docs/bundle-format.md gives the same numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MANIFEST: Final = 16 * 1024
+SIGNATURE: Final = 256 * 1024
+PAYLOAD: Final = 2**31 - 1
+"""Also the limit of a plain .tflite: flatbuffer offsets reach no further."""
+
+PAYLOAD_ALIGNMENT: Final = 4096
+GRANT: Final = 16 * 1024
+KEY_FILE: Final = 16 * 1024
+PASSPHRASE: Final = 1024
+
+CHUNK: Final = 64 * 1024
+"""Plaintext in one chunk of the encrypted payload."""
+
+JSON_DEPTH: Final = 16
+"""Levels of nested objects and arrays."""
+
+INTEGER: Final = 2**53 - 1
+"""Largest magnitude of an integer in JSON: what every JSON parser represents exactly (RFC 8259, section 6)."""
+
+MODEL_ID: Final = 128
+"""Characters."""
+
+DIRECTORY_FILES: Final = 4096
+"""Files in a signed directory that is not a bundle."""
