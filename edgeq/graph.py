@@ -94,6 +94,7 @@ class Tensor:
     buffer: int = 0
     sparsity: Table | None = None
     variant_tensors: tuple[Table, ...] | None = None
+    extra: Table | None = None  # fields that edgeq carries without looking at them
 
     @property
     def size(self) -> int:
@@ -157,10 +158,11 @@ class Signature:
 
 @dataclass(frozen=True)
 class Metadata:
-    """A named buffer of the file that no tensor uses."""
+    """A named buffer of the file that no tensor uses; `buffer` is its index, 0 for "wherever there is room"."""
 
     name: str | None
     data: bytes
+    buffer: int = 0
 
 
 @dataclass(frozen=True, eq=False)
