@@ -8,5 +8,6 @@ read.
 from __future__ import annotations
 
 from edgeq.tflite.reader import read
+from edgeq.tflite.writer import write
 
-__all__ = ["read"]
+__all__ = ["read", "write"]
