@@ -13,7 +13,9 @@ Format: PKWARE APPNOTE.TXT 6.3.10 (ZIP) and numpy.lib.format (NPY 1.0 and 2.0).
 
 from __future__ import annotations
 
+import ast
 import math
+import re
 import struct
 import zipfile
 import zlib
@@ -34,6 +36,12 @@ MAX_MEMBERS = 4096
 
 MAX_INFLATED = 1 << 30
 """Bytes that the compressed members of one file may take in memory."""
+
+MAX_HEADER = 4096
+"""Bytes of a .npy header; those of plain arrays have 118."""
+
+MAX_RANK = 32
+"""Dimensions of an array, as in NumPy 1."""
 
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 """A member's own header: signature, five half words, three words, then the lengths of its name and extra field."""
@@ -95,10 +103,7 @@ class Samples(Mapping[str, Array]):
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise InputError(f"{where}: expected a stored or deflated member, found method {member.compress_type}")
         try:
-            if member.compress_type == zipfile.ZIP_STORED:
-                array = self._map(member, where)
-            else:
-                array = self._inflate(member, where)
+            array = (self._map if member.compress_type == zipfile.ZIP_STORED else self._inflate)(member, where)
         except OSError as error:
             raise InputError(f"{where}: cannot be read: {error.strerror or error}") from None
         except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, NotImplementedError) as error:
@@ -123,11 +128,7 @@ class Samples(Mapping[str, Array]):
             shape, fortran, dtype = _header(file, where)
             offset = file.tell()
             _account(where, shape, dtype, start + member.file_size - offset)
-            order = "F" if fortran else "C"
-            if not math.prod(shape):
-                return np.zeros(shape, dtype, order=order)  # type: ignore[call-overload,no-any-return]
-            # As a plain ndarray: np.memmap's own methods would make every slice of it slower to handle.
-            return np.asarray(np.memmap(file, dtype, "r", offset, shape, order=order))  # type: ignore[call-overload]
+            return _mapped(file, shape, fortran, dtype, offset)
 
     def _inflate(self, member: zipfile.ZipInfo, where: str) -> Array:
         """The member's array in memory; what is announced is checked against the limit, what comes against that."""
@@ -172,19 +173,47 @@ def _by_name(path: PathLike, members: Sequence[zipfile.ZipInfo]) -> dict[str, zi
 
 
 def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, Fortran order and dtype of a .npy file, the file standing at its first element afterwards."""
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
-    else:
-        raise InputError(f"{where}: expected NPY version 1.0 or 2.0, found {version[0]}.{version[1]}")
-    if dtype.kind not in "biuf" or dtype.hasobject:
-        raise InputError(f"{where}: expected plain numbers, found dtype {dtype}")
-    if any(d < 0 for d in shape):
-        raise InputError(f"{where}: expected a shape without negative lengths, found {shape}")
-    return shape, fortran, dtype
+    """Shape, Fortran order and dtype of a .npy file, the file standing at its first element afterwards.
+
+    Not numpy.lib.format's reader: given hostile text it raises whatever Python's tokenizer and parser happen to raise.
+    """
+    start = file.read(8)
+    if start[:6] != b"\x93NUMPY":
+        raise InputError(f"{where}: expected a NPY file, found no NPY magic")
+    if start[6:] not in (b"\1\0", b"\2\0"):
+        raise InputError(f"{where}: expected NPY version 1.0 or 2.0, found {'.'.join(map(str, start[6:]))}")
+    (length,) = struct.unpack(*(("<H", file.read(2)) if start[6] == 1 else ("<I", file.read(4))))
+    if length > MAX_HEADER:
+        raise InputError(f"{where}: a header of {length} bytes, the limit is {MAX_HEADER}")
+    try:
+        fields = ast.literal_eval(file.read(length).decode("latin1"))
+        descr, fortran, shape = (fields[key] for key in ("descr", "fortran_order", "shape"))
+    except (ValueError, TypeError, KeyError, SyntaxError, MemoryError, RecursionError):
+        raise InputError(f"{where}: expected a header with descr, fortran_order and shape") from None
+    if (
+        not isinstance(fortran, bool)
+        or not isinstance(shape, tuple)
+        or not all(type(d) is int and d >= 0 for d in shape)
+    ):
+        raise InputError(
+            f"{where}: expected a shape of whole numbers ≥ 0 and an order, found {shape!r:.60}, {fortran!r:.60}"
+        )
+    if len(shape) > MAX_RANK:
+        raise InputError(f"{where}: an array of {len(shape)} dimensions, the limit is {MAX_RANK}")
+    if not (isinstance(descr, str) and re.fullmatch(r"[<>|=]?[biuf][1248]", descr)):
+        raise InputError(f"{where}: expected plain numbers, found dtype {descr!r:.60}")
+    try:
+        return shape, fortran, np.dtype(descr)
+    except TypeError:  # b8, f1
+        raise InputError(f"{where}: expected plain numbers, found dtype {descr!r}") from None
+
+
+def _mapped(file: IO[bytes], shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any], offset: int) -> Array:
+    """An array that lies in the file, read-only."""
+    if not math.prod(shape):
+        return np.zeros(shape, dtype)  # a mapping cannot be empty
+    # As a plain ndarray: np.memmap's own methods would make every slice of it slower to handle.
+    return np.asarray(np.memmap(file, dtype, "r", offset, shape, "F" if fortran else "C"))
 
 
 def _account(where: str, shape: tuple[int, ...], dtype: np.dtype[Any], left: int) -> None:
@@ -201,10 +230,7 @@ def read_npy(path: PathLike) -> Array:
             shape, fortran, dtype = _header(file, str(path))
             offset = file.tell()
             _account(str(path), shape, dtype, file.seek(0, 2) - offset)
-            order = "F" if fortran else "C"
-            if not math.prod(shape):
-                return np.zeros(shape, dtype, order=order)  # type: ignore[call-overload,no-any-return]
-            array = np.asarray(np.memmap(file, dtype, "r", offset, shape, order=order))  # type: ignore[call-overload]
+            array = _mapped(file, shape, fortran, dtype, offset)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except OSError as error:
@@ -226,14 +252,14 @@ def write_npz(path: PathLike, arrays: Mapping[str, Array], *, compressed: bool =
             member = zipfile.ZipInfo(name + ".npy")  # dated 1980-01-01, whenever it is written
             member.compress_type = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
             with archive.open(member, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+                np.save(file, array, allow_pickle=False)
     write_atomic(path, buffer.getbuffer())
 
 
 def write_npy(path: PathLike, array: Array) -> None:
     """Write one array as a .npy file, whole or not at all. Raises OutputError when the system refuses."""
     buffer = BytesIO()
-    np.lib.format.write_array(buffer, np.asanyarray(array), allow_pickle=False)
+    np.save(buffer, array, allow_pickle=False)
     write_atomic(path, buffer.getbuffer())
 
 

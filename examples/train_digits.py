@@ -77,7 +77,7 @@ def digits() -> tuple[Split, Split]:
 
 def windows(x: Array) -> Array:
     """The 3×3 neighbourhood of every pixel, zero outside: (n, h, w, c) → (n, h, w, 9, c)."""
-    n, h, w, c = x.shape
+    _, h, w, _ = x.shape
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     return np.stack([padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)], axis=3)
 
@@ -251,7 +251,9 @@ def main(folder: Path) -> None:
     print(f"accuracy: training {accuracy(p, training):.4f}, held out {accuracy(p, held_out):.4f}")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "digits.tflite", write(graph(p)))
-    write_npz(folder / "calibration.npz", {"x": training.x[:CALIBRATION], "y": training.y[:CALIBRATION]}, compressed=True)
+    write_npz(
+        folder / "calibration.npz", {"x": training.x[:CALIBRATION], "y": training.y[:CALIBRATION]}, compressed=True
+    )
     write_npz(folder / "held_out.npz", {"x": held_out.x, "y": held_out.y}, compressed=True)
 
 

@@ -9,12 +9,8 @@ def size(n: int) -> str:
     """A number of bytes: 812 B, 24.3 KB (1 KB = 1000 bytes), 3.1 MB."""
     if n < 1000:
         return f"{n} B"
-    value, unit = float(n), "B"
-    for unit in ("KB", "MB", "GB"):
-        value /= 1000
-        if value < 999.5:
-            break
-    return f"{value:.3g} {unit}" if value < 100 else f"{value:.0f} {unit}"
+    unit, scale = next(((u, s) for u, s in (("KB", 1e3), ("MB", 1e6)) if n / s < 999.5), ("GB", 1e9))
+    return f"{n / scale:.3g} {unit}" if n / scale < 99.5 else f"{n / scale:.0f} {unit}"
 
 
 def duration(seconds: float) -> str:

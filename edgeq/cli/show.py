@@ -55,7 +55,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str |
         click.echo(title)
     widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(columns)]
     for row in [list(columns), *cells]:
-        click.echo("  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)).rstrip())
+        click.echo(
+            "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)).rstrip()
+        )
 
 
 def _numeric(cell: str) -> bool:
@@ -87,8 +89,6 @@ def progress(label: str, total: int | None = None) -> Iterator[Advance]:
         task = bar.add_task(label, total=total)
 
         def advance(done: int, total: int | None = None, label: str | None = None) -> None:
-            bar.update(task, completed=done, **({"total": total} if total is not None else {}))
-            if label is not None:
-                bar.update(task, description=label)
+            bar.update(task, completed=done, total=total, description=label)
 
         yield advance

@@ -1,0 +1,116 @@
+"""Where commands meet models: the options that open a bundle, and running samples through a model."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from edgeq.cli import show
+
+if TYPE_CHECKING:
+    from edgeq.engine import Model
+    from edgeq.graph import Graph
+    from edgeq.samples import Array
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+CHUNK_BYTES = 1 << 24
+"""About how many bytes of samples go through a model in one call."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """What opens a bundle: paths of the grant, the device's key and the publisher's public key."""
+
+    grant: str | None
+    identity: str | None
+    trust: str | None
+
+
+def access_options(command: Command) -> Command:
+    """Give a command --grant, --identity and --trust, and pass them as one `access`."""
+
+    @functools.wraps(command)
+    def packed(*args: Any, grant: str | None, identity: str | None, trust: str | None, **rest: Any) -> Any:
+        return command(*args, access=Access(grant, identity, trust), **rest)
+
+    for option, metavar, what in (
+        ("trust", "K.pub", "The publisher's public key."),
+        ("identity", "DEVICE.key", "This device's key."),
+        ("grant", "G.eqg", "What lets this device open the bundle."),
+    ):
+        variable = f"EDGEQ_{option.upper()}"
+        packed = click.option(
+            f"--{option}", metavar=metavar, envvar=variable, help=f"Bundles: {what} [env: {variable}]"
+        )(packed)
+    return packed  # type: ignore[return-value]
+
+
+def engine_options(command: Command) -> Command:
+    """Give a command --rounding and --threads."""
+    command = click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)(command)
+    return click.option(
+        "--rounding",
+        type=click.Choice(["xnnpack", "tflite"]),
+        default="xnnpack",
+        show_default=True,
+        help="Whose integers: LiteRT's default, or TFLite's reference kernels and TFLM.",
+    )(command)
+
+
+def model_bytes(path: str, access: Access, operation: str = "load") -> bytes | memoryview:
+    """The .tflite bytes behind a model file or bundle, the bundle opened for `operation`."""
+    from edgeq.loader import read_model
+
+    return read_model(path, grant=access.grant, identity=access.identity, trust=access.trust, operation=operation)
+
+
+def read_graph(path: str, access: Access, operation: str = "load") -> Graph:
+    """The checked graph behind a model file or bundle."""
+    from edgeq.check import check
+    from edgeq.tflite import read
+
+    graph = read(model_bytes(path, access, operation))
+    check(graph)
+    return graph
+
+
+def open_model(path: str, access: Access, rounding: str, threads: int) -> Model:
+    """The model, ready to run."""
+    from edgeq.loader import load
+
+    return load(
+        path, grant=access.grant, identity=access.identity, trust=access.trust, rounding=rounding, threads=threads
+    )
+
+
+def predictions(model: Model, inputs: Mapping[str, Array], samples_at_once: int) -> Iterator[dict[str, Array]]:
+    """The outputs by name for `inputs` (N, …), in order, some samples at a time."""
+    n = len(next(iter(inputs.values())))
+    for start in range(0, n, samples_at_once):
+        piece = {name: array[start : start + samples_at_once] for name, array in inputs.items()}
+        outputs = model(piece if len(piece) > 1 else next(iter(piece.values())))
+        yield outputs if isinstance(outputs, dict) else {model.outputs[0].name: outputs}
+
+
+def batch(model: Model) -> int:
+    """How many samples the model takes at least: the leading dimension of its inputs."""
+    return max((int(port.shape[0]) for port in model.inputs if port.shape), default=1)
+
+
+def chunk(model: Model, inputs: Mapping[str, Array]) -> int:
+    """How many samples to give at once: about CHUNK_BYTES, a multiple of the model's batch."""
+    one = sum(array[:1].nbytes for array in inputs.values())
+    return max(1, CHUNK_BYTES // max(one, 1) // batch(model)) * batch(model)
+
+
+def reshaped(inputs: Mapping[str, Array], samples: Mapping[str, Array]) -> None:
+    """Say when samples are read in another shape than they have in their file."""
+    for name, array in inputs.items():
+        given = samples["x" if name not in samples else name]
+        if given.shape != array.shape:
+            show.note(f"samples of shape {given.shape[1:]} are read as {array.shape[1:]} for input {name!r}")

@@ -1,0 +1,148 @@
+"""Timing runtimes beside each other: the same model, the same input, turn by turn.
+
+A shared machine drifts by more than the differences that matter, so only times taken in the same round are compared, and
+a round is short: each runtime in turn, some calls each.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import InputError
+
+if TYPE_CHECKING:
+    from edgeq.engine import Model
+
+Array = npt.NDArray[Any]
+Call = Callable[[], object]
+
+ROUND = 0.02
+"""Seconds that each runtime gets in a round, at least one call."""
+
+MAX_CALLS = 1000
+"""Calls of one runtime in a round."""
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One runtime: seconds a call (median and quartiles over rounds), and its time over the baseline's."""
+
+    name: str
+    median: float
+    low: float
+    high: float
+    ratio: float
+
+
+def random_input(shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> Array:
+    """Uniform over an integer dtype's range, or over [0, 1) for floats."""
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return rng.random(shape).astype(kind)
+    if kind.kind == "b":
+        return rng.random(shape) < 0.5
+    small = np.iinfo(kind) if kind.itemsize <= 2 else None  # wide integers are counts and indices: keep them valid
+    return rng.integers(*((small.min, small.max) if small else (0, 1)), size=shape, dtype=kind, endpoint=True)
+
+
+def edgeq(model: Model) -> Call:
+    """One inference of an edgeq model on random input, through its public call."""
+    rng = np.random.default_rng(SEED)
+    inputs = {port.name: random_input(port.shape, port.dtype, rng) for port in model.inputs}
+    given = inputs if len(inputs) > 1 else next(iter(inputs.values()))
+    return lambda: model(given)
+
+
+def peer(name: str, data: bytes, threads: int) -> Call:
+    """One inference of another runtime, copying input in and output out as edgeq's call does.
+
+    name: "litert" (ai-edge-litert, its default XNNPACK delegate) or "tflite" (tflite-runtime). Raises InputError when it
+    is not installed or cannot run the model.
+    """
+    try:
+        if name == "litert":
+            from ai_edge_litert.interpreter import Interpreter
+        else:
+            from tflite_runtime.interpreter import Interpreter
+    except ImportError as error:
+        raise InputError(f"{name} cannot be imported ({error}): pip install 'edgeq[{name}]'") from None
+    try:
+        interpreter = Interpreter(model_content=data, num_threads=threads)
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"{name} cannot run this model: {str(error).splitlines()[0]}") from None
+    rng = np.random.default_rng(SEED)
+    inputs = [
+        (detail["index"], random_input(tuple(map(int, detail["shape"])), detail["dtype"], rng))
+        for detail in interpreter.get_input_details()
+    ]
+    outputs = [detail["index"] for detail in interpreter.get_output_details()]
+
+    def call() -> list[Array]:
+        for index, value in inputs:
+            interpreter.set_tensor(index, value)
+        interpreter.invoke()
+        return [interpreter.get_tensor(index) for index in outputs]
+
+    return call
+
+
+def alternate(calls: Mapping[str, Call], rounds: int, advance: Callable[[int], object]) -> dict[str, Array]:
+    """Seconds a call of each runtime in each round: name → (rounds,) float64, the round's median.
+
+    One untimed round comes first: it compiles, fills caches, and says how many calls fit into ROUND.
+    """
+    counts = {name: _calls_in_a_round(call) for name, call in calls.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for done in range(rounds):
+            # Forwards, then backwards: none always comes after the same neighbour.
+            for name in list(calls)[:: 1 if done % 2 else -1]:
+                times[name].append(_median(calls[name], counts[name]))
+            advance(done + 1)
+    finally:
+        if collecting:
+            gc.enable()
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def _calls_in_a_round(call: Call) -> int:
+    call()
+    start = perf_counter()
+    call()
+    return max(1, min(MAX_CALLS, int(ROUND / max(perf_counter() - start, 1e-7))))
+
+
+def _median(call: Call, count: int) -> float:
+    taken = []
+    for _ in range(count):
+        start = perf_counter()
+        call()
+        taken.append(perf_counter() - start)
+    return statistics.median(taken)
+
+
+def summary(times: Mapping[str, Array], baseline: str) -> list[Timing]:
+    """Each runtime's median, quartiles, and ratio to the baseline within rounds."""
+    return [
+        Timing(
+            name,
+            float(np.median(values)),
+            float(np.quantile(values, 0.25)),
+            float(np.quantile(values, 0.75)),
+            float(np.median(values / times[baseline])),
+        )
+        for name, values in times.items()
+    ]
