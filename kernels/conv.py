@@ -1,0 +1,269 @@
+"""Convolution and matrix product over packed weights: CONV_2D, FULLY_CONNECTED, TRANSPOSE_CONV.
+
+One driver for every kind. Output pixels are numbered through; a tile takes MR of them, each an address into the (already
+padded) input, and walks the weights block by block. The last tile of a range steps back so that it is full: it writes the same
+values twice rather than having a kernel of its own; ranges shorter than a tile go one pixel at a time.
+
+u8: the arena holds int8 tensors with the top bit flipped, so activations are always unsigned; the zero point and the flip are
+folded into the bias at plan time: Σ(x − z)·w + b = Σ x·w + (b − z·Σw).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from . import tile
+from .fixedpoint import clamp
+from .memory import i16 as _i16
+from .memory import i32, i64
+from .simd import (
+    L,
+    add_f32,
+    add_i32,
+    clamp_f32,
+    clamp_i32,
+    load_f32,
+    load_i32,
+    mul_i32,
+    multiply_double_rounded,
+    scale_to_i32,
+    splat_f32,
+    splat_i32,
+    store,
+    store_f32_some,
+    store_u8,
+    store_u8_some,
+)
+from .words.conv import (
+    BIAS,
+    BLOCK,
+    CHUNK,
+    COLUMN,
+    FAMILY,
+    HI,
+    IMAGE,
+    LEFT,
+    LO,
+    MULTIPLIER,
+    N_SEGMENTS,
+    NV,
+    OUT_HW,
+    OUT_W,
+    RIGHT,
+    ROW,
+    SEGMENTS,
+    STEPS,
+    SUM_WEIGHT,
+    Y_PITCH,
+    ZERO_POINT,
+    N,
+    W,
+    X,
+    Y,
+)
+from .words.instruction import FLOAT
+
+R4, R2, R1, RS = tile.SHAPES[4], tile.SHAPES[2], tile.SHAPES[1], tile.SHAPES_SUM[4]
+ACC = 128  # scratch: row addresses first, then the tile
+WIDE_ACC = 8192  # scratch: int64 sums of s16
+
+_u8_4, _u8_2, _u8_1 = tile.make("u8", R4, 4), tile.make("u8", R2, 2), tile.make("u8", R1, 1)
+_u8_4s, _u8_2s, _u8_1s = tile.make("u8", 1, 4), tile.make("u8", 1, 2), tile.make("u8", 1, 1)
+_u8sum, _u8sum_s = tile.make("u8sum", RS, 4), tile.make("u8sum", 1, 4)
+_s16_4, _s16_4s = tile.make("s16", R4, 4), tile.make("s16", 1, 4)
+_f32_4, _f32_4s = tile.make("f32", R4, 4), tile.make("f32", 1, 4)
+
+
+@njit(error_model="numpy")
+def locate(g, rows, first, count):
+    """Write the input addresses of output pixels first … first + count − 1 to `rows`."""
+    for i in range(count):
+        pixel = first + i
+        image = pixel // g[OUT_HW]
+        rest = pixel - image * g[OUT_HW]
+        line = rest // g[OUT_W]
+        rows[i] = g[X] + image * g[IMAGE] + line * g[ROW] + (rest - line * g[OUT_W]) * g[COLUMN]
+
+
+@njit(error_model="numpy", inline="always")
+def next_tile(m, lo, hi, mr):
+    """Where the tile at m starts and how many rows it takes: a full one, stepped back at the end, or a single row."""
+    if hi - m >= mr:
+        return m, mr
+    if hi - lo >= mr:
+        return hi - mr, mr
+    return m, np.int64(1)
+
+
+@njit(error_model="numpy")
+def finish_u8(g, acc, count, nv, first, n0, sums):
+    """Bias, requantize and store `count` rows of a tile, output channels n0 … n0 + nv·L − 1 as far as there are any."""
+    zero_point = splat_i32(np.int32(g[ZERO_POINT]))
+    for j in range(nv):
+        n = n0 + j * L
+        left = g[N] - n
+        if left <= 0:
+            break
+        bias = load_i32(g[BIAS] + n * 4)
+        y = g[Y] + first * g[Y_PITCH] + n
+        if g[FAMILY] == FLOAT:
+            scale = load_f32(g[MULTIPLIER] + n * 4)
+            lo = splat_f32(np.float32(g[LO] - g[ZERO_POINT]))
+            hi = splat_f32(np.float32(g[HI] - g[ZERO_POINT]))
+            for i in range(count):
+                v = add_i32(load_i32(acc + (i * nv + j) * L * 4), bias)
+                if sums:
+                    s = load_i32(acc + (count * nv + i) * L * 4)
+                    v = add_i32(v, mul_i32(s, splat_i32(np.int32(g[SUM_WEIGHT]))))
+                q = add_i32(scale_to_i32(v, scale, lo, hi), zero_point)
+                if left >= L:
+                    store_u8(y, q)
+                else:
+                    store_u8_some(y, q, left)
+                y += g[Y_PITCH]
+        else:
+            multiplier = load_i32(g[MULTIPLIER] + n * 4)
+            shl = load_i32(g[LEFT] + n * 4)
+            shr = load_i32(g[RIGHT] + n * 4)
+            lo_i = splat_i32(np.int32(g[LO]))
+            hi_i = splat_i32(np.int32(g[HI]))
+            for i in range(count):
+                v = add_i32(load_i32(acc + (i * nv + j) * L * 4), bias)
+                if sums:
+                    s = load_i32(acc + (count * nv + i) * L * 4)
+                    v = add_i32(v, mul_i32(s, splat_i32(np.int32(g[SUM_WEIGHT]))))
+                q = clamp_i32(add_i32(multiply_double_rounded(v, multiplier, shl, shr), zero_point), lo_i, hi_i)
+                if left >= L:
+                    store_u8(y, q)
+                else:
+                    store_u8_some(y, q, left)
+                y += g[Y_PITCH]
+
+
+@njit(error_model="numpy")
+def conv_u8(g, scratch, lo, hi):
+    """Activations u8, weights s8: the workhorse."""
+    rows, acc, nv = i64(scratch), scratch + ACC, g[NV]
+    segments = i64(g[SEGMENTS])
+    mr = np.int64(R4) if nv == 4 else np.int64(R2) if nv == 2 else np.int64(R1)
+    m = lo
+    while m < hi:
+        m, count = next_tile(m, lo, hi, mr)
+        locate(g, rows, m, count)
+        w = g[W]
+        for n0 in range(0, g[N], nv * L):
+            if nv == 4:
+                if count == R4:
+                    _u8_4(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
+                else:
+                    _u8_4s(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
+            elif nv == 2:
+                if count == R2:
+                    _u8_2(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
+                else:
+                    _u8_2s(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
+            elif count == R1:
+                _u8_1(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
+            else:
+                _u8_1s(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
+            finish_u8(g, acc, count, nv, m, n0, False)
+            w += g[BLOCK]
+        m += count
+
+
+@njit(error_model="numpy")
+def conv_u8_sum(g, scratch, lo, hi):
+    """Activations u8, weights u8 with a zero point: Σx·(w − z) = Σx·(w − 128) + (128 − z)·Σx."""
+    rows, acc, nv = i64(scratch), scratch + ACC, np.int64(4)
+    segments = i64(g[SEGMENTS])
+    m = lo
+    while m < hi:
+        m, count = next_tile(m, lo, hi, np.int64(RS))
+        locate(g, rows, m, count)
+        w = g[W]
+        for n0 in range(0, g[N], nv * L):
+            if count == RS:
+                _u8sum(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
+            else:
+                _u8sum_s(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
+            finish_u8(g, acc, count, nv, m, n0, True)
+            w += g[BLOCK]
+        m += count
+
+
+@njit(error_model="numpy")
+def conv_f32(g, scratch, lo, hi):
+    """float32: bias added, clamped, stored."""
+    rows, acc, nv = i64(scratch), scratch + ACC, np.int64(4)
+    segments, limits = i64(g[SEGMENTS]), g[MULTIPLIER]
+    low, high = load_f32(limits), load_f32(limits + 4 * L)
+    m = lo
+    while m < hi:
+        m, count = next_tile(m, lo, hi, np.int64(R4))
+        locate(g, rows, m, count)
+        w = g[W]
+        for n0 in range(0, g[N], nv * L):
+            if count == R4:
+                _f32_4(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
+            else:
+                _f32_4s(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
+            for j in range(nv):
+                n = n0 + j * L
+                left = g[N] - n
+                if left <= 0:
+                    break
+                bias = load_f32(g[BIAS] + n * 4)
+                y = g[Y] + m * g[Y_PITCH] + n * 4
+                for i in range(count):
+                    v = clamp_f32(add_f32(load_f32(acc + (i * nv + j) * L * 4), bias), low, high)
+                    if left >= L:
+                        store(y, v)
+                    else:
+                        store_f32_some(y, v, left)
+                    y += g[Y_PITCH]
+            w += g[BLOCK]
+        m += count
+
+
+@njit(error_model="numpy", inline="always")
+def requantize_s16(acc, multiplier, shift, lo, hi):
+    """int16x8: (acc·m + 2^(14−s)) >> (15−s), m the multiplier reduced to 16 bits; `shift` holds 15 − s."""
+    return clamp((acc * multiplier + (np.int64(1) << (shift - 1))) >> shift, lo, hi)
+
+
+@njit(error_model="numpy")
+def conv_s16(g, scratch, lo, hi):
+    """Activations int16, weights int8 held as int16; sums in int64: int32 holds CHUNK segments' products for sure."""
+    from_rows, acc, nv = i64(scratch), scratch + ACC, np.int64(4)
+    wide, narrow = i64(scratch + WIDE_ACC), i32(acc)
+    bias, multiplier, shift = i64(g[BIAS]), i32(g[MULTIPLIER]), i32(g[RIGHT])
+    lanes = nv * L
+    m = lo
+    while m < hi:
+        m, count = next_tile(m, lo, hi, np.int64(R4))
+        locate(g, from_rows, m, count)
+        w = g[W]
+        for n0 in range(0, g[N], lanes):
+            for i in range(count * lanes):
+                wide[i] = 0
+            done = np.int64(0)
+            while done < g[N_SEGMENTS]:
+                take = min(g[CHUNK], g[N_SEGMENTS] - done)
+                segments = i64(g[SEGMENTS] + done * 8)
+                if count == R4:
+                    _s16_4(from_rows, segments, take, g[STEPS], w, acc)
+                else:
+                    _s16_4s(from_rows, segments, take, g[STEPS], w, acc)
+                for i in range(count * lanes):
+                    wide[i] += np.int64(narrow[i])
+                w += take * g[STEPS] * lanes * 4
+                done += take
+            channels = min(g[N] - n0, lanes)
+            for i in range(count):
+                y = _i16(g[Y] + (m + i) * g[Y_PITCH] + n0 * 2)
+                for n in range(channels):
+                    total = wide[i * lanes + n] + bias[n0 + n]
+                    q = requantize_s16(total, np.int64(multiplier[n0 + n]), np.int64(shift[n0 + n]), g[LO], g[HI])
+                    y[n] = np.int16(q)
+        m += count

@@ -1,0 +1,180 @@
+"""Two arrays in, one out: ADD, SUB, MUL with broadcasting, in each rounding.
+
+Work is either flat (both inputs have the output's shape, or one is a single element: units are elements) or rows: up to three
+outer dimensions with a stride for each input, and an inner run in which an input moves by one element or stays. The output is
+always contiguous.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from .fixedpoint import clamp, multiply_double
+from .memory import f32, float_of_bits, i16, u8
+from .words.elementwise import (
+    A0,
+    A1,
+    A2,
+    A_STEP,
+    B0,
+    B1,
+    B2,
+    B_STEP,
+    D1,
+    D2,
+    DIFFERENCE,
+    FLAT,
+    HI,
+    INNER,
+    LEFT,
+    LO,
+    MA,
+    MAXIMUM,
+    MB,
+    MINIMUM,
+    MODE,
+    MY,
+    PRODUCT,
+    SA,
+    SB,
+    SUM,
+    SY,
+    ZERO_A,
+    ZERO_B,
+    ZERO_Y,
+    A,
+    B,
+    Y,
+)
+from .words.instruction import DOUBLE
+
+
+@njit(error_model="numpy", inline="always")
+def offsets(g, unit):
+    """Element offsets of a, b and y where row `unit` begins."""
+    i2 = unit % g[D2]
+    rest = unit // g[D2]
+    i1 = rest % g[D1]
+    i0 = rest // g[D1]
+    return i0 * g[A0] + i1 * g[A1] + i2 * g[A2], i0 * g[B0] + i1 * g[B1] + i2 * g[B2], unit * g[INNER]
+
+
+@njit(error_model="numpy", inline="always")
+def sum_double(a, b, g):
+    """Both inputs to twice the larger scale over 2^LEFT, double rounding each way (add.cc, sub.cc); MB's sign is SUB's."""
+    x = multiply_double((a - g[ZERO_A]) << g[LEFT], g[MA], g[SA])
+    y = multiply_double((b - g[ZERO_B]) << g[LEFT], abs(g[MB]), g[SB])
+    total = x + y if g[MB] >= 0 else x - y
+    return clamp(multiply_double(total, g[MY], g[SY]) + g[ZERO_Y], g[LO], g[HI])
+
+
+@njit(error_model="numpy")
+def _add_u8_row(a, sa, b, sb, y, n, g):
+    if g[MODE] == DOUBLE:
+        for i in range(n):
+            y[i] = np.uint8(sum_double(np.int64(a[i * sa]), np.int64(b[i * sb]), g))
+        return
+    ma, mb, shift = np.int32(g[MA]), np.int32(g[MB]), np.int32(g[SY])
+    bias = np.int32((np.int64(1) << (g[SY] - 1)) - g[ZERO_A] * g[MA] - g[ZERO_B] * g[MB])
+    zero, lo, hi = np.int32(g[ZERO_Y]), np.int32(g[LO]), np.int32(g[HI])
+    if sa == 1 and sb == 1:
+        for i in range(n):
+            t = np.int32(np.int32(bias + np.int32(np.int32(a[i]) * ma)) + np.int32(np.int32(b[i]) * mb))
+            y[i] = np.uint8(min(max(np.int32(np.int32(t >> shift) + zero), lo), hi))
+    else:
+        for i in range(n):
+            t = np.int32(np.int32(bias + np.int32(np.int32(a[i * sa]) * ma)) + np.int32(np.int32(b[i * sb]) * mb))
+            y[i] = np.uint8(min(max(np.int32(np.int32(t >> shift) + zero), lo), hi))
+
+
+@njit(error_model="numpy")
+def _mul_u8_row(a, sa, b, sb, y, n, g):
+    scale = float_of_bits(g[MY])
+    for i in range(n):
+        p = (np.int64(a[i * sa]) - g[ZERO_A]) * (np.int64(b[i * sb]) - g[ZERO_B])
+        if g[MODE] == DOUBLE:
+            q = multiply_double(p, g[MY], g[SY])
+        else:
+            q = np.int64(np.rint(np.float32(np.float32(p) * scale)))
+        y[i] = np.uint8(clamp(q + g[ZERO_Y], g[LO], g[HI]))
+
+
+@njit(error_model="numpy")
+def add_u8(g, scratch, lo, hi):
+    """8-bit sum or difference."""
+    if g[FLAT]:
+        _add_u8_row(
+            u8(g[A] + lo * g[A_STEP]), g[A_STEP], u8(g[B] + lo * g[B_STEP]), g[B_STEP], u8(g[Y] + lo), hi - lo, g
+        )
+        return
+    for unit in range(lo, hi):
+        oa, ob, oy = offsets(g, unit)
+        _add_u8_row(u8(g[A] + oa), g[A_STEP], u8(g[B] + ob), g[B_STEP], u8(g[Y] + oy), g[INNER], g)
+
+
+@njit(error_model="numpy")
+def mul_u8(g, scratch, lo, hi):
+    """8-bit product."""
+    if g[FLAT]:
+        _mul_u8_row(
+            u8(g[A] + lo * g[A_STEP]), g[A_STEP], u8(g[B] + lo * g[B_STEP]), g[B_STEP], u8(g[Y] + lo), hi - lo, g
+        )
+        return
+    for unit in range(lo, hi):
+        oa, ob, oy = offsets(g, unit)
+        _mul_u8_row(u8(g[A] + oa), g[A_STEP], u8(g[B] + ob), g[B_STEP], u8(g[Y] + oy), g[INNER], g)
+
+
+@njit(error_model="numpy")
+def _s16_row(a, sa, b, sb, y, n, g):
+    for i in range(n):
+        if g[MODE] == PRODUCT:
+            q = multiply_double(np.int64(a[i * sa]) * np.int64(b[i * sb]), g[MY], g[SY])
+            y[i] = np.int16(clamp(q + g[ZERO_Y], g[LO], g[HI]))
+        else:
+            y[i] = np.int16(sum_double(np.int64(a[i * sa]), np.int64(b[i * sb]), g))
+
+
+@njit(error_model="numpy")
+def binary_s16(g, scratch, lo, hi):
+    """16-bit sum, difference or product, double rounding."""
+    if g[FLAT]:
+        a, b = i16(g[A] + 2 * lo * g[A_STEP]), i16(g[B] + 2 * lo * g[B_STEP])
+        _s16_row(a, g[A_STEP], b, g[B_STEP], i16(g[Y] + 2 * lo), hi - lo, g)
+        return
+    for unit in range(lo, hi):
+        oa, ob, oy = offsets(g, unit)
+        _s16_row(i16(g[A] + 2 * oa), g[A_STEP], i16(g[B] + 2 * ob), g[B_STEP], i16(g[Y] + 2 * oy), g[INNER], g)
+
+
+@njit(error_model="numpy")
+def _f32_row(a, sa, b, sb, y, n, g):
+    lo, hi, mode = float_of_bits(g[LO]), float_of_bits(g[HI]), g[MODE]
+    for i in range(n):
+        p, q = a[i * sa], b[i * sb]
+        if mode == SUM:
+            v = np.float32(p + q)
+        elif mode == PRODUCT:
+            v = np.float32(p * q)
+        elif mode == DIFFERENCE:
+            v = np.float32(p - q)
+        elif mode == MAXIMUM:
+            v = p if p > q else q
+        elif mode == MINIMUM:
+            v = p if p < q else q
+        else:
+            v = np.float32(p / q)
+        y[i] = min(max(v, lo), hi)
+
+
+@njit(error_model="numpy")
+def binary_f32(g, scratch, lo, hi):
+    """float32 arithmetic, clamped to the fused activation."""
+    if g[FLAT]:
+        a, b = f32(g[A] + 4 * lo * g[A_STEP]), f32(g[B] + 4 * lo * g[B_STEP])
+        _f32_row(a, g[A_STEP], b, g[B_STEP], f32(g[Y] + 4 * lo), hi - lo, g)
+        return
+    for unit in range(lo, hi):
+        oa, ob, oy = offsets(g, unit)
+        _f32_row(f32(g[A] + 4 * oa), g[A_STEP], f32(g[B] + 4 * ob), g[B_STEP], f32(g[Y] + 4 * oy), g[INNER], g)

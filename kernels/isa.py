@@ -1,0 +1,69 @@
+"""Which vector instructions the kernels are compiled for; decided once, before anything is compiled.
+
+`ISA` is read when a kernel is compiled, never while it runs. `select` is called by whoever compiles: on the machine itself with
+what the processor offers, or with the name of a target. The names are ordered from the plainest to the widest.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Isa:
+    """One instruction set as the kernels see it.
+
+    `lanes`: 32-bit lanes of a vector. `dot`: the primitive of u8·s8 products ("vpdpbusd", "pmaddwd", "sdot", "portable").
+    `needs`: LLVM feature names that the processor must have. `features`: what the code generator is told beside them.
+    """
+
+    name: str
+    lanes: int
+    dot: str
+    needs: tuple[str, ...] = ()
+    registers: int = 16
+
+
+X86 = (
+    Isa("avx512vnni", 16, "vpdpbusd", ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"), 32),
+    Isa("avx512bw", 16, "pmaddwd", ("avx512f", "avx512bw", "avx512vl", "avx512dq"), 32),
+    Isa("avxvnni", 8, "vpdpbusd", ("avx2", "fma", "avxvnni")),
+    Isa("avx2", 8, "pmaddwd", ("avx2", "fma")),
+    Isa("sse42", 4, "pmaddwd", ("sse4.2",)),
+)
+ARM64 = (
+    Isa("dotprod", 4, "sdot", ("neon", "dotprod"), 32),
+    Isa("neon", 4, "smull", ("neon",), 32),
+)
+PORTABLE = Isa("portable", 4, "portable")
+ALL = {isa.name: isa for isa in (*X86, *ARM64, PORTABLE)}
+
+
+def detect(features: dict[str, bool]) -> Isa:
+    """The widest instruction set whose needs the processor meets; EDGEQ_ISA may name a plainer one."""
+    fitting = [isa for isa in (*X86, *ARM64, PORTABLE) if all(features.get(n, False) for n in isa.needs)]
+    wanted = os.environ.get("EDGEQ_ISA")
+    if not wanted:
+        return fitting[0]
+    if wanted not in {isa.name for isa in fitting}:
+        raise ValueError(f"EDGEQ_ISA is {wanted!r}, this processor offers {', '.join(isa.name for isa in fitting)}")
+    return ALL[wanted]
+
+
+_selected: list[Isa] = []
+
+
+def select(isa: Isa) -> None:
+    """Fix the instruction set of this process; a second, different choice is a programming error."""
+    if _selected and _selected[0] != isa:
+        raise RuntimeError(f"kernels are already set up for {_selected[0].name}, cannot switch to {isa.name}")
+    if not _selected:
+        _selected.append(isa)
+
+
+def selected() -> Isa:
+    """The instruction set that kernels compile for."""
+    if not _selected:
+        raise RuntimeError("isa.select() must come before the kernels are imported")
+    return _selected[0]

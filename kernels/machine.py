@@ -1,0 +1,101 @@
+"""The machine: one function that walks a table of instructions. It is all that is ever compiled.
+
+`run(frame, thread)` executes the plan that `frame` (int64 words, words/frame.py) describes, once for each of BATCH samples.
+Every thread of an inference enters it with its own number; after each instruction they meet at a barrier. Inputs are copied in
+and outputs out here too, so that an inference is one foreign call.
+
+Returns 0, or −1 − i when instruction i names no kernel (which a plan never does).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from . import conv, depthwise, elementwise, move, pool, reduce, softmax, unary
+from .memory import copy, fetch_add, i64, load_acquire, u8
+from .words import KERNELS
+from .words.frame import (
+    BARRIER,
+    BATCH,
+    COUNT,
+    INSTRUCTIONS,
+    N_INPUTS,
+    N_OUTPUTS,
+    RECORD_WORDS,
+    RECORDS,
+    SCRATCH,
+    THREADS,
+)
+from .words.instruction import OP, SCRATCH_BYTES, UNITS, WORDS
+
+_MODULES = (conv, depthwise, elementwise, pool, reduce, softmax, unary, move)
+
+FUNCTIONS = tuple(next(getattr(m, name) for m in _MODULES if hasattr(m, name)) for name in KERNELS)
+"""Every kernel, at its opcode."""
+
+
+def _dispatch_source() -> str:
+    lines = ["def execute(op, g, scratch, lo, hi):"]
+    for i in range(len(FUNCTIONS)):
+        lines += [f"    {'el' if i else ''}if op == {i}:", f"        k{i}(g, scratch, lo, hi)"]
+    return "\n".join([*lines, "    else:", "        return False", "    return True"])
+
+
+_namespace = {f"k{i}": kernel for i, kernel in enumerate(FUNCTIONS)}
+exec(_dispatch_source(), _namespace)
+execute = njit(_namespace["execute"], error_model="numpy")
+
+
+@njit(error_model="numpy")
+def meet(frame, passed):
+    """Wait until every thread has come here `passed` + 1 times; returns that number."""
+    passed += 1
+    if frame[THREADS] > 1:
+        fetch_add(frame[BARRIER], np.int64(1))
+        while load_acquire(frame[BARRIER]) < passed * frame[THREADS]:
+            pass
+    return passed
+
+
+@njit(error_model="numpy")
+def transfer(target, source, size, flip):
+    """Copy bytes, with the top bit of each changed where `flip` says so."""
+    if flip:
+        x, y = u8(source), u8(target)
+        for i in range(size):
+            y[i] = np.uint8(x[i] ^ np.uint8(128))
+    else:
+        copy(target, source, size)
+
+
+@njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+def run(frame_address, thread):
+    """Execute a plan; see above."""
+    frame = i64(frame_address)
+    threads, scratch, passed = frame[THREADS], frame[SCRATCH] + thread * SCRATCH_BYTES, np.int64(0)
+    status = np.int64(0)
+    for sample in range(frame[BATCH]):
+        if thread == 0:
+            record = frame_address + RECORDS * 8
+            for _ in range(frame[N_INPUTS]):
+                r = i64(record)
+                transfer(r[1], r[0] + sample * r[2], r[2], r[3])
+                record += RECORD_WORDS * 8
+        passed = meet(frame, passed)
+        at = frame[INSTRUCTIONS]
+        for i in range(frame[COUNT]):
+            g = i64(at)
+            lo, hi = g[UNITS] * thread // threads, g[UNITS] * (thread + 1) // threads
+            if lo < hi and not execute(g[OP], g, scratch, lo, hi):
+                status = -1 - i
+            at += WORDS * 8
+            passed = meet(frame, passed)
+        if thread == 0:
+            record = frame_address + (RECORDS + frame[N_INPUTS] * RECORD_WORDS) * 8
+            for _ in range(frame[N_OUTPUTS]):
+                r = i64(record)
+                transfer(r[0] + sample * r[2], r[1], r[2], r[3])
+                record += RECORD_WORDS * 8
+        passed = meet(frame, passed)
+    return status

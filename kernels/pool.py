@@ -1,0 +1,139 @@
+"""AVERAGE_POOL_2D and MAX_POOL_2D over the elements that exist; padding is never counted.
+
+Channels last; units are output pixels. int8 lies in the arena with its top bit flipped: CENTRE (128) is taken off before an
+average is rounded, since rounding goes away from zero, and put back behind.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from .memory import f32, float_of_bits, i16, i32, u8
+from .words.pool import CENTRE, HI, IN_H, IN_W, KH, KW, LEFT, LO, OUT_H, OUT_W, SH, SW, TOP, C, X, Y
+
+
+@njit(error_model="numpy", inline="always")
+def window(g, pixel):
+    """First row and column, and how many of each exist, of an output pixel's window; then the input image's first pixel."""
+    per_image = g[OUT_H] * g[OUT_W]
+    image = pixel // per_image
+    rest = pixel - image * per_image
+    line = rest // g[OUT_W]
+    y0 = line * g[SH] - g[TOP]
+    x0 = (rest - line * g[OUT_W]) * g[SW] - g[LEFT]
+    y1, x1 = min(y0 + g[KH], g[IN_H]), min(x0 + g[KW], g[IN_W])
+    y0, x0 = max(y0, np.int64(0)), max(x0, np.int64(0))
+    return y0, y1, x0, x1, image * g[IN_H] * g[IN_W]
+
+
+@njit(error_model="numpy", inline="always")
+def mean_half_away(total, count):
+    """total / count, ties away from zero."""
+    if total > 0:
+        return (total + count // 2) // count
+    return -((-total + count // 2) // count)
+
+
+@njit(error_model="numpy")
+def average_u8(g, scratch, lo, hi):
+    """8-bit average in blocks of channels whose sums lie in scratch."""
+    sums = i32(scratch)
+    for pixel in range(lo, hi):
+        y0, y1, x0, x1, base = window(g, pixel)
+        count = (y1 - y0) * (x1 - x0)
+        for c0 in range(0, g[C], 1024):
+            n = min(g[C] - c0, np.int64(1024))
+            for c in range(n):
+                sums[c] = np.int32(0)
+            for yy in range(y0, y1):
+                for xx in range(x0, x1):
+                    x = u8(g[X] + (base + yy * g[IN_W] + xx) * g[C] + c0)
+                    for c in range(n):
+                        sums[c] += np.int32(x[c])
+            y = u8(g[Y] + pixel * g[C] + c0)
+            for c in range(n):
+                q = mean_half_away(np.int64(sums[c]) - count * g[CENTRE], count) + g[CENTRE]
+                y[c] = np.uint8(min(max(q, g[LO]), g[HI]))
+
+
+@njit(error_model="numpy")
+def average_s16(g, scratch, lo, hi):
+    """16-bit average."""
+    for pixel in range(lo, hi):
+        y0, y1, x0, x1, base = window(g, pixel)
+        count = (y1 - y0) * (x1 - x0)
+        y = i16(g[Y] + 2 * pixel * g[C])
+        for c in range(g[C]):
+            total = np.int64(0)
+            for yy in range(y0, y1):
+                for xx in range(x0, x1):
+                    total += np.int64(i16(g[X] + 2 * ((base + yy * g[IN_W] + xx) * g[C] + c))[0])
+            y[c] = np.int16(min(max(mean_half_away(total, count), g[LO]), g[HI]))
+
+
+@njit(error_model="numpy")
+def average_f32(g, scratch, lo, hi):
+    """float32 average."""
+    low, high = float_of_bits(g[LO]), float_of_bits(g[HI])
+    for pixel in range(lo, hi):
+        y0, y1, x0, x1, base = window(g, pixel)
+        count = np.float32((y1 - y0) * (x1 - x0))
+        y = f32(g[Y] + 4 * pixel * g[C])
+        for c in range(g[C]):
+            y[c] = np.float32(0)
+        for yy in range(y0, y1):
+            for xx in range(x0, x1):
+                x = f32(g[X] + 4 * (base + yy * g[IN_W] + xx) * g[C])
+                for c in range(g[C]):
+                    y[c] += x[c]
+        for c in range(g[C]):
+            y[c] = min(max(np.float32(y[c] / count), low), high)
+
+
+@njit(error_model="numpy", inline="always")
+def _maximum(x, y, g, y0, y1, x0, x1):
+    first = (y0 * g[IN_W] + x0) * g[C]
+    for c in range(g[C]):
+        y[c] = x[first + c]
+    for yy in range(y0, y1):
+        for xx in range(x0, x1):
+            at = (yy * g[IN_W] + xx) * g[C]
+            for c in range(g[C]):
+                y[c] = max(y[c], x[at + c])
+
+
+@njit(error_model="numpy")
+def maximum_u8(g, scratch, lo, hi):
+    """8-bit maximum."""
+    low, high = np.uint8(g[LO]), np.uint8(g[HI])
+    for pixel in range(lo, hi):
+        y0, y1, x0, x1, base = window(g, pixel)
+        y = u8(g[Y] + pixel * g[C])
+        _maximum(u8(g[X] + base * g[C]), y, g, y0, y1, x0, x1)
+        for c in range(g[C]):
+            y[c] = min(max(y[c], low), high)
+
+
+@njit(error_model="numpy")
+def maximum_s16(g, scratch, lo, hi):
+    """16-bit maximum."""
+    low, high = np.int16(g[LO]), np.int16(g[HI])
+    for pixel in range(lo, hi):
+        y0, y1, x0, x1, base = window(g, pixel)
+        y = i16(g[Y] + 2 * pixel * g[C])
+        _maximum(i16(g[X] + 2 * base * g[C]), y, g, y0, y1, x0, x1)
+        for c in range(g[C]):
+            y[c] = min(max(y[c], low), high)
+
+
+@njit(error_model="numpy")
+def maximum_f32(g, scratch, lo, hi):
+    """float32 maximum."""
+    low, high = float_of_bits(g[LO]), float_of_bits(g[HI])
+    for pixel in range(lo, hi):
+        y0, y1, x0, x1, base = window(g, pixel)
+        y = f32(g[Y] + 4 * pixel * g[C])
+        _maximum(f32(g[X] + 4 * base * g[C]), y, g, y0, y1, x0, x1)
+        for c in range(g[C]):
+            y[c] = min(max(y[c], low), high)

@@ -1,0 +1,57 @@
+"""MEAN over one run of neighbouring axes: the plan brings the input to (outer, reduced, inner). Units are outer·inner results."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from .fixedpoint import clamp, multiply_double
+from .memory import f32, float_of_bits, i16, u8
+from .words.instruction import FLOAT
+from .words.reduce import HI, INNER, LO, MODE, MULTIPLIER, REDUCED, SHIFT, ZERO_X, ZERO_Y, X, Y
+
+
+@njit(error_model="numpy", inline="always")
+def _requantize(total, g):
+    centred = total - g[ZERO_X] * g[REDUCED]
+    if g[MODE] == FLOAT:
+        q = np.int64(np.rint(np.float32(np.float32(centred) * float_of_bits(g[MULTIPLIER]))))
+    else:
+        q = multiply_double(centred, g[MULTIPLIER], g[SHIFT])
+    return clamp(q + g[ZERO_Y], g[LO], g[HI])
+
+
+@njit(error_model="numpy")
+def mean_u8(g, scratch, lo, hi):
+    """8-bit mean."""
+    for unit in range(lo, hi):
+        outer = unit // g[INNER]
+        x = u8(g[X] + outer * g[REDUCED] * g[INNER] + unit - outer * g[INNER])
+        total = np.int64(0)
+        for r in range(g[REDUCED]):
+            total += np.int64(x[r * g[INNER]])
+        u8(g[Y])[unit] = np.uint8(_requantize(total, g))
+
+
+@njit(error_model="numpy")
+def mean_s16(g, scratch, lo, hi):
+    """16-bit mean."""
+    for unit in range(lo, hi):
+        outer = unit // g[INNER]
+        x = i16(g[X] + 2 * (outer * g[REDUCED] * g[INNER] + unit - outer * g[INNER]))
+        total = np.int64(0)
+        for r in range(g[REDUCED]):
+            total += np.int64(x[r * g[INNER]])
+        i16(g[Y])[unit] = np.int16(_requantize(total, g))
+
+
+@njit(error_model="numpy")
+def mean_f32(g, scratch, lo, hi):
+    """float32 mean, summed in float64."""
+    for unit in range(lo, hi):
+        outer = unit // g[INNER]
+        x = f32(g[X] + 4 * (outer * g[REDUCED] * g[INNER] + unit - outer * g[INNER]))
+        total = np.float64(0)
+        for r in range(g[REDUCED]):
+            total += np.float64(x[r * g[INNER]])
+        f32(g[Y])[unit] = np.float32(total / np.float64(g[REDUCED]))

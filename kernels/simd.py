@@ -1,0 +1,386 @@
+"""Vectors of the selected instruction set as Numba values.
+
+`Vec("i32", n)` is n lanes in a register. The operations below are intrinsics that emit LLVM vector IR, so a kernel written with
+them is compiled as written: no vectoriser has to find it. `L` is the number of 32-bit lanes; a "quad" is 4·L bytes, four
+products deep per lane, which is what the byte dot products of x86 (vpdpbusd) and ARM (sdot) take.
+
+dot_u8s8(acc, x, w): acc[l] + Σ_{j<4} x[l][j]·w[l][j], x unsigned bytes, w signed bytes, exact in int32 on every instruction set.
+dot_s16(acc, x, w): acc[l] + Σ_{j<2} x[l][j]·w[l][j] of int16 pairs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+from .isa import selected
+
+ISA = selected()
+L = ISA.lanes
+
+_ELEMENTS = {
+    "i8": ir.IntType(8),
+    "i16": ir.IntType(16),
+    "i32": ir.IntType(32),
+    "i64": ir.IntType(64),
+    "f32": ir.FloatType(),
+}
+_BYTES = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "f32": 4}
+I32 = ir.IntType(32)
+
+
+class Vec(types.Type):  # type: ignore[misc]
+    """Numba's type of a vector: element name and lane count."""
+
+    def __init__(self, element: str, lanes: int) -> None:
+        self.element, self.lanes = element, lanes
+        super().__init__(f"Vec({element}x{lanes})")
+
+
+@register_model(Vec)
+class VecModel(models.PrimitiveModel):  # type: ignore[misc]
+    """A vector is one LLVM value."""
+
+    def __init__(self, dmm: Any, fe_type: Vec) -> None:
+        super().__init__(dmm, fe_type, llvm(fe_type.element, fe_type.lanes))
+
+
+def llvm(element: str, lanes: int) -> ir.VectorType:
+    """The LLVM vector type."""
+    return ir.VectorType(_ELEMENTS[element], lanes)
+
+
+VI32 = Vec("i32", L)
+VF32 = Vec("f32", L)
+VQUAD = Vec("i8", 4 * L)
+VPAIR = Vec("i16", 2 * L)
+
+
+def _call(builder: Any, name: str, result: Any, *args: Any) -> Any:
+    fn = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, [a.type for a in args]), name)
+    return builder.call(fn, args)
+
+
+def _splat(builder: Any, scalar: Any, lanes: int) -> Any:
+    vector = ir.VectorType(scalar.type, lanes)
+    v = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(I32, 0))
+    return builder.shuffle_vector(v, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(I32, lanes), None))
+
+
+def _const(element: str, lanes: int, value: float) -> Any:
+    return ir.Constant(llvm(element, lanes), [value] * lanes)
+
+
+def _loader(vec: Vec) -> Any:
+    @intrinsic
+    def load(typingctx, address):
+        def codegen(context, builder, signature, args):
+            r = builder.load(builder.inttoptr(args[0], llvm(vec.element, vec.lanes).as_pointer()))
+            r.align = _BYTES[vec.element]
+            return r
+
+        return vec(types.int64), codegen
+
+    return load
+
+
+load_i32 = _loader(VI32)
+load_f32 = _loader(VF32)
+load_quad = _loader(VQUAD)
+load_pair = _loader(VPAIR)
+
+
+@intrinsic
+def store(typingctx, address, vector):
+    """Write a vector's lanes to `address`."""
+
+    def codegen(context, builder, signature, args):
+        st = builder.store(args[1], builder.inttoptr(args[0], args[1].type.as_pointer()))
+        st.align = _BYTES[vector.element]
+        return context.get_dummy_value()
+
+    return types.void(types.int64, vector), codegen
+
+
+@intrinsic
+def zero_i32(typingctx):
+    """A vector of int32 zeros."""
+    return VI32(), lambda context, builder, signature, args: _const("i32", L, 0)
+
+
+@intrinsic
+def zero_f32(typingctx):
+    """A vector of float32 zeros."""
+    return VF32(), lambda context, builder, signature, args: _const("f32", L, 0.0)
+
+
+@intrinsic
+def splat_i32(typingctx, value):
+    """All lanes the same int32."""
+    return VI32(types.int32), lambda context, builder, signature, args: _splat(builder, args[0], L)
+
+
+@intrinsic
+def splat_f32(typingctx, value):
+    """All lanes the same float32."""
+    return VF32(types.float32), lambda context, builder, signature, args: _splat(builder, args[0], L)
+
+
+def _broadcast32(vec: Vec) -> Any:
+    @intrinsic
+    def broadcast(typingctx, address):
+        """The 32 bits at `address`, unaligned, in every lane."""
+
+        def codegen(context, builder, signature, args):
+            word = builder.load(builder.inttoptr(args[0], I32.as_pointer()))
+            word.align = 1
+            return builder.bitcast(_splat(builder, word, L), llvm(vec.element, vec.lanes))
+
+        return vec(types.int64), codegen
+
+    return broadcast
+
+
+broadcast_quad = _broadcast32(VQUAD)
+broadcast_pair = _broadcast32(VPAIR)
+broadcast_f32 = _broadcast32(VF32)
+
+_PMADDWD = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
+_VPDPBUSD = {8: "llvm.x86.avx512.vpdpbusd.256", 16: "llvm.x86.avx512.vpdpbusd.512"}
+
+
+def _lane_shift(builder: Any, v: Any, element: str, lanes: int, left: int, op: str, right: int) -> Any:
+    wide = builder.bitcast(v, llvm(element, lanes))
+    if left:
+        wide = builder.shl(wide, _const(element, lanes, left))
+    return getattr(builder, op)(wide, _const(element, lanes, right))
+
+
+def _dot_u8s8(builder: Any, acc: Any, x: Any, w: Any) -> Any:
+    if ISA.dot == "vpdpbusd":
+        return _call(builder, _VPDPBUSD[L], acc.type, acc, x, w)
+    if ISA.dot == "pmaddwd":  # even and odd bytes widened to int16, two exact multiply-adds
+        xe = _lane_shift(builder, x, "i16", 2 * L, 8, "lshr", 8)
+        xo = _lane_shift(builder, x, "i16", 2 * L, 0, "lshr", 8)
+        we = _lane_shift(builder, w, "i16", 2 * L, 8, "ashr", 8)
+        wo = _lane_shift(builder, w, "i16", 2 * L, 0, "ashr", 8)
+        acc = builder.add(acc, _call(builder, _PMADDWD[L], acc.type, xe, we))
+        return builder.add(acc, _call(builder, _PMADDWD[L], acc.type, xo, wo))
+    for j in range(4):  # any target: byte j of each lane widened by shifts
+        xj = _lane_shift(builder, x, "i32", L, 24 - 8 * j, "lshr", 24)
+        wj = _lane_shift(builder, w, "i32", L, 24 - 8 * j, "ashr", 24)
+        acc = builder.add(acc, builder.mul(xj, wj))
+    return acc
+
+
+def _dot_s16(builder: Any, acc: Any, x: Any, w: Any) -> Any:
+    if ISA.dot in ("vpdpbusd", "pmaddwd"):
+        return builder.add(acc, _call(builder, _PMADDWD[L], acc.type, x, w))
+    for j in range(2):
+        xj = _lane_shift(builder, x, "i32", L, 16 - 16 * j, "ashr", 16)
+        wj = _lane_shift(builder, w, "i32", L, 16 - 16 * j, "ashr", 16)
+        acc = builder.add(acc, builder.mul(xj, wj))
+    return acc
+
+
+@intrinsic
+def dot_u8s8(typingctx, acc, x, w):
+    """acc + four byte products per lane, x unsigned, w signed."""
+    return VI32(acc, x, w), lambda context, builder, signature, args: _dot_u8s8(builder, *args)
+
+
+@intrinsic
+def dot_s16(typingctx, acc, x, w):
+    """acc + two int16 products per lane."""
+    return VI32(acc, x, w), lambda context, builder, signature, args: _dot_s16(builder, *args)
+
+
+@intrinsic
+def fma(typingctx, acc, x, w):
+    """acc + x·w per lane, fused where the processor has it."""
+
+    def codegen(context, builder, signature, args):
+        return _call(builder, f"llvm.fmuladd.v{L}f32", args[0].type, args[1], args[2], args[0])
+
+    return VF32(acc, x, w), codegen
+
+
+@intrinsic
+def add_i32(typingctx, a, b):
+    """Lane-wise sum, modulo 2^32."""
+    return VI32(a, b), lambda context, builder, signature, args: builder.add(*args)
+
+
+@intrinsic
+def add_f32(typingctx, a, b):
+    """Lane-wise float32 sum."""
+    return VF32(a, b), lambda context, builder, signature, args: builder.fadd(*args)
+
+
+@intrinsic
+def clamp_f32(typingctx, v, lo, hi):
+    """Lane-wise min(max(v, lo), hi)."""
+
+    def codegen(context, builder, signature, args):
+        v, lo, hi = args
+        v = builder.select(builder.fcmp_ordered(">", v, lo), v, lo)
+        return builder.select(builder.fcmp_ordered("<", v, hi), v, hi)
+
+    return VF32(v, lo, hi), codegen
+
+
+@intrinsic
+def clamp_i32(typingctx, v, lo, hi):
+    """Lane-wise min(max(v, lo), hi) of int32."""
+
+    def codegen(context, builder, signature, args):
+        v, lo, hi = args
+        v = _call(builder, f"llvm.smax.v{L}i32", v.type, v, lo)
+        return _call(builder, f"llvm.smin.v{L}i32", v.type, v, hi)
+
+    return VI32(v, lo, hi), codegen
+
+
+@intrinsic
+def scale_to_i32(typingctx, acc, scale, lo, hi):
+    """rint(clamp(float32(acc)·scale, lo, hi)), ties to even: XNNPACK's requantization before its zero point.
+
+    lo and hi are whole numbers within ±2^22, so clamping first changes nothing and the conversion cannot overflow.
+    Adding 1.5·2^23 rounds to even in the float adder itself; its low bits then are the integer.
+    """
+
+    def codegen(context, builder, signature, args):
+        acc, scale, lo, hi = args
+        f = builder.fmul(builder.sitofp(acc, scale.type), scale)
+        f = builder.select(builder.fcmp_ordered(">", f, lo), f, lo)
+        f = builder.select(builder.fcmp_ordered("<", f, hi), f, hi)
+        f = builder.fadd(f, _const("f32", L, 12582912.0))
+        return builder.sub(builder.bitcast(f, acc.type), _const("i32", L, 0x4B400000))
+
+    return VI32(acc, scale, lo, hi), codegen
+
+
+@intrinsic
+def multiply_double_rounded(typingctx, acc, multiplier, left, right):
+    """gemmlowp's MultiplyByQuantizedMultiplier per lane: doubling high multiply, then a rounding shift to the right.
+
+    acc, multiplier, left, right: int32 vectors, left and right ≥ 0. The first rounding is half up: gemmlowp's
+    (ab + (ab ≥ 0 ? 2^30 : 1 − 2^30)) / 2^31, truncated, is (ab + 2^30) >> 31. The second is half away from zero.
+    """
+
+    def codegen(context, builder, signature, args):
+        acc, q, left, right = args
+        wide = llvm("i64", L)
+        ab = builder.mul(builder.sext(builder.shl(acc, left), wide), builder.sext(q, wide))
+        ab = builder.ashr(builder.add(ab, _const("i64", L, 1 << 30)), _const("i64", L, 31))
+        x = builder.trunc(ab, acc.type)
+        mask = builder.sub(builder.shl(_const("i32", L, 1), right), _const("i32", L, 1))
+        negative = builder.lshr(x, _const("i32", L, 31))
+        threshold = builder.add(builder.lshr(mask, _const("i32", L, 1)), negative)
+        up = builder.zext(builder.icmp_signed(">", builder.and_(x, mask), threshold), acc.type)
+        return builder.add(builder.ashr(x, right), up)
+
+    return VI32(acc, multiplier, left, right), codegen
+
+
+def _narrow_store(element: str, masked: bool) -> Any:
+    narrow = llvm(element, L)
+
+    @intrinsic
+    def store_all(typingctx, address, vector):
+        """The low bits of each lane, packed, to `address`."""
+
+        def codegen(context, builder, signature, args):
+            st = builder.store(builder.trunc(args[1], narrow), builder.inttoptr(args[0], narrow.as_pointer()))
+            st.align = _BYTES[element]
+            return context.get_dummy_value()
+
+        return types.void(types.int64, vector), codegen
+
+    @intrinsic
+    def store_some(typingctx, address, vector, count):
+        """The low bits of the first `count` lanes, packed, to `address`; nothing behind them is touched."""
+
+        def codegen(context, builder, signature, args):
+            n = builder.trunc(args[2], I32)
+            ids = ir.Constant(llvm("i32", L), list(range(L)))
+            mask = builder.icmp_signed("<", ids, _splat(builder, n, L))
+            p = builder.inttoptr(args[0], narrow.as_pointer())
+            name = f"llvm.masked.store.v{L}{element}.p0"
+            _masked(builder, name, builder.trunc(args[1], narrow), p, mask)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, vector, types.int64), codegen
+
+    return store_some if masked else store_all
+
+
+def _masked(builder: Any, name: str, value: Any, pointer: Any, mask: Any) -> None:
+    align = ir.Constant(I32, 1)
+    fn = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(ir.VoidType(), [value.type, pointer.type, align.type, mask.type]),
+        name,
+    )
+    builder.call(fn, [value, pointer, align, mask])
+
+
+store_u8 = _narrow_store("i8", masked=False)
+store_u8_some = _narrow_store("i8", masked=True)
+store_i16 = _narrow_store("i16", masked=False)
+store_i16_some = _narrow_store("i16", masked=True)
+
+
+@intrinsic
+def store_f32_some(typingctx, address, vector, count):
+    """The first `count` float32 lanes to `address`; nothing behind them is touched."""
+
+    def codegen(context, builder, signature, args):
+        n = builder.trunc(args[2], I32)
+        ids = ir.Constant(llvm("i32", L), list(range(L)))
+        mask = builder.icmp_signed("<", ids, _splat(builder, n, L))
+        p = builder.inttoptr(args[0], llvm("f32", L).as_pointer())
+        _masked(builder, f"llvm.masked.store.v{L}f32.p0", args[1], p, mask)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, vector, types.int64), codegen
+
+
+def _widening_load(element: str, signed: bool) -> Any:
+    @intrinsic
+    def load(typingctx, address):
+        def codegen(context, builder, signature, args):
+            r = builder.load(builder.inttoptr(args[0], llvm(element, L).as_pointer()))
+            r.align = _BYTES[element]
+            return (builder.sext if signed else builder.zext)(r, llvm("i32", L))
+
+        return VI32(types.int64), codegen
+
+    return load
+
+
+load_u8_as_i32 = _widening_load("i8", signed=False)
+load_i8_as_i32 = _widening_load("i8", signed=True)
+load_i16_as_i32 = _widening_load("i16", signed=True)
+
+
+@intrinsic
+def mul_i32(typingctx, a, b):
+    """Lane-wise product, modulo 2^32."""
+    return VI32(a, b), lambda context, builder, signature, args: builder.mul(*args)
+
+
+@intrinsic
+def mul_f32(typingctx, a, b):
+    """Lane-wise float32 product."""
+    return VF32(a, b), lambda context, builder, signature, args: builder.fmul(*args)
+
+
+@intrinsic
+def ones_quad(typingctx):
+    """A quad of ones: dot_u8s8 with it adds bytes up."""
+    return VQUAD(), lambda context, builder, signature, args: _const("i8", 4 * L, 1)

@@ -1,0 +1,71 @@
+"""Register tiles: MR rows by NV vectors of accumulators, generated from one description.
+
+A tile multiplies MR rows of activations by a packed block of weights. A row is a list of segments, runs of bytes that lie
+together in the input (a whole pixel for 1×1, kw pixels for k×k), so no im2col copy exists: the tile walks `n_segments` offsets,
+the same for every row, from each row's own address.
+
+    tile(rows, segments, n_segments, steps, weights, out)
+
+rows: pointer to MR addresses; segments: pointer to byte offsets; steps: k-steps in a segment; weights: address of
+[segment][step][NV·L lanes][k within step]; out: address of int32 or float32 [MR][NV·L], overwritten.
+
+A k-step is four bytes ("u8": u8·s8), two int16 ("s16"), or one float32 ("f32"). A row may be read up to one step past a
+segment's end: the weights there are zero, and the arena has room behind its last tensor.
+
+"u8sum" also adds up each row's activations, for weights with a zero point (uint8 models): the sums follow the tile in `out`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+from . import simd
+from .simd import L
+
+_KINDS = {  # loads of a weight vector and an activation broadcast, the multiply-add, bytes of activation per step
+    "u8": ("load_quad", "broadcast_quad", "dot_u8s8", "zero_i32", 4),
+    "u8sum": ("load_quad", "broadcast_quad", "dot_u8s8", "zero_i32", 4),
+    "s16": ("load_pair", "broadcast_pair", "dot_s16", "zero_i32", 4),
+    "f32": ("load_f32", "broadcast_f32", "fma", "zero_f32", 4),
+}
+
+
+def source(kind: str, mr: int, nv: int) -> str:
+    """The Python text of one tile."""
+    load, broadcast, dot, zero, step = _KINDS[kind]
+    rows, vectors = range(mr), range(nv)
+    sums = kind == "u8sum"
+    out = ["def tile(rows, segments, n_segments, steps, weights, out):"]
+    out += [f"    c{i}_{j} = {zero}()" for i in rows for j in vectors]
+    if sums:
+        out += [f"    s{i} = {zero}()" for i in rows] + ["    ones = ones_quad()"]
+    out += ["    for s in range(n_segments):", "        at = segments[s]"]
+    out += [f"        r{i} = rows[{i}] + at" for i in rows]
+    out += ["        for k in range(steps):"]
+    out += [f"            w{j} = {load}(weights + {j * L * 4})" for j in vectors]
+    for i in rows:
+        out += [f"            x = {broadcast}(r{i} + k * {step})"]
+        out += [f"            c{i}_{j} = {dot}(c{i}_{j}, x, w{j})" for j in vectors]
+        if sums:
+            out += [f"            s{i} = {dot}(s{i}, x, ones)"]
+    out += [f"            weights += {nv * L * 4}"]
+    out += [f"    store(out + {(i * nv + j) * L * 4}, c{i}_{j})" for i in rows for j in vectors]
+    if sums:
+        out += [f"    store(out + {(mr * nv + i) * L * 4}, s{i})" for i in rows]
+    return "\n".join(out)
+
+
+def make(kind: str, mr: int, nv: int) -> Callable[..., Any]:
+    """Compile-ready tile of `kind` with mr rows and nv vectors."""
+    namespace: dict[str, Any] = {n: getattr(simd, n) for n in (*_KINDS[kind][:4], "store", "ones_quad")}
+    exec(source(kind, mr, nv), namespace)
+    return njit(namespace["tile"], error_model="numpy", no_cpython_wrapper=True)
+
+
+WIDE = simd.ISA.registers >= 32
+SHAPES = {4: 6 if WIDE else 3, 2: 12 if WIDE else 6, 1: 12 if WIDE else 6}
+"""NV → MR: as many rows as leave the accumulators, the weights and one broadcast in registers."""
+SHAPES_SUM = {4: 5 if WIDE else 2}

@@ -1,0 +1,7 @@
+"""Words of an instruction: kernels/depthwise.py says what they mean."""
+
+X, Y, W, BIAS, MULTIPLIER, LEFT, RIGHT, TAPS = 2, 3, 4, 5, 6, 7, 8, 9
+N_TAPS = 10
+OUT_W, OUT_HW, ROW, COLUMN, IMAGE = 12, 13, 14, 15, 16
+N, Y_PITCH, PADDED_N = 17, 18, 19
+FAMILY, ZERO_POINT, LO, HI = 21, 22, 23, 24

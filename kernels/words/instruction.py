@@ -1,0 +1,15 @@
+"""What every instruction has in common.
+
+An instruction is WORDS int64. Word OP names the kernel, word UNITS says how many independent units of work there are; threads
+share [0, UNITS) out. The words behind are the kernel's own. Where a word is an address, the plan stores an offset and the engine
+adds the base when it binds an arena. Scratch is a thread's own SCRATCH_BYTES.
+"""
+
+WORDS = 40
+OP = 0
+UNITS = 1
+SCRATCH_BYTES = 16384
+
+# Rounding families (docs/exactness.md).
+DOUBLE = 0  # "tflite": gemmlowp's two roundings
+FLOAT = 1  # "xnnpack": float32 product, ties to even

@@ -1,0 +1,5 @@
+"""Words of an instruction: kernels/reduce.py says what they mean."""
+
+X, Y = 2, 3
+REDUCED, INNER = 4, 5
+MODE, MULTIPLIER, SHIFT, ZERO_X, ZERO_Y, LO, HI = 6, 7, 8, 9, 10, 11, 12
