@@ -24,7 +24,7 @@ def with_passphrase(path: str, load: Callable[[bytes | None], T]) -> T:
     try:
         return load(_from_environment())
     except PassphraseError:
-        if VARIABLE in os.environ or not sys.stdin.isatty():
+        if _from_environment() is not None or not sys.stdin.isatty():
             raise
     return load(click.prompt(f"passphrase of {path}", hide_input=True, err=True).encode())
 
@@ -42,4 +42,4 @@ def new_passphrase() -> bytes:
 
 def _from_environment() -> bytes | None:
     value = os.environ.get(VARIABLE)
-    return None if value is None else value.encode()
+    return value.encode() if value else None
