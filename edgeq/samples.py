@@ -267,7 +267,8 @@ def inputs_for(ports: Sequence[Port], samples: Mapping[str, Array]) -> dict[str,
     """The samples of each input of a model: (N, …) arrays by input name, N the same for all.
 
     A model with one input takes `x`, or the input's own name where there is no `x`; one with several takes each by its
-    name. A sample of another shape with as many elements is read in row-major order as the input's shape.
+    name. A sample of another shape with as many elements is read in row-major order as the input's shape; one with as
+    many as the input's whole batch is read as that batch.
 
     Raises InputError when an input's samples are missing, of another size, or of another count than the rest.
     """
@@ -293,6 +294,8 @@ def _as_samples(name: str, array: Array, port: Port) -> Array:
         raise InputError(f"{name!r}: expected samples of shape (N, {_dims(wanted)}), found a scalar")
     if array.shape[1:] == wanted:
         return array
+    if port.shape and math.prod(array.shape[1:]) == math.prod(port.shape):
+        return array.reshape(-1, *wanted)  # each sample fills the whole batch
     if math.prod(array.shape[1:]) != math.prod(wanted):
         raise InputError(f"{name!r}: expected samples of shape (N, {_dims(wanted)}), found {array.shape}")
     return array.reshape(len(array), *wanted)

@@ -267,6 +267,12 @@ def test_other_shapes_of_as_many_elements_are_read_in_order() -> None:
     assert inputs_for([Port("a", (1, 6))], {"x": x})["a"].tolist() == x.reshape(2, 6).tolist()
 
 
+def test_a_sample_may_be_a_whole_batch() -> None:
+    """For an input (4, 3), samples (N, 4, 3) are N batches."""
+    x = np.arange(24).reshape(2, 4, 3)
+    assert inputs_for([Port("a", (4, 3))], {"x": x})["a"].tolist() == x.reshape(8, 3).tolist()
+
+
 @pytest.mark.parametrize(
     ("ports", "arrays", "said"),
     [

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
-Advance = Callable[..., None]
+class Advance(Protocol):
+    """Tells a progress bar how far the work is."""
+
+    def __call__(self, done: int, total: int = 0, what: str = "") -> None:
+        """`done` of `total` steps are finished (0: as before), and `what` is going on (empty: as before)."""
 
 
 def result(text: str = "") -> None:
@@ -66,13 +70,14 @@ def _numeric(cell: str) -> bool:
 
 
 @contextmanager
-def progress(label: str, total: int | None = None) -> Iterator[Advance]:
+def progress(label: str, total: int = 0) -> Iterator[Advance]:
     """A progress bar on stderr when it is a terminal, nothing otherwise.
 
-    Yields `advance(done, total=None, label=None)`: `done` is the count reached so far, not the step.
+    Yields `advance(done, total=0, what="")`: `done` is the count reached so far, and a total or label that is not given
+    stays as it was.
     """
     if not sys.stderr.isatty():
-        yield lambda *_, **__: None
+        yield lambda done, total=0, what="": None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -86,9 +91,9 @@ def progress(label: str, total: int | None = None) -> Iterator[Advance]:
         transient=True,
     )
     with bar:
-        task = bar.add_task(label, total=total)
+        task = bar.add_task(label, total=total or None)
 
-        def advance(done: int, total: int | None = None, label: str | None = None) -> None:
-            bar.update(task, completed=done, total=total, description=label)
+        def advance(done: int, total: int = 0, what: str = "") -> None:
+            bar.update(task, completed=done, total=total or None, description=what or None)
 
         yield advance
