@@ -1,0 +1,138 @@
+"""CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED, TRANSPOSE_CONV.
+
+Sums of integer products are taken in float64: they stay far below 2^53, so they are exact. Requantization is chosen by
+(dtype, rounding); docs/exactness.md holds the table and the counts behind it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.graph import Padding
+
+from .fixedpoint import (
+    float32_requantize,
+    multiply_by_quantized_multiplier,
+    multiply_by_quantized_multiplier_int64,
+    quantize_multiplier,
+    round_half_away,
+)
+from .node import Node, centred, f32, float_activation, quantization, scale_of, zero_point_of
+
+Array = npt.NDArray[Any]
+
+
+def patches(
+    x: Array, window: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], padding: int
+) -> Array:
+    """Windows of x (n, h, w, c), zeros outside: (n, out_h, out_w, window_h, window_w, c)."""
+    pads = [(0, 0)]
+    for size, k, s, d in zip(x.shape[1:3], window, stride, dilation, strict=True):
+        extent = (k - 1) * d + 1
+        total = max((-(-size // s) - 1) * s + extent - size, 0) if padding == Padding.SAME else 0
+        pads.append((total // 2, total - total // 2))
+    x = np.pad(x, [*pads, (0, 0)])
+    extents = tuple((k - 1) * d + 1 for k, d in zip(window, dilation, strict=True))
+    views = np.lib.stride_tricks.sliding_window_view(x, extents, axis=(1, 2))[:, :: stride[0], :: stride[1]]
+    return views[..., :: dilation[0], :: dilation[1]].transpose(0, 1, 2, 4, 5, 3)
+
+
+def geometry(node: Node) -> dict[str, Any]:
+    """Stride, dilation and padding options as `patches` takes them."""
+    return {
+        "stride": (node.option("stride_h"), node.option("stride_w")),
+        "dilation": (node.option("dilation_h_factor", 1) or 1, node.option("dilation_w_factor", 1) or 1),
+        "padding": node.option("padding"),
+    }
+
+
+def operands(node: Node, x: int = 0, w: int = 1) -> tuple[Array, Array]:
+    """Input and weights as real numbers or as integers less their zero points, both float64."""
+    if node.output.dtype == "float32":
+        return node.array(x).astype(np.float64), node.array(w).astype(np.float64)
+    return centred(node, x).astype(np.float64), centred(node, w).astype(np.float64)
+
+
+def finish(node: Node, acc: Array, x: int = 0, w: int = 1, bias: int = 2) -> Array:
+    """Bias, requantization, activation: (…, out_c) float64 sums to the output's type."""
+    if node.output.dtype == "float32":
+        real = acc + node.array(bias) if node.has(bias) else acc
+        return float_activation(node.option("fused_activation_function"), real).astype(np.float32)
+    total = acc.astype(np.int64)
+    if node.has(bias):
+        total = total + node.array(bias).astype(np.int64)
+    return node.clamp(requantize(node, total, x, w) + zero_point_of(node.output))
+
+
+def requantize(node: Node, acc: Array, x: int, w: int) -> Array:
+    """Accumulators of scale s_in · s_w[c] to the output's scale; channels last."""
+    s_in, s_w, s_out = scale_of(node.tensor(x)), quantization(node.tensor(w)).scale.astype(f32), scale_of(node.output)
+    if node.output.dtype == "int16" and node.op.code == "FULLY_CONNECTED" and node.xnnpack:
+        # LiteRT's own integer FULLY_CONNECTED leaves fixed point: one float64 product, half away from zero.
+        real = np.float64(s_in) * s_w.astype(np.float64) / np.float64(s_out)
+        return round_half_away(acc.astype(np.float64) * real).astype(np.int64)
+    if node.output.dtype == "int16":
+        m, s = multipliers(np.float64(s_in) * s_w.astype(np.float64) / np.float64(s_out))
+        return multiply_by_quantized_multiplier_int64(acc, m, s)
+    if node.xnnpack:
+        return float32_requantize(acc, s_in * s_w / s_out)
+    if len(s_w) == 1 and (node.output.dtype == "uint8" or node.op.code == "FULLY_CONNECTED"):
+        # GetQuantizedConvolutionMultipler: the product of the two scales is taken in float32, the quotient in float64.
+        real = (s_in * s_w).astype(np.float64) / np.float64(s_out)
+    else:
+        # PopulateConvolutionQuantizationParams: all in float64.
+        real = np.float64(s_in) * s_w.astype(np.float64) / np.float64(s_out)
+    return multiply_by_quantized_multiplier(acc, *multipliers(real))
+
+
+def multipliers(real: Array) -> tuple[Array, Array]:
+    """(k,) real multipliers to (k,) mantissas and (k,) shifts."""
+    pairs = [quantize_multiplier(float(r)) for r in real]
+    return np.array([q for q, _ in pairs], np.int64), np.array([s for _, s in pairs], np.int64)
+
+
+def conv_2d(node: Node) -> Array:
+    """x (n, h, w, in_c), weights (out_c, kh, kw, in_c)."""
+    x, w = operands(node)
+    p = patches(x, w.shape[1:3], **geometry(node))
+    return finish(node, np.tensordot(p, w, axes=([3, 4, 5], [1, 2, 3])))
+
+
+def depthwise_conv_2d(node: Node) -> Array:
+    """x (n, h, w, in_c), weights (1, kh, kw, in_c · depth_multiplier); output channel c reads input channel c // multiplier."""
+    x, w = operands(node)
+    x = np.repeat(x, w.shape[3] // x.shape[3], axis=3)
+    p = patches(x, w.shape[1:3], **geometry(node))
+    return finish(node, np.einsum("nhwklc,klc->nhwc", p, w[0]))
+
+
+def fully_connected(node: Node) -> Array:
+    """x (…, k) flattened to rows of k, weights (out, k)."""
+    x, w = operands(node)
+    y = finish(node, x.reshape(-1, w.shape[1]) @ w.T)
+    return y.reshape(*x.shape[:-1], -1) if node.option("keep_num_dims", False) else y
+
+
+def transpose_conv(node: Node) -> Array:
+    """inputs: output shape (4,) int32, weights (out_c, kh, kw, in_c), x (n, h, w, in_c), bias; each input pixel is spread."""
+    out_shape = tuple(int(d) for d in node.array(0))
+    x, w = operands(node, x=2, w=1)
+    kh, kw = w.shape[1:3]
+    sh, sw = node.option("stride_h"), node.option("stride_w")
+    n, h, width, _ = x.shape
+    full = np.zeros(
+        (n, max((h - 1) * sh + kh, out_shape[1] + kh), max((width - 1) * sw + kw, out_shape[2] + kw), w.shape[0])
+    )
+    spread = np.tensordot(x, w, axes=([3], [3]))  # (n, h, w, out_c, kh, kw)
+    for i in range(h):
+        for j in range(width):
+            full[:, i * sh : i * sh + kh, j * sw : j * sw + kw] += spread[:, i, j].transpose(0, 2, 3, 1)
+    top, left = (
+        (max((size - 1) * s + k - out, 0)) // 2 if node.option("padding") == Padding.SAME else 0
+        for size, s, k, out in ((h, sh, kh, out_shape[1]), (width, sw, kw, out_shape[2]))
+    )
+    acc = full[:, top : top + out_shape[1], left : left + out_shape[2]]
+    return finish(node, acc, x=2, w=1, bias=3)

@@ -1,0 +1,38 @@
+"""MEAN."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .fixedpoint import float32_requantize, multiply_by_quantized_multiplier, quantize_multiplier
+from .node import Node, centred, f32, scale_of, zero_point_of
+
+Array = npt.NDArray[Any]
+
+
+def mean(node: Node) -> Array:
+    """Mean over the axes of input 1 (int32), keeping them as 1 where keep_dims says so."""
+    axes = tuple(int(a) for a in np.atleast_1d(node.array(1)))
+    keep = bool(node.option("keep_dims", False))
+    if node.output.dtype == "float32":
+        return node.array(0).astype(np.float64).mean(axis=axes, keepdims=keep).astype(np.float32)
+    x = centred(node, 0)
+    total = x.sum(axis=axes, keepdims=keep)
+    n = x.size // total.size
+    s_in, s_out = scale_of(node.tensor(0)), scale_of(node.output)
+    if node.xnnpack and node.output.dtype != "int16":
+        q = float32_requantize(total, f32(s_in / s_out) / f32(n))
+    else:
+        q = divided(total, n, float(s_in) / float(s_out))
+    return node.clamp(q + zero_point_of(node.output))
+
+
+def divided(total: Array, n: int, real: float) -> Array:
+    """reference_ops::QuantizedMeanOrSum: 1/n is folded into the fixed-point multiplier by an integer division."""
+    multiplier, shift = quantize_multiplier(real)
+    # As many bits as n has are kept, so that the quotient loses none (bounded by the shift that the arithmetic allows).
+    bits = min(n.bit_length() - 1, 32, 31 + shift)
+    return multiply_by_quantized_multiplier(total, (multiplier << bits) // n, shift - bits)
