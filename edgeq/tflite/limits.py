@@ -28,8 +28,10 @@ MAX_RANK = 16
 MAX_TENSOR_BYTES = 2**31 - 1
 """One tensor, in bytes: offsets into it fit int32."""
 
-MAX_GRAPH_BYTES = 2**33
+MAX_GRAPH_BYTES = 2**32
 """All tensors of one subgraph together, in bytes, had each its own memory."""
 
-MAX_TABLE_BYTES = 0xFFFF
-"""What a vtable can say of a table's length."""
+MAX_STEP = 2**16
+"""A stride, dilation, filter length, block size or number of pieces; extents made of two of them fit int64 with
+room.
+"""

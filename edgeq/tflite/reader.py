@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,11 @@ from edgeq.graph import (
     Tensor,
 )
 from edgeq.tflite import limits
+from edgeq.tflite.buffers import EMPTY
 from edgeq.tflite.decode import Decoder, view
-from edgeq.tflite.schema import DTYPES, OPERATORS, SCHEMA_VERSION
-
-PACKED_BITS = {"int4": 4, "uint4": 4, "int2": 2, "bfloat16": 16, "float8_e4m3fn": 8, "float8_e5m2": 8}
-"""Bits per element of the types that NumPy lacks but that have a fixed size; string, resource and variant have none."""
+from edgeq.tflite.names import shown
+from edgeq.tflite.schema import DTYPES, OPERATORS, PACKED_BITS, SCHEMA_VERSION
+from edgeq.tflite.versions import noted
 
 
 def read(data: bytes | bytearray | memoryview | mmap.mmap | Array) -> Graph:
@@ -94,11 +95,13 @@ class _Buffers:
         self._used: set[int] = set()
 
     def raw(self, index: int, where: str) -> Array:
-        """The bytes of one buffer: 1-D uint8, empty for a buffer without data."""
+        """The bytes of one buffer: 1-D uint8, empty for a buffer without data, which buffer 0 is whatever lies in
+        it.
+        """
         if index >= len(self._raw):
             raise CheckError(f"{where}: buffer {index}, but the file has {len(self._raw)}")
         self._used.add(index)
-        return self._raw[index]
+        return self._raw[index] if index else EMPTY
 
     def aligned(self, index: int, itemsize: int, where: str) -> Array:
         """The same, copied once if elements of `itemsize` bytes would straddle addresses."""
@@ -114,13 +117,13 @@ class _Buffers:
 
     def unused(self) -> tuple[tuple[int, Array], ...]:
         """Index and bytes of every buffer that holds something and that nothing has asked for."""
-        return tuple((i, raw) for i, raw in enumerate(self._raw) if len(raw) and i not in self._used)
+        return tuple((i, raw) for i, raw in enumerate(self._raw) if i and len(raw) and i not in self._used)
 
     def _locate(self, table: Table, index: int) -> Array:
         inside: Array | None = table.values["data"]
         if table.values["offset"] > 1:  # 0 and 1 say that the data is in the flatbuffer
             return _outside(self._decoder, table.values["offset"], table.values["size"], f"buffer {index}")
-        return inside if inside is not None else np.empty(0, np.uint8)
+        return inside if inside is not None else EMPTY
 
 
 def _outside(decoder: Decoder, offset: int, size: int, where: str) -> Array:
@@ -150,7 +153,8 @@ def _subgraph(
     written = set(inputs).union(*(op.outputs for op in ops))
     tensors = tuple(_tensor(t, f"{where} tensor {i}", buffers, i in written) for i, t in enumerate(v["tensors"] or ()))
     extra = _kept(table, debug_metadata_index=-1)
-    return SubGraph(tensors, ops, inputs, v["outputs"] or (), v["name"], extra)
+    graph = SubGraph(tensors, ops, inputs, v["outputs"] or (), v["name"], extra)
+    return replace(graph, ops=tuple(noted(op, graph) for op in ops))
 
 
 def _tensor(table: Table, where: str, buffers: _Buffers, computed: bool) -> Tensor:
@@ -164,7 +168,7 @@ def _tensor(table: Table, where: str, buffers: _Buffers, computed: bool) -> Tens
     extra = {k: v[k] for k in ("external_buffer",) if v[k]}
     if loose is not None:
         extra["quantization"] = loose
-    where = f"{where} ({v['name']})" if v["name"] else where
+    where = f"{where} ({shown(v['name'])})" if v["name"] else where
     sparse = v["sparsity"] is not None
     return Tensor(
         name=v["name"] or "",

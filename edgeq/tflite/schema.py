@@ -302,6 +302,11 @@ DTYPES: tuple[str, ...] = tuple(m.lower() for m in ENUM_MEMBERS["TensorType"])
 
 DTYPE_CODES: Mapping[str, int] = MappingProxyType({name: code for code, name in enumerate(DTYPES)})
 
+PACKED_BITS: Mapping[str, int] = MappingProxyType(
+    {"int4": 4, "uint4": 4, "int2": 2, "bfloat16": 16, "float8_e4m3fn": 8, "float8_e5m2": 8}
+)
+"""Bits per element of the types that NumPy lacks but that have a fixed size; string, resource and variant have none."""
+
 OPERATORS: tuple[str, ...] = ENUM_MEMBERS["BuiltinOperator"]
 """Builtin operations by code."""
 

@@ -10,10 +10,11 @@ computes exactly, but registers up to 10.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from edgeq.graph import Activation, Op, SubGraph, Tensor
+from edgeq.graph import Activation, Op, SubGraph, Table, Tensor
 
 _BY_DTYPE_TEXT = """
 ABS int8=2 int16=3
@@ -96,6 +97,27 @@ _BY_RANK: Mapping[str, tuple[tuple[int, int], ...]] = MappingProxyType(
     }
 )  # fmt: skip
 """Operation → (rank of its data input from which this holds, version)."""
+
+
+UNDERSTATED = "version_needed"
+"""Name in `Op.extra` under which the reader notes what an operation needed, where its file asked for less (many do,
+and run).
+"""
+
+
+def noted(op: Op, graph: SubGraph) -> Op:
+    """The operation as read, with a note if its version is below what the rules ask for."""
+    needed = minimal_version(op, graph)
+    if needed <= op.version:
+        return op
+    return replace(op, extra=Table("Operator", {**(op.extra.values if op.extra else {}), UNDERSTATED: needed}))
+
+
+def written_version(op: Op, graph: SubGraph) -> int:
+    """The version to write: the operation's own, unless it has come to need a higher one since it was read."""
+    needed = minimal_version(op, graph)
+    before = op.extra.values.get(UNDERSTATED, 0) if op.extra else 0
+    return op.version if needed <= before else max(op.version, needed)
 
 
 def minimal_version(op: Op, graph: SubGraph) -> int:

@@ -16,7 +16,7 @@ from edgeq.graph import NUMPY_DTYPES, Array, Graph, Op, Quantization, Signature,
 from edgeq.tflite import limits
 from edgeq.tflite.buffers import EMPTY, assign
 from edgeq.tflite.schema import DTYPE_CODES, OPERATOR_CODES, UNION_MEMBERS
-from edgeq.tflite.versions import minimal_version
+from edgeq.tflite.versions import UNDERSTATED, written_version
 
 _LAST_NARROW_CODE = 127  # what the narrow code of an operation says when it is too narrow for the real one
 
@@ -91,7 +91,7 @@ def _subgraph(g: SubGraph, buffers: list[int], codes: dict[tuple[str, str | None
     for i, op in enumerate(g.ops):
         if op.code not in OPERATOR_CODES:
             raise UnsupportedError(f"{where} op {i}: {op.code} is not an operation of the schema")
-        code = (op.code, op.custom_code, max(op.version, minimal_version(op, g)))
+        code = (op.code, op.custom_code, written_version(op, g))
         operators.append(_operator(op, codes.setdefault(code, len(codes))))
     values = {
         **(g.extra.values if g.extra else {}),
@@ -149,8 +149,10 @@ def _quantization(q: Quantization) -> Table:
 
 
 def _operator(op: Op, opcode_index: int) -> Table:
+    extra = dict(op.extra.values) if op.extra else {}
+    extra.pop(UNDERSTATED, None)
     values: dict[str, Any] = {
-        **(op.extra.values if op.extra else {}),
+        **extra,
         "opcode_index": opcode_index,
         "inputs": op.inputs,
         "outputs": op.outputs,

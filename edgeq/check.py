@@ -1,0 +1,312 @@
+"""`check(graph)`: refuse every graph that later code could not handle safely, before anything else looks at it.
+
+A model file is untrusted even when its signature is good. What passes here holds for every subgraph, and later code
+relies on it: every index points at something; shapes, element types and byte lengths agree and are within `limits`;
+scales are positive and finite; operations stand in an order in which they can run, and have the inputs, outputs and
+options that they read. What an operation makes of its inputs (the shapes it computes, the dtypes it takes) is for the
+plan to derive and compare.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from edgeq.errors import CheckError, UnsupportedError
+from edgeq.graph import NUMPY_DTYPES, Graph, Op, Quantization, Signature, SubGraph, Table, Tensor
+from edgeq.tflite import limits
+from edgeq.tflite.names import shown
+from edgeq.tflite.ops import OP_FACTS
+from edgeq.tflite.schema import DTYPE_CODES, ENUM_MEMBERS, OPERATOR_CODES, PACKED_BITS, TABLE_NAMES, layout
+
+_POSITIVE = frozenset(
+    {"stride_d", "stride_w", "stride_h", "dilation_d_factor", "dilation_w_factor", "dilation_h_factor"}
+    | {"filter_width", "filter_height", "block_size", "num_splits"}
+)
+"""Options that count steps or pieces: 1 to `limits.MAX_STEP`."""
+
+_SUBGRAPHS = ("subgraph", "subgraph_index", "branch_subgraph_indices", "called_computations")
+"""How the names of options end that are the index of a subgraph, or several."""
+
+_ZERO_POINTS = {
+    "int8": (-(2**7), 2**7 - 1),
+    "uint8": (0, 2**8 - 1),
+    "int16": (-(2**15), 2**15 - 1),
+    "uint16": (0, 2**16 - 1),
+    "int32": (-(2**31), 2**31 - 1),
+    "int4": (-8, 7),
+    "uint4": (0, 15),
+    "int2": (-2, 1),
+}
+"""Element type → the values that a zero point of it can have."""
+
+
+def check(graph: Graph) -> None:
+    """Raise unless every index, shape, element type, scale, buffer length, option and the order of operations is sound.
+
+    Raises:
+        CheckError: something in the graph contradicts something else; the message names it, what was found and
+        expected. UnsupportedError: the graph keeps constants where edgeq does not read them (sparse, in another
+        file).
+    """
+    if not graph.subgraphs:
+        raise CheckError("the model has no subgraph, expected at least one")
+    for s, g in enumerate(graph.subgraphs):
+        _subgraph(g, f"subgraph {s}", len(graph.subgraphs))
+    if not graph.main.outputs:
+        raise CheckError("subgraph 0 has no outputs, expected at least one")
+    _calls(graph)
+    for k, signature in enumerate(graph.signatures):
+        _signature(signature, k, graph)
+
+
+def _subgraph(g: SubGraph, where: str, subgraphs: int) -> None:
+    total = 0
+    for i, t in enumerate(g.tensors):
+        total += _tensor(t, f"{where} tensor {i} ({shown(t.name)})", len(g.tensors))
+    if total > limits.MAX_GRAPH_BYTES:
+        raise CheckError(f"{where}: tensors of {total} bytes together, expected at most {limits.MAX_GRAPH_BYTES}")
+    _indices(g.inputs, len(g.tensors), f"{where} inputs")
+    _indices(g.outputs, len(g.tensors), f"{where} outputs")
+    for i, op in enumerate(g.ops):
+        _op(op, f"{where} op {i} ({op.code})", len(g.tensors), subgraphs)
+    _order(g, where)
+
+
+# --- tensors ----------------------------------------------------------------------------------------------------------
+
+
+def _tensor(t: Tensor, where: str, tensors: int) -> int:
+    """Check one tensor; its bytes, 0 where its elements have no fixed size."""
+    if t.dtype not in DTYPE_CODES:
+        raise CheckError(f"{where}: dtype {t.dtype!r}, expected one of the schema's")
+    if len(t.shape) > limits.MAX_RANK:
+        raise CheckError(f"{where}: {len(t.shape)} dimensions, expected at most {limits.MAX_RANK}")
+    if any(d < 0 for d in t.shape):
+        raise CheckError(f"{where}: shape {list(t.shape)}, expected no negative dimension")
+    if t.shape_signature:
+        _shape_signature(t, where)
+    bits = PACKED_BITS.get(t.dtype, 0)
+    if t.dtype in NUMPY_DTYPES:
+        bits = 8 * NUMPY_DTYPES[t.dtype].itemsize
+    nbytes = (t.size * bits + 7) // 8
+    if nbytes > limits.MAX_TENSOR_BYTES or t.size > limits.MAX_TENSOR_BYTES:
+        raise CheckError(
+            f"{where}: shape {list(t.shape)} is {nbytes} bytes, expected at most {limits.MAX_TENSOR_BYTES}"
+        )
+    if t.sparsity is not None:
+        raise UnsupportedError(f"{where}: a sparse tensor, edgeq reads dense ones")
+    if t.extra is not None and t.extra.values.get("external_buffer"):
+        raise UnsupportedError(f"{where}: its data lies in another file, edgeq reads models of one file")
+    if t.data is not None:
+        _data(t, nbytes, where)
+    if t.quantization is not None:
+        _quantization(t.quantization, t, where, tensors)
+    return nbytes
+
+
+def _shape_signature(t: Tensor, where: str) -> None:
+    """The signature is the shape with −1 where a length may change."""
+    signature = t.shape_signature or ()
+    agrees = len(signature) == len(t.shape) and all(s in (-1, d) for s, d in zip(signature, t.shape, strict=True))
+    if not agrees:
+        raise CheckError(f"{where}: shape signature {_some(signature)}, expected {list(t.shape)} or −1 in places")
+
+
+def _data(t: Tensor, nbytes: int, where: str) -> None:
+    assert t.data is not None
+    dtype = NUMPY_DTYPES.get(t.dtype)
+    if dtype is None:
+        if t.data.dtype != np.uint8 or t.data.ndim != 1:
+            raise CheckError(f"{where}: data is {t.data.dtype} of {t.data.ndim} dimensions, expected the raw bytes")
+        if t.dtype in PACKED_BITS and len(t.data) != nbytes:
+            raise CheckError(
+                f"{where}: data of {len(t.data)} bytes, but shape {list(t.shape)} of {t.dtype} needs {nbytes}"
+            )
+        return
+    if t.data.dtype != dtype or t.data.shape != t.shape:
+        raise CheckError(
+            f"{where}: data is {t.data.dtype} of shape {list(t.data.shape)}, expected {dtype} of {list(t.shape)}"
+        )
+    if t.dtype == "bool" and t.data.size and t.data.view(np.uint8).max() > 1:
+        raise CheckError(f"{where}: a byte of {t.data.view(np.uint8).max()} in a bool constant, expected 0 or 1")
+
+
+def _quantization(q: Quantization, t: Tensor, where: str, tensors: int) -> None:
+    scale, zero_point = q.scale, q.zero_point
+    if q.details is not None:
+        _details(q.details, where, tensors)
+        if not len(scale) and not len(zero_point):
+            return
+    if scale.dtype != np.float32 or zero_point.dtype != np.int64 or scale.ndim != 1 or zero_point.ndim != 1:
+        raise CheckError(
+            f"{where}: scale and zero_point are {scale.dtype} and {zero_point.dtype} of {scale.ndim} and "
+            f"{zero_point.ndim} dimensions, expected float32 and int64 of 1"
+        )
+    rank = len(t.shape)
+    if not 0 <= q.axis < max(rank, 1):
+        raise CheckError(f"{where}: quantized along axis {q.axis} of {rank}, expected 0 to {max(rank, 1) - 1}")
+    if len(scale) != 1 and (rank == 0 or len(scale) == 0 or len(scale) != t.shape[q.axis]):
+        raise CheckError(
+            f"{where}: {len(scale)} scales along axis {q.axis} of shape {list(t.shape)}, expected 1 or as many as it is long"
+        )
+    if len(zero_point) != len(scale):
+        raise CheckError(f"{where}: {len(zero_point)} zero points for {len(scale)} scales, expected as many")
+    tiny = np.finfo(np.float32).tiny
+    if not bool(np.all((scale >= tiny) & np.isfinite(scale))):
+        bad = scale[~((scale >= tiny) & np.isfinite(scale))][0]
+        raise CheckError(f"{where}: scale {bad}, expected a finite number > 0 (at least {tiny})")
+    low, high = _ZERO_POINTS.get(t.dtype, (-(2**63), 2**63 - 1))
+    if len(zero_point) and not low <= zero_point.min() <= zero_point.max() <= high:
+        bad_zero = zero_point.min() if zero_point.min() < low else zero_point.max()
+        raise CheckError(f"{where}: zero point {bad_zero}, expected {low} to {high} for {t.dtype}")
+
+
+def _details(details: Table, where: str, tensors: int) -> None:
+    """Block-wise quantization keeps its scales in tensors of their own."""
+    for name in ("scales", "zero_points"):
+        index = details.values.get(name, -1)
+        if not -1 <= index < tensors:
+            raise CheckError(f"{where}: {details.type}.{name} is tensor {index}, but there are {tensors}")
+
+
+# --- operations -------------------------------------------------------------------------------------------------------
+
+
+def _op(op: Op, where: str, tensors: int, subgraphs: int) -> None:
+    if op.code not in OPERATOR_CODES:
+        raise CheckError(f"{where}: not an operation of the schema")
+    if op.code == "CUSTOM" and not op.custom_code:
+        raise CheckError(f"{where}: a custom operation without a name")
+    facts = OP_FACTS.get(op.code)
+    for k, i in enumerate(op.inputs):
+        if i == -1 and (facts is None or facts.may_omit(k)):
+            continue
+        if not 0 <= i < tensors:
+            raise CheckError(f"{where}: input {k} is tensor {i}, expected 0 to {tensors - 1}")
+    _indices(op.outputs, tensors, f"{where} outputs")
+    _indices((i for i in op.intermediates if i != -1), tensors, f"{where} intermediates")
+    if op.mutating_variable_inputs and len(op.mutating_variable_inputs) != len(op.inputs):
+        raise CheckError(
+            f"{where}: {len(op.mutating_variable_inputs)} marks of mutated inputs for {len(op.inputs)} inputs"
+        )
+    if facts is not None:
+        if not facts.inputs.allows(len(op.inputs)):
+            raise CheckError(f"{where}: {len(op.inputs)} inputs, expected {facts.inputs}")
+        if not facts.outputs.allows(len(op.outputs)):
+            raise CheckError(f"{where}: {len(op.outputs)} outputs, expected {facts.outputs}")
+        found = op.options.type if op.options is not None else None
+        if facts.options is not None and found != facts.options and (facts.options_required or found is not None):
+            raise CheckError(f"{where}: options {found}, expected {facts.options}")
+    if op.options is not None:
+        _options(op.options, where, subgraphs)
+
+
+def _options(options: Table, where: str, subgraphs: int) -> None:
+    """Every field of the options' type is there, and has a value that it can have."""
+    if options.type not in TABLE_NAMES:
+        raise UnsupportedError(f"{where}: options {options.type}, which edgeq does not know")
+    for f in layout(options.type).fields:
+        if f.name not in options.values:
+            raise CheckError(
+                f"{where}: options without {f.name}, expected a value (the schema's default is {f.default})"
+            )
+        value = options.values[f.name]
+        if f.kind == "scalar":
+            if f.of in ENUM_MEMBERS and not 0 <= value < len(ENUM_MEMBERS[f.of]):
+                raise CheckError(f"{where}: {f.name} is {value}, expected 0 to {len(ENUM_MEMBERS[f.of]) - 1} ({f.of})")
+            if f.of == "f32" and not math.isfinite(value):
+                raise CheckError(f"{where}: {f.name} is {value}, expected a finite number")
+            if f.name in _POSITIVE and not 1 <= value <= limits.MAX_STEP:
+                raise CheckError(f"{where}: {f.name} is {value}, expected 1 to {limits.MAX_STEP}")
+    for called in _called(options):
+        if not 0 <= called < subgraphs:
+            raise CheckError(f"{where}: calls subgraph {called}, but there are {subgraphs}")
+
+
+def _order(g: SubGraph, where: str) -> None:
+    """Every operation reads what is there before it, and writes what nothing else has given a value."""
+    inputs = set(g.inputs)
+    if len(inputs) != len(g.inputs):
+        raise CheckError(f"{where}: inputs {_some(g.inputs)}, expected each tensor once")
+    for i in g.inputs:
+        if g.tensors[i].data is not None:
+            raise CheckError(f"{where}: input tensor {i} ({shown(g.tensors[i].name)}) is a constant")
+    constant = {i for i, t in enumerate(g.tensors) if t.data is not None}
+    ready = inputs | constant | {i for i, t in enumerate(g.tensors) if t.is_variable}
+    written: dict[int, int] = {}
+    for k, op in enumerate(g.ops):
+        here = f"{where} op {k} ({op.code})"
+        for i in op.inputs:
+            if i >= 0 and i not in ready:
+                raise CheckError(f"{here}: reads {_named(g, i)}, which nothing before it has written")
+        for i in op.outputs:
+            if i in written:
+                raise CheckError(f"{here}: writes {_named(g, i)}, which op {written[i]} has written")
+            if i in ready:
+                kind = "a constant" if i in constant else "an input" if i in inputs else "a variable"
+                raise CheckError(f"{here}: writes {_named(g, i)}, which is {kind}")
+            written[i] = k
+        ready.update(op.outputs)
+    for i in g.outputs:
+        if i not in ready:
+            raise CheckError(f"{where}: output {_named(g, i)} is computed by nothing")
+
+
+def _calls(graph: Graph) -> None:
+    """Subgraphs call each other without coming back to themselves: a run ends."""
+    calls = [{s for op in g.ops if op.options is not None for s in _called(op.options)} for g in graph.subgraphs]
+    callers: list[list[int]] = [[] for _ in calls]
+    for s, called in enumerate(calls):
+        for c in called:
+            callers[c].append(s)
+    waiting = [len(called) for called in calls]
+    free = [s for s, n in enumerate(waiting) if n == 0]
+    for s in free:  # grows while it is walked
+        for caller in callers[s]:
+            waiting[caller] -= 1
+            if waiting[caller] == 0:
+                free.append(caller)
+    if len(free) < len(calls):
+        circle = sorted(set(range(len(calls))) - set(free))
+        raise CheckError(f"subgraphs {_some(circle)} call each other in a circle")
+
+
+def _called(options: Table) -> list[int]:
+    """The subgraphs that these options name."""
+    out: list[int] = []
+    for name, value in options.values.items():
+        if name.endswith(_SUBGRAPHS) and value is not None:
+            out += value if isinstance(value, tuple) else [value]
+    return out
+
+
+def _signature(s: Signature, k: int, graph: Graph) -> None:
+    where = f"signature {k} ({shown(s.key or '')})"
+    if not 0 <= s.subgraph < len(graph.subgraphs):
+        raise CheckError(f"{where}: subgraph {s.subgraph}, but there are {len(graph.subgraphs)}")
+    g = graph.subgraphs[s.subgraph]
+    for side, named, own in (("input", s.inputs, set(g.inputs)), ("output", s.outputs, set(g.outputs))):
+        for name, i in named:
+            if i not in own:
+                raise CheckError(f"{where}: {side} {shown(name)} is tensor {i}, expected one of {_some(sorted(own))}")
+
+
+# --- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def _indices(indices: Iterable[int], count: int, where: str) -> None:
+    for i in indices:
+        if not 0 <= i < count:
+            raise CheckError(f"{where}: tensor {i}, expected 0 to {count - 1}")
+
+
+def _named(g: SubGraph, i: int) -> str:
+    return f"tensor {i} ({shown(g.tensors[i].name)})"
+
+
+def _some(values: Sequence[int]) -> str:
+    """The first few, for a message."""
+    return str(list(values)) if len(values) <= 16 else f"{list(values[:16])[:-1]} and {len(values) - 15} more"
