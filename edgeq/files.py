@@ -11,8 +11,9 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 from edgeq.errors import InputError, OutputError
@@ -29,41 +30,62 @@ PRIVATE = 0o600
 def read_limited(path: PathLike, limit: int) -> bytes:
     """The whole content of the regular file at `path`, at most `limit` bytes.
 
-    The file is opened once, and its type and size are those of the open descriptor, so that a file replaced meanwhile
-    changes nothing. A symbolic link is followed: the user named it.
-
     Raises InputError when there is no such file, it is not a regular file, it is larger than `limit`, it changes while
     it is read, or the system refuses to read it.
     """
     name = os.fspath(path)
+    with open_regular(path) as (file, size):
+        if size > limit:
+            raise InputError(f"{name}: the file has {size} bytes, the limit here is {limit}")
+        try:
+            with open(file.fileno(), "rb", closefd=False) as buffered:
+                data = buffered.read(size + 1)
+        except OSError as error:
+            raise InputError(f"{name}: cannot be read: {_reason(error)}") from None
+    if len(data) != size:
+        raise InputError(f"{name}: the file changed while it was read: {size} bytes, then {len(data)}")
+    return data
+
+
+@contextmanager
+def open_regular(path: PathLike, *, folder: int | None = None) -> Iterator[tuple[FileIO, int]]:
+    """The regular file at `path`, open for reading without a buffer, and its size in bytes.
+
+    The file is opened once, and its type and size are those of the open descriptor, so that a file replaced meanwhile
+    changes nothing. A symbolic link is followed, since the user named it; inside `folder`, an open directory, none is.
+
+    Raises InputError when there is no such file, it is not a regular file, or the system refuses to open it.
+    """
+    name = os.fspath(path)
     try:
         # O_NONBLOCK: opening a named pipe must not wait for its writer. It means nothing for a regular file.
-        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise InputError(f"{name}: expected a regular file, found {_kind(status.st_mode)}")
-            if status.st_size > limit:
-                raise InputError(f"{name}: the file has {status.st_size} bytes, the limit here is {limit}")
-            with open(descriptor, "rb", closefd=False) as file:
-                data = file.read(status.st_size + 1)
-        finally:
-            os.close(descriptor)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_NOFOLLOW if folder is not None else 0)
+        descriptor = os.open(name, flags, dir_fd=folder)
     except FileNotFoundError:
         raise InputError(f"{name}: there is no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise InputError(f"{name}: cannot be read: {_reason(error)}") from None
-    if len(data) != status.st_size:
-        raise InputError(f"{name}: the file changed while it was read: {status.st_size} bytes, then {len(data)}")
-    return data
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{name}: expected a regular file, found {_kind(status.st_mode)}")
+        yield FileIO(descriptor, closefd=False), status.st_size
+    finally:
+        os.close(descriptor)
 
 
-def write_atomic(path: PathLike, data: bytes | bytearray | memoryview | Iterable[bytes], *, mode: int = PUBLIC) -> None:
+def write_atomic(
+    path: PathLike,
+    data: bytes | bytearray | memoryview | Iterable[bytes | memoryview],
+    *,
+    mode: int = PUBLIC,
+    replace: bool = True,
+) -> None:
     """Make `path` a regular file with the content `data` (or its pieces in order), whole or not at all.
 
     `mode` is cut by the umask, as for any new file. An existing file is replaced; the file that a symbolic link points
     to is replaced and the link stays. After any failure, an interrupt included, the old file is as it was and nothing
-    lies beside it.
+    lies beside it. With `replace` false there must be no file yet.
 
     Raises OutputError when the system refuses; any other exception of the iterable `data` passes through.
     """
@@ -79,10 +101,15 @@ def write_atomic(path: PathLike, data: bytes | bytearray | memoryview | Iterable
     beside = target.with_name(f".edgeq-{secrets.token_hex(8)}.tmp")
     try:
         _write(beside, pieces, mode)
-        os.replace(beside, target)
+        if replace:
+            os.replace(beside, target)
+        else:
+            _name_once(beside, target)
     except BaseException as error:
         with suppress(OSError):
             beside.unlink()
+        if isinstance(error, FileExistsError):
+            raise OutputError(f"{name}: there is a file already; it was left as it is") from None
         if isinstance(error, OSError):
             raise OutputError(f"{name}: cannot be written: {_reason(error)}") from None
         raise
@@ -99,6 +126,20 @@ def _write(path: Path, pieces: Iterable[bytes | bytearray | memoryview], mode: i
             file.write(piece)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _name_once(beside: Path, target: Path) -> None:
+    """Give the file its name unless the name is taken: a hard link does both in one step, a rename would overwrite."""
+    try:
+        os.link(beside, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP):
+            raise
+        if target.exists():  # a file system without hard links (FAT) has no such step
+            raise FileExistsError(errno.EEXIST, "File exists") from None
+        os.replace(beside, target)
+    else:
+        beside.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
