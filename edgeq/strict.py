@@ -1,0 +1,207 @@
+"""JSON and base64 with one spelling per value, and the checks that turn parsed JSON into fields.
+
+Two parsers that read one text differently are a way in. So nothing here accepts duplicate keys, floats, NaN, huge
+integers, deep nesting or lax base64; and what edgeq writes itself is canonical (RFC 8785 for what it uses: objects,
+arrays, ASCII strings, integers, true, false, null), so that what parses writes back to the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from edgeq import limits
+from edgeq.errors import DocumentError, EncodingError, LengthError, SuiteError
+
+Check = Callable[[Any, str], Any]
+"""Takes a value and what to call it in an error; returns the value as the program wants it, or raises."""
+
+# A string, ended by its quote or by the text, or one bracket. Every quote starts a match, so the scan is linear
+# whatever the text; whether the text is JSON at all, the parser says afterwards.
+_STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\(?:.|\Z)[^"\\]*)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
+
+
+def canonical(value: Any) -> bytes:
+    """The one spelling of a JSON value."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def parse(data: bytes, limit: int, what: str) -> Any:
+    """The JSON value that `data` spells, in any white space and order of keys.
+
+    Raises LengthError above `limit` bytes, EncodingError for everything that is not strict JSON; `what` names the
+    document in the message.
+    """
+    if len(data) > limit:
+        raise LengthError(f"{what}: {len(data)} bytes, the limit is {limit}")
+    try:
+        text = bytes(data).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise EncodingError(f"{what}: expected UTF-8, found byte {data[error.start]:#04x} at {error.start}") from None
+    _refuse_depth(text, what)
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_unique, parse_int=_integer, parse_float=_refuse, parse_constant=_refuse
+        )
+        canonical(value)  # a lone surrogate, spelled \ud800, is a str that has no bytes
+    except EncodingError as error:
+        raise EncodingError(f"{what}: {error}") from None
+    except json.JSONDecodeError as error:
+        raise EncodingError(f"{what}: expected JSON, at character {error.pos}: {error.msg}") from None
+    except UnicodeEncodeError:
+        raise EncodingError(f"{what}: a string holds half a surrogate pair") from None
+    return value
+
+
+def parse_canonical(data: bytes, limit: int, what: str) -> Any:
+    """The JSON value that `data` spells, which must be its canonical spelling.
+
+    Raises as `parse` does, and EncodingError for any other spelling.
+    """
+    value = parse(data, limit, what)
+    if canonical(value) != data:
+        raise EncodingError(f"{what}: expected canonical JSON (sorted keys, no white space), found another spelling")
+    return value
+
+
+def to_base64(data: bytes) -> str:
+    """The one base64 spelling of `data`."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def from_base64(text: str, what: str) -> bytes:
+    """The bytes that `text` spells in base64: standard alphabet, padded, no white space, unused bits zero.
+
+    Raises EncodingError for any other spelling.
+    """
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise EncodingError(f"{what}: expected base64") from None
+    if to_base64(data) != text:
+        raise EncodingError(f"{what}: expected the canonical spelling of base64, found another")
+    return data
+
+
+# --- fields -----------------------------------------------------------------------------------------------------------
+
+
+def record(value: Any, fields: Mapping[str, Check], what: str) -> dict[str, Any]:
+    """The fields of a JSON object that has exactly these, each through its check.
+
+    Raises DocumentError for a missing, unknown or wrong field.
+    """
+    if not isinstance(value, dict):
+        raise DocumentError(f"{what}: expected an object, found {_kind(value)}")
+    for name in fields:
+        if name not in value:
+            raise DocumentError(f"{what}: the field {name!r} is missing")
+    for name in value:
+        if name not in fields:
+            raise DocumentError(f"{what}: unknown field {name[:64]!a}")
+    return {name: check(value[name], f"{what}: {name}") for name, check in fields.items()}
+
+
+def only(expected: str) -> Check:
+    """Exactly this string: a format or suite that cannot be chosen."""
+
+    def check(value: Any, what: str) -> str:
+        if value != expected or not isinstance(value, str):
+            raise SuiteError(f"{what}: expected {expected!r}, found {_show(value)}")
+        return value
+
+    return check
+
+
+def text(pattern: str, says: str, longest: int) -> Check:
+    """A string of at most `longest` characters that matches `pattern` entirely; `says` describes it."""
+    compiled = re.compile(pattern)
+
+    def check(value: Any, what: str) -> str:
+        if not isinstance(value, str) or len(value) > longest or not compiled.fullmatch(value):
+            raise DocumentError(f"{what}: expected {says}, found {_show(value)}")
+        return value
+
+    return check
+
+
+def hexadecimal(size: int) -> Check:
+    """`size` bytes as lower-case hexadecimal digits, kept as text."""
+    return text(f"[0-9a-f]{{{2 * size}}}", f"{2 * size} lower-case hexadecimal digits", 2 * size)
+
+
+def encoded(size: int) -> Check:
+    """`size` bytes in base64, given back as bytes."""
+
+    def check(value: Any, what: str) -> bytes:
+        if not isinstance(value, str):
+            raise DocumentError(f"{what}: expected base64, found {_kind(value)}")
+        data = from_base64(value, what)
+        if len(data) != size:
+            raise LengthError(f"{what}: expected {size} bytes, found {len(data)}")
+        return data
+
+    return check
+
+
+def integer(lowest: int, highest: int) -> Check:
+    """An integer between two bounds, both included."""
+
+    def check(value: Any, what: str) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+            raise DocumentError(f"{what}: expected an integer from {lowest} to {highest}, found {_show(value)}")
+        return value
+
+    return check
+
+
+def optional(check: Check) -> Check:
+    """Null, or what `check` accepts."""
+    return lambda value, what: None if value is None else check(value, what)
+
+
+def _show(value: Any) -> str:
+    return f"{value[:64]!a}" if isinstance(value, str) else str(value) if isinstance(value, int) else _kind(value)
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "an object", list: "an array", str: "a string", bool: "a truth value", int: "an integer"}
+    return "null" if value is None else kinds[type(value)]
+
+
+def _refuse_depth(text: str, what: str) -> None:
+    """Nesting is counted before parsing, since the parser recurses."""
+    depth = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        if match[0] in "[{":
+            depth += 1
+            if depth > limits.JSON_DEPTH:
+                raise EncodingError(f"{what}: nested deeper than {limits.JSON_DEPTH} levels")
+        elif match[0] in "]}":
+            depth -= 1
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise EncodingError(f"the key {name[:64]!a} appears twice in one object")
+        result[name] = value
+    return result
+
+
+def _integer(digits: str) -> int:
+    # By length first: Python takes quadratic time for a million digits.
+    if len(digits) > 17 or abs(int(digits)) > limits.INTEGER:
+        raise EncodingError(f"an integer of {len(digits)} digits, the largest is {limits.INTEGER}")
+    if digits == "-0":
+        raise EncodingError("the integer -0 has another spelling, 0")
+    return int(digits)
+
+
+def _refuse(digits: str) -> NoReturn:
+    raise EncodingError(f"expected integers only, found {digits[:32]}")
