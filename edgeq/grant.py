@@ -1,0 +1,267 @@
+"""Grants: what one device may do with one bundle, signed by the bundle's publisher, with the content key wrapped inside.
+
+`issue` is the publisher's side; `verify`, then `check`, then `open_key` the device's, in this order. Time is an argument.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from edgeq import dsse, limits, strict
+from edgeq.bundle import PAYLOAD_FILE, Signed, Verified
+from edgeq.clock import show, timestamp
+from edgeq.errors import (
+    DocumentError,
+    GrantConditionError,
+    GrantDeviceError,
+    GrantExpiredError,
+    GrantIssuerError,
+    GrantModelError,
+    GrantNotYetValidError,
+    GrantOperationError,
+    GrantPayloadError,
+    GrantVersionError,
+    InputError,
+    UntrustedKeyError,
+    WrappedKeyError,
+)
+from edgeq.keys import WRAPPED_KEY_SIZE, ContentKey, Identity, PublisherKey, Recipient
+from edgeq.manifest import KEY_ID, MODEL_ID, SUITE, VERSION, Manifest
+from edgeq.stream import check_commitment
+from edgeq.trust import Trust
+
+FORMAT: Final = "edgeq-grant/1"
+
+OPERATIONS: Final = ("calibrate", "debug", "export", "load")
+"""load: run the model. calibrate: change its parameters. debug: read intermediate tensors. export: let the .tflite out."""
+
+CLOCK_SKEW: Final = timedelta(minutes=5)
+"""How far before its issue a grant starts by default, for a device whose clock is a little slow."""
+
+_WHAT: Final = "grant"
+_ENVELOPE_TYPE: Final = "application/vnd.edgeq.grant.v1+json"
+_WRAP_LABEL: Final = b"edgeq-grant/1 device key\x00"
+_TIME: Final = strict.integer(0, 253_402_300_799)  # to the end of the year 9999
+
+
+def _operations(value: Any, what: str) -> tuple[str, ...]:
+    if isinstance(value, list) and value and value == [name for name in OPERATIONS if name in value]:
+        return tuple(value)
+    raise DocumentError(f"{what}: expected some of {', '.join(OPERATIONS)}, sorted, each once")
+
+
+_FIELDS: Final[dict[str, strict.Check]] = {
+    "format": strict.only(FORMAT),
+    "suite": strict.only(SUITE),
+    "grant_id": strict.hexadecimal(16),
+    "issuer": KEY_ID,
+    "model_id": MODEL_ID,
+    "min_version": VERSION,
+    "max_version": VERSION,
+    "payload_sha256": strict.hexadecimal(32),
+    "device": KEY_ID,
+    "operations": _operations,
+    "not_before": _TIME,
+    "expires": strict.optional(_TIME),
+    "max_loads": strict.optional(strict.integer(1, limits.INTEGER)),
+    "max_offline_days": strict.optional(strict.integer(1, 36_500)),
+    "min_status_epoch": strict.optional(strict.integer(0, limits.INTEGER)),
+    "wrapped_key": strict.encoded(WRAPPED_KEY_SIZE),
+}
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A grant's fields, as docs/bundle-format.md describes them; times in Unix seconds, None where there is no bound."""
+
+    grant_id: str
+    issuer: str
+    model_id: str
+    min_version: int
+    max_version: int
+    payload_sha256: str
+    device: str
+    operations: tuple[str, ...]
+    not_before: int
+    expires: int | None = None
+    max_loads: int | None = None
+    max_offline_days: int | None = None
+    min_status_epoch: int | None = None
+    wrapped_key: bytes = b""
+
+    def to_json(self) -> dict[str, Any]:
+        """The grant as a JSON value."""
+        fields = {name: getattr(self, name) for name in _FIELDS if name not in ("format", "suite")}
+        fields["operations"] = list(self.operations)
+        fields["wrapped_key"] = strict.to_base64(self.wrapped_key)
+        return {"format": FORMAT, "suite": SUITE, **fields}
+
+    def wrap_info(self) -> bytes:
+        """What binds the wrapped key to the rest of this grant (HPKE's info)."""
+        fields = self.to_json()
+        del fields["wrapped_key"]
+        return _WRAP_LABEL + hashlib.sha256(strict.canonical(fields)).digest()
+
+
+# --- the publisher's side ---------------------------------------------------------------------------------------------
+
+
+def issue(
+    bundle: Verified,
+    key: PublisherKey,
+    device: Recipient,
+    allow: Collection[str],
+    *,
+    now: datetime,
+    expires: datetime | None = None,
+    not_before: datetime | None = None,
+    versions: tuple[int, int] | None = None,
+    max_loads: int | None = None,
+    max_offline_days: int | None = None,
+    min_status_epoch: int | None = None,
+) -> bytes:
+    """The .eqg file that lets `device` do what `allow` lists (of OPERATIONS) with `bundle`, signed by `key`.
+
+    `bundle` comes from edgeq.loader.verify or edgeq.bundle.verify, so it is whole and signed by `key`. By default the
+    grant starts CLOCK_SKEW before `now`, never expires, and covers the bundle's own version only.
+
+    Raises InputError for an empty or unknown operation, for times that leave no moment, and for a bundle that is not
+    encrypted, which needs no grant; GrantIssuerError if another key signed the bundle.
+    """
+    manifest = bundle.manifest
+    if manifest is None or manifest.encryption is None:
+        raise InputError("the model is not encrypted: whoever trusts its signer may use it, and no grant is needed")
+    if bundle.key_id != key.public.key_id:
+        raise GrantIssuerError(
+            f"the bundle was signed by key {bundle.key_id[:16]}…, a grant for it cannot be issued by "
+            f"{key.public.key_id[:16]}…"
+        )
+    if unknown := set(allow) - set(OPERATIONS):
+        raise InputError(f"expected operations of {', '.join(OPERATIONS)}, found {', '.join(sorted(unknown))[:64]!a}")
+    lowest, highest = versions or (manifest.version, manifest.version)
+    start = timestamp(now - CLOCK_SKEW if not_before is None else not_before)
+    end = None if expires is None else timestamp(expires)
+    if end is not None and end <= max(start, timestamp(now)):
+        raise InputError("the grant would expire before it starts")
+    grant = Grant(
+        grant_id=os.urandom(16).hex(),
+        issuer=key.public.key_id,
+        model_id=manifest.model_id,
+        min_version=lowest,
+        max_version=highest,
+        payload_sha256=bundle.digests[PAYLOAD_FILE],
+        device=device.key_id,
+        operations=tuple(sorted(set(allow))),
+        not_before=start,
+        expires=end,
+        max_loads=max_loads,
+        max_offline_days=max_offline_days,
+        min_status_epoch=min_status_epoch,
+    )
+    content_key = _publisher_key(manifest, key)
+    return sign(replace(grant, wrapped_key=device.wrap(content_key, grant.wrap_info())), key)
+
+
+def sign(grant: Grant, key: PublisherKey) -> bytes:
+    """The .eqg file of a finished grant. Raises as `parse` does for one that no reader would accept."""
+    payload = strict.canonical(grant.to_json())
+    parse(payload)
+    signature = key.sign(dsse.pae(_ENVELOPE_TYPE, payload))
+    return strict.canonical(dsse.Envelope(payload, _ENVELOPE_TYPE, signature, key.public.key_id).to_json())
+
+
+def _publisher_key(manifest: Manifest, key: PublisherKey) -> ContentKey:
+    """The content key that the bundle keeps for its publisher."""
+    encryption = manifest.encryption
+    if encryption is None or encryption.publisher != key.wrapping.key_id:
+        raise WrappedKeyError("the bundle's content key was wrapped for another publisher's key")
+    content_key = key.unwrap(encryption.wrapped_key, manifest.wrap_info())
+    check_commitment(content_key, bytes.fromhex(manifest.bundle_id), bytes.fromhex(encryption.commitment))
+    return content_key
+
+
+# --- the device's side ------------------------------------------------------------------------------------------------
+
+
+def verify(data: bytes, trust: Trust) -> Grant:
+    """The grant in an .eqg file, if a trusted publisher signed it. What it allows is for `check` to say.
+
+    Raises LengthError, EncodingError, DocumentError, SuiteError for what is malformed; EnvelopeError,
+    SignatureCountError, UntrustedKeyError, BadSignatureError for what is not a trusted signature.
+    """
+    envelope = _envelope(data)
+    issuer = trust.by_key_id(envelope.keyid)
+    issuer.verify(envelope.signed_bytes, envelope.signature)
+    grant = parse(envelope.payload)
+    if grant.issuer != issuer.key_id:
+        raise UntrustedKeyError(f"grant: signed by key {issuer.key_id[:16]}…, but it names {grant.issuer[:16]}…")
+    return grant
+
+
+def unverified(data: bytes) -> Grant:
+    """The grant that an .eqg file claims to be, whoever signed it: for display, never for a decision."""
+    return parse(_envelope(data).payload)
+
+
+def parse(payload: bytes) -> Grant:
+    """The grant that a signed payload spells; raises LengthError, EncodingError, DocumentError, SuiteError."""
+    fields = strict.record(strict.parse_canonical(payload, limits.GRANT, _WHAT), _FIELDS, _WHAT)
+    del fields["format"], fields["suite"]
+    grant = Grant(**fields)
+    if grant.min_version > grant.max_version:
+        raise DocumentError(f"grant: versions from {grant.min_version} to {grant.max_version} are none")
+    return grant
+
+
+def check(grant: Grant, signed: Signed, *, device: str, operations: Collection[str], now: datetime) -> None:
+    """Return if the grant lets the device with this key id do all of `operations` with this bundle at this time.
+
+    Else raise the GrantError that says which field stands against it. A condition that needs a state kept on the device
+    is against it too: without that state nobody could tell whether it holds.
+    """
+    manifest = signed.manifest
+    moment = timestamp(now)
+    if grant.issuer != signed.signer.key_id:
+        raise GrantIssuerError(f"the grant is by key {grant.issuer[:16]}…, the bundle by {signed.signer.key_id[:16]}…")
+    if grant.model_id != manifest.model_id:
+        raise GrantModelError(f"the grant is for model {grant.model_id!a}, the bundle holds {manifest.model_id!a}")
+    if not grant.min_version <= manifest.version <= grant.max_version:
+        raise GrantVersionError(
+            f"the grant covers versions {grant.min_version} to {grant.max_version}, the bundle is {manifest.version}"
+        )
+    if grant.payload_sha256 != signed.payload_sha256:
+        raise GrantPayloadError("the grant is for another bundle: the digests of the payload differ")
+    if grant.device != device:
+        raise GrantDeviceError(f"the grant is for device {grant.device[:16]}…, this is {device[:16]}…")
+    for operation in operations:
+        if operation not in grant.operations:
+            raise GrantOperationError(f"the grant allows {', '.join(grant.operations)}, not {operation}")
+    if moment < grant.not_before:
+        raise GrantNotYetValidError(
+            f"the grant starts at {show(grant.not_before)}, the clock says {show(moment)}; is the clock set?"
+        )
+    if grant.expires is not None and moment >= grant.expires:
+        raise GrantExpiredError(f"the grant expired at {show(grant.expires)}, the clock says {show(moment)}")
+    for name in ("max_loads", "max_offline_days", "min_status_epoch"):
+        if getattr(grant, name) is not None:
+            raise GrantConditionError(
+                f"the grant sets {name}, which needs a device state that this edgeq does not keep"
+            )
+
+
+def open_key(grant: Grant, identity: Identity, manifest: Manifest) -> ContentKey:
+    """The content key in a grant that was checked; raises WrappedKeyError, KeyCommitmentError."""
+    key = identity.unwrap(grant.wrapped_key, grant.wrap_info())
+    if manifest.encryption is None:
+        raise WrappedKeyError("the bundle is not encrypted, so the grant's key opens nothing in it")
+    check_commitment(key, bytes.fromhex(manifest.bundle_id), bytes.fromhex(manifest.encryption.commitment))
+    return key
+
+
+def _envelope(data: bytes) -> dsse.Envelope:
+    return dsse.from_json(strict.parse_canonical(data, limits.GRANT, _WHAT), _ENVELOPE_TYPE, _WHAT)
