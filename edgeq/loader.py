@@ -1,0 +1,227 @@
+"""From a path to a model: the one door through which model bytes enter.
+
+The order never changes: cap the size, verify the signature, check the grant, decrypt, parse with bounds, check, plan.
+Plaintext is never written anywhere: it is in one buffer, which is wiped if anything about it turns out wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Final
+
+from edgeq import bundle, keys, limits, oms, stream
+from edgeq import grant as grants
+from edgeq import manifest as manifests
+from edgeq.bundle import Signed, Verified
+from edgeq.errors import FileSetError, InputError, NoGrantError, UnsignedError, UntrustedKeyError
+from edgeq.files import PathLike, read_limited
+from edgeq.keys import ContentKey, Identity, PublisherPublic
+from edgeq.manifest import Manifest
+from edgeq.source import PlainModel, Stored, StoredBundle, StoredDirectory, open_source
+from edgeq.trust import Trust
+
+if TYPE_CHECKING:
+    from edgeq.engine import Model
+
+_WORTH_A_THREAD: Final = 1024 * 1024
+
+GrantLike = PathLike | bytes
+"""The path of an .eqg file, or its content."""
+
+IdentityLike = PathLike | Identity
+"""The path of a device's .key file, or whatever else unwraps keys for this device."""
+
+TrustLike = PathLike | PublisherPublic | Trust | Sequence[PathLike | PublisherPublic]
+"""The path of a publisher's .pub file, its keys, several of either, or a Trust."""
+
+
+def read_model(
+    path: PathLike,
+    *,
+    grant: GrantLike | None = None,
+    identity: IdentityLike | None = None,
+    trust: TrustLike | None = None,
+    operation: str | Sequence[str] = "load",
+    passphrase: bytes | None = None,
+    now: datetime | None = None,
+) -> bytes | memoryview:
+    """The .tflite bytes behind `path`, read-only: of a plain model, or of a bundle.
+
+    A bundle must be signed by a publisher in `trust`. An encrypted one is opened by `grant`, which must allow
+    `operation` (one of edgeq.grant.OPERATIONS, or several), for `identity`, whose file may need `passphrase`; one that is
+    only signed needs neither. `now` is the clock, by default the system's.
+
+    With `trust` or `grant` given, a plain model is refused: otherwise whoever can replace a bundle could drop its
+    signature by putting a plain model in its place.
+
+    Raises InputError, NotAModelError, TrustError and its kinds.
+    """
+    operations = (operation,) if isinstance(operation, str) else tuple(operation)
+    with open_source(path) as source:
+        if isinstance(source, PlainModel):
+            if trust is not None or grant is not None:
+                raise UnsignedError(
+                    f"{path}: a plain model, but trust or a grant was given, so a signed bundle is expected"
+                )
+            return source.content.read()
+        if isinstance(source, StoredDirectory):
+            raise FileSetError(f"{path}: a signed directory, but not a bundle: it has no {manifests.MANIFEST_FILE}")
+        believed = _trust(trust, path)
+        signed = _open_signed(source, believed)
+        if signed.manifest.encryption is None:
+            return _read_plain(source, signed)
+        if grant is None or identity is None:
+            missing = "grant" if grant is None else "identity (the device's key)"
+            raise NoGrantError(f"{path}: the bundle is encrypted, and no {missing} was given")
+        device = _identity(identity, passphrase)
+        held = grants.verify(_grant(grant), believed)
+        moment = datetime.now(timezone.utc) if now is None else now
+        grants.check(held, signed, device=device.public.key_id, operations=operations, now=moment)
+        return _decrypt(source, signed, grants.open_key(held, device, signed.manifest))
+
+
+def load(
+    path: PathLike,
+    *,
+    grant: GrantLike | None = None,
+    identity: IdentityLike | None = None,
+    trust: TrustLike | None = None,
+    rounding: str = "xnnpack",
+    threads: int = 1,
+    passphrase: bytes | None = None,
+) -> Model:
+    """A model that runs, from a .tflite file or a bundle.
+
+    `grant`, `identity`, `trust` and `passphrase` are those of `read_model`. `rounding` is "xnnpack" (what LiteRT gives by
+    default) or "tflite" (TFLite's reference kernels, TFLM).
+
+    Raises what `read_model` raises, and ModelError and its kinds for a model that is malformed, unsound or not supported.
+    """
+    data = read_model(path, grant=grant, identity=identity, trust=trust, passphrase=passphrase)
+    # Imported here: verifying and granting need neither NumPy nor the kernels.
+    from edgeq.check import check
+    from edgeq.engine import build
+    from edgeq.tflite import read
+
+    graph = read(data)
+    check(graph)
+    return build(graph, rounding=rounding, threads=threads)
+
+
+def open_tflite(
+    path: PathLike,
+    *,
+    grant: GrantLike | None = None,
+    identity: IdentityLike | None = None,
+    trust: TrustLike | None = None,
+    passphrase: bytes | None = None,
+) -> bytes:
+    """The plain .tflite bytes of a bundle, for `Interpreter(model_content=…)` of any TFLite runtime.
+
+    An encrypted bundle needs a grant that allows `export`: what leaves is out of edgeq's hands. A runtime may keep
+    pointing at the bytes instead of copying them, so keep them as long as its interpreter.
+
+    Raises what `read_model` raises.
+    """
+    return bytes(
+        read_model(path, grant=grant, identity=identity, trust=trust, operation="export", passphrase=passphrase)
+    )
+
+
+def verify(path: PathLike, *, trust: TrustLike) -> Verified:
+    """The bundle or signed directory at `path`, whole and signed by a publisher in `trust`. Nothing is decrypted.
+
+    Raises UnsignedError for a plain model, InputError, NotAModelError, TrustError and its kinds.
+    """
+    believed = _trust(trust, path)
+    with open_source(path) as source:
+        if isinstance(source, PlainModel):
+            raise UnsignedError(f"{path}: a plain model, which carries no signature")
+        if isinstance(source, StoredBundle):
+            return bundle.complete(_open_signed(source, believed), source.payload.sha256())
+        statement = oms.verify(source.signature, believed)
+        found = source.digests()
+        if odd := found.keys() ^ statement.digests.keys():
+            names = ", ".join(sorted(odd))
+            raise FileSetError(f"{path}: files that are not signed, or signed files that are missing: {names[:128]!a}")
+        for name, digest in found.items():
+            bundle.check_digest(name, digest, statement.digests)
+        return Verified(statement.signer, statement.digests)
+
+
+def inspect_bundle(path: PathLike) -> Manifest:
+    """The manifest that the bundle at `path` claims to have, unverified: for display, never for a decision.
+
+    Raises InputError, NotAModelError, TrustError and its kinds for a file whose manifest cannot be read.
+    """
+    with open_source(path) as source:
+        if not isinstance(source, StoredBundle):
+            raise InputError(f"{path}: expected a bundle")
+        return manifests.parse(source.manifest)
+
+
+def _open_signed(source: StoredBundle, trust: Trust) -> Signed:
+    signed = bundle.open_signed(source.manifest, source.signature, trust)
+    bundle.check_payload_size(signed, source.payload.size)
+    return signed
+
+
+def _read_plain(source: StoredBundle, signed: Signed) -> memoryview:
+    """The payload of a signed-only bundle: hashed in the buffer that is returned, so nothing can come between."""
+    model = source.payload.read()
+    bundle.complete(signed, hashlib.sha256(model).hexdigest())
+    return model
+
+
+def _decrypt(source: StoredBundle, signed: Signed, key: ContentKey) -> memoryview:
+    """The decrypted model. Nobody looks at the plaintext before every chunk, the digest of the stored bytes and the inner
+    signature have turned out right.
+
+    Hashing and decrypting read the file each on their own. If it is changed between the two, what is decrypted still has
+    to pass the inner signature, so nothing but the sealed model comes out.
+    """
+    # Locals hold views, never the bytes themselves: a traceback that prints local variables prints no model.
+    plaintext = memoryview(bytearray(signed.manifest.plaintext_size))
+    model = plaintext[: signed.manifest.payload_size].toreadonly()
+    with _hashing(source.payload) as stored:
+        stream.decrypt_into(plaintext, key, signed.manifest_hash, source.payload.chunks(stream.SEALED_CHUNK))
+        try:
+            bundle.check_plaintext(signed, hashlib.sha256(model).digest(), bytes(plaintext[len(model) :]))
+            bundle.complete(signed, stored())
+        except BaseException:
+            stream.wipe(plaintext)
+            raise
+    return model
+
+
+@contextmanager
+def _hashing(payload: Stored) -> Iterator[Callable[[], str]]:
+    """Gives a function that returns the payload's SHA-256 (hex), computed on another core meanwhile if that pays."""
+    if payload.size < _WORTH_A_THREAD:
+        yield payload.sha256
+    else:
+        from concurrent.futures import ThreadPoolExecutor  # 6 ms that small models need not wait for
+
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            yield pool.submit(payload.sha256).result
+
+
+def _trust(trust: TrustLike | None, path: PathLike) -> Trust:
+    if trust is None:
+        raise UntrustedKeyError(f"{path}: a signed bundle, but no trust was given, so no signature counts")
+    if isinstance(trust, Trust):
+        return trust
+    given = [trust] if isinstance(trust, str | os.PathLike | PublisherPublic) else trust
+    return Trust(tuple(key if isinstance(key, PublisherPublic) else keys.load_publisher_public(key) for key in given))
+
+
+def _grant(grant: GrantLike) -> bytes:
+    return grant if isinstance(grant, bytes) else read_limited(grant, limits.GRANT)
+
+
+def _identity(identity: IdentityLike, passphrase: bytes | None) -> Identity:
+    return keys.load_device(identity, passphrase=passphrase) if isinstance(identity, str | os.PathLike) else identity
