@@ -1,7 +1,7 @@
 """Every error that edgeq raises on purpose, in one tree: one type per thing that a caller can act on.
 
-The message says what was found and what was expected. Only the command line turns an error into text and an exit status;
-everything else raises. Keys and plaintext never appear in a message.
+The message says what was found and what was expected. Only the command line turns an error into text and an exit
+status; everything else raises. Keys and plaintext never appear in a message.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ class EdgeqError(Exception):
     """Root of the tree: catch this to catch everything that edgeq refuses."""
 
 
-# --- what the user gave ---------------------------------------------------------------------------------------------------
+# --- what the user gave -----------------------------------------------------------------------------------------------
 
 
 class InputError(EdgeqError):
@@ -22,7 +22,7 @@ class OutputError(EdgeqError):
     """A result could not be written (full disk, missing folder, no permission); nothing was left half written."""
 
 
-# --- models ---------------------------------------------------------------------------------------------------------------
+# --- models -----------------------------------------------------------------------------------------------------------
 
 
 class ModelError(EdgeqError):
@@ -34,7 +34,7 @@ class FormatError(ModelError):
 
 
 class CheckError(ModelError):
-    """The flatbuffer is well formed, but the graph in it could not be run safely (index, shape, dtype, scale, buffer)."""
+    """The flatbuffer is well formed, but its graph could not be run safely (index, shape, dtype, scale, buffer)."""
 
 
 class UnsupportedError(ModelError):
@@ -49,7 +49,7 @@ class MachineError(EdgeqError):
     """The compiled kernels could not be built or loaded on this machine."""
 
 
-# --- trust: bundles, signatures, keys, grants -----------------------------------------------------------------------------
+# --- trust: bundles, signatures, keys, grants -------------------------------------------------------------------------
 
 
 class TrustError(EdgeqError):
