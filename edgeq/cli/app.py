@@ -11,6 +11,7 @@ from types import TracebackType
 import click
 
 from edgeq import __version__
+from edgeq.cli import show
 from edgeq.errors import EdgeqError
 
 COMMANDS: dict[str, dict[str, str]] = {
@@ -130,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(message: str, status: int = 1) -> int:
     """Say it in one line on stderr."""
-    click.echo("edgeq: " + " ".join(message.split("\n")), err=True)
+    show.note(" ".join(message.split("\n")))
     return status
 
 

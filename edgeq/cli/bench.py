@@ -21,11 +21,12 @@ PEERS = ("litert", "tflite")
 @models.engine_options
 @models.access_options
 def bench(model: str, against: str, rounds: int, as_json: bool, rounding: str, threads: int, access: Access) -> None:
-    """Time inference on random input, one batch a call.
+    """Time inference, beside other runtimes if asked.
 
-    All runtimes take turns in every round, so that whatever else the machine does meets them alike. A runtime's time is
-    the median over rounds of the round's median; its spread goes from the first to the third quartile; its ratio is the
-    median of (its time / edgeq's time) within a round: above 1, edgeq is faster.
+    Random input, one batch a call. All runtimes take turns in every round, so that whatever else the machine does
+    meets them alike. A runtime's time is the median over rounds of the round's median; its spread goes from the first
+    to the third quartile; its ratio is the median of (its time / edgeq's time) within a round: above 1, edgeq is
+    faster.
 
     The plain model is handed to other runtimes, so --against needs a grant that allows export when MODEL is a bundle.
     """

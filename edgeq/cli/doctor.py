@@ -35,10 +35,11 @@ class Finding:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Report what this machine offers edgeq, with a line of advice wherever there is something to do.
+    """Report what this machine offers edgeq.
 
-    Looks at Python and the packages, the processor, the compiled kernels, the cipher, key files (EDGEQ_IDENTITY and *.key
-    here) and other runtimes. Exits with 1 if something would fail.
+    With a line of advice wherever there is something to do. Looks at Python and the packages, the processor, the
+    compiled kernels, the cipher, key files (EDGEQ_IDENTITY and *.key here) and other runtimes. Exits with 1 if
+    something would fail.
     """
     findings = list(examine(Path.cwd()))
     if as_json:
@@ -97,10 +98,15 @@ def _machine() -> Iterator[Finding]:
     if path.is_file():
         yield Finding("kernels", "ok", f"compiled, {figures.size(path.stat().st_size)} in {folder}")
     elif _writable(folder):
-        yield Finding("kernels", "note", f"not compiled yet, will be kept in {folder}", "the first run compiles them, once")
+        yield Finding(
+            "kernels", "note", f"not compiled yet, will be kept in {folder}", "the first run compiles them, once"
+        )
     else:
         yield Finding(
-            "kernels", "note", f"{folder} cannot be written", "every process compiles them anew: set EDGEQ_CACHE to a folder"
+            "kernels",
+            "note",
+            f"{folder} cannot be written",
+            "every process compiles them anew: set EDGEQ_CACHE to a folder",
         )
 
 
@@ -132,7 +138,9 @@ def _cipher() -> Finding:
     except ImportError:
         return Finding("cipher", "problem", "cryptography without HPKE", "pip install 'cryptography>=47'")
     cipher, chunk = ChaCha20Poly1305(bytes(32)), bytes(1 << 16)
-    best = min(_seconds(lambda: cipher.encrypt(bytes(12), chunk, None)) for _ in range(50))  # timing only: nothing is kept
+    best = min(
+        _seconds(lambda: cipher.encrypt(bytes(12), chunk, None)) for _ in range(50)
+    )  # timing only: nothing is kept
     return Finding("cipher", "ok", f"ChaCha20-Poly1305 at {len(chunk) / best / 1e6:.0f} MB/s")
 
 
@@ -151,7 +159,9 @@ def _key_file(path: Path) -> Finding:
         return Finding(what, "problem", error.strerror or str(error), "EDGEQ_IDENTITY names a file that cannot be read")
     mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
     if status.st_mode & 0o077:
-        return Finding(what, "problem", f"{mode}: others can read it", f"chmod 600 {path}, and replace the key if they did")
+        return Finding(
+            what, "problem", f"{mode}: others can read it", f"chmod 600 {path}, and replace the key if they did"
+        )
     return Finding(what, "note", mode, "in a file, a key does not protect against a copied disk")
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @models.engine_options
 @models.access_options
 def evaluate(model: str, data: str, as_json: bool, rounding: str, threads: int, access: Access) -> None:
-    """Measure a model, or a bundle, on labelled samples.
+    """Measure accuracy and latency on labelled samples.
 
     \b
     What is computed follows from the labels y and the output:

@@ -15,8 +15,8 @@ from edgeq.cli.passphrase import VARIABLE, new_passphrase
 def keys() -> None:
     """Make publisher and device keys.
 
-    A publisher signs bundles and issues grants; a device opens what was granted to it. NAME.pub may go anywhere; NAME.key
-    is readable by its owner alone and stays where it was made.
+    A publisher signs bundles and issues grants; a device opens what was granted to it. NAME.pub may go anywhere;
+    NAME.key is readable by its owner alone and stays where it was made.
     """
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgeq.cli import show
+from edgeq.cli.passphrase import with_passphrase
 
 if TYPE_CHECKING:
     from edgeq.engine import Model
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from edgeq.samples import Array
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Result = TypeVar("Result")
 
 CHUNK_BYTES = 1 << 24
 """About how many bytes of samples go through a model in one call."""
@@ -39,9 +41,9 @@ def access_options(command: Command) -> Command:
         return command(*args, access=Access(grant, identity, trust), **rest)
 
     for option, metavar, what in (
-        ("trust", "K.pub", "The publisher's public key."),
-        ("identity", "DEVICE.key", "This device's key."),
-        ("grant", "G.eqg", "What lets this device open the bundle."),
+        ("trust", "K.pub", "the publisher's public key."),
+        ("identity", "DEVICE.key", "this device's key."),
+        ("grant", "G.eqg", "what lets this device open it."),
     ):
         variable = f"EDGEQ_{option.upper()}"
         packed = click.option(
@@ -62,19 +64,40 @@ def engine_options(command: Command) -> Command:
     )(command)
 
 
-def model_bytes(path: str, access: Access, operation: str = "load") -> bytes | memoryview:
-    """The .tflite bytes behind a model file or bundle, the bundle opened for `operation`."""
+def opened(access: Access, load: Callable[[Any], Result]) -> Result:
+    """`load(identity)` with the device's key: its path, or the key itself where it needed a passphrase."""
+    path = access.identity
+    if path is None:
+        return load(None)
+
+    def with_key(passphrase: bytes | None) -> Result:
+        if passphrase is None:
+            return load(path)
+        from edgeq.keys import load_device
+
+        return load(load_device(path, passphrase=passphrase))
+
+    return with_passphrase(path, with_key)
+
+
+def model_bytes(path: str, access: Access, *operations: str) -> bytes | memoryview:
+    """The .tflite bytes behind a model file or bundle; a bundle must be granted for all of `operations`."""
     from edgeq.loader import read_model
 
-    return read_model(path, grant=access.grant, identity=access.identity, trust=access.trust, operation=operation)
+    return opened(
+        access,
+        lambda identity: read_model(
+            path, grant=access.grant, identity=identity, trust=access.trust, operation=operations
+        ),
+    )
 
 
-def read_graph(path: str, access: Access, operation: str = "load") -> Graph:
+def read_graph(path: str, access: Access, *operations: str) -> Graph:
     """The checked graph behind a model file or bundle."""
     from edgeq.check import check
     from edgeq.tflite import read
 
-    graph = read(model_bytes(path, access, operation))
+    graph = read(model_bytes(path, access, *operations))
     check(graph)
     return graph
 
@@ -83,8 +106,11 @@ def open_model(path: str, access: Access, rounding: str, threads: int) -> Model:
     """The model, ready to run."""
     from edgeq.loader import load
 
-    return load(
-        path, grant=access.grant, identity=access.identity, trust=access.trust, rounding=rounding, threads=threads
+    return opened(
+        access,
+        lambda identity: load(
+            path, grant=access.grant, identity=identity, trust=access.trust, rounding=rounding, threads=threads
+        ),
     )
 
 

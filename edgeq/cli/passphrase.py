@@ -17,16 +17,17 @@ VARIABLE = "EDGEQ_PASSPHRASE"
 
 
 def with_passphrase(path: str, load: Callable[[bytes | None], T]) -> T:
-    """`load(passphrase)` of the key file at `path`: first what the environment holds, then what is typed.
+    """`load(passphrase)` of the key file at `path`: without one, then with that of the environment or the one typed.
 
-    Raises PassphraseError when the key needs one and there is neither.
+    Raises PassphraseError when the key needs one and it is not there or is wrong.
     """
     try:
-        return load(_from_environment())
+        return load(None)
     except PassphraseError:
-        if _from_environment() is not None or not sys.stdin.isatty():
+        found = _from_environment()
+        if found is None and not sys.stdin.isatty():
             raise
-    return load(click.prompt(f"passphrase of {path}", hide_input=True, err=True).encode())
+    return load(found or click.prompt(f"passphrase of {path}", hide_input=True, err=True).encode())
 
 
 def new_passphrase() -> bytes:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @models.engine_options
 @models.access_options
 def run(model: str, source: str, output: str, dequantize: bool, rounding: str, threads: int, access: Access) -> None:
-    """Run a model, or a bundle, on every sample of an NPZ file.
+    """Run a model on every sample of an NPZ file.
 
     Floats given to an integer input are quantized by its parameters; arrays of its own dtype pass unchanged.
     """

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import click
 
+
 class Advance(Protocol):
     """Tells a progress bar how far the work is."""
 
@@ -17,14 +18,19 @@ class Advance(Protocol):
         """`done` of `total` steps are finished (0: as before), and `what` is going on (empty: as before)."""
 
 
+def plain(text: object) -> str:
+    """`text` as one line that does nothing to a terminal: names in model files are anybody's text."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 def result(text: str = "") -> None:
     """A line of the result, on stdout."""
-    click.echo(text)
+    click.echo(plain(text))
 
 
 def note(text: str) -> None:
     """A remark that is not part of the result, on stderr."""
-    click.echo(f"edgeq: {text}", err=True)
+    click.echo(f"edgeq: {plain(text)}", err=True)
 
 
 def as_json(value: Any) -> None:
@@ -36,12 +42,12 @@ def facts(pairs: Sequence[tuple[str, object]]) -> None:
     """Names and values, one pair a line, aligned."""
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
-        click.echo(f"{name:<{width}}  {value}".rstrip())
+        click.echo(f"{name:<{width}}  {plain(value)}".rstrip())
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
     """A table: ruled on a terminal, aligned columns elsewhere. A column whose cells are all numbers is set right."""
-    cells = [[str(c) for c in row] for row in rows]
+    cells = [[plain(c) for c in row] for row in rows]
     right = [bool(cells) and all(_numeric(row[i]) for row in cells) for i in range(len(columns))]
     if sys.stdout.isatty():
         from rich import box

@@ -1,0 +1,126 @@
+"""`edgeq inspect`: what a model file or bundle holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from edgeq.cli import figures, models, show
+from edgeq.cli.models import Access
+from edgeq.errors import EdgeqError
+
+if TYPE_CHECKING:
+    from edgeq.graph import Graph, Op, Quantization, SubGraph, Tensor
+    from edgeq.manifest import Manifest
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@models.access_options
+def inspect(file: str, access: Access) -> None:
+    """Show what a model or bundle holds.
+
+    Of a model: inputs, outputs, operations and the memory that running it takes. Of a bundle: the manifest,
+    as the bundle claims it (edgeq verify checks it); with a grant for this device, or with --trust alone if it is not
+    encrypted, the model inside too.
+    """
+    from edgeq.source import PlainModel, open_source
+
+    with open_source(file) as source:
+        bundled = not isinstance(source, PlainModel)
+    if bundled:
+        from edgeq.loader import inspect_bundle
+
+        manifest = inspect_bundle(file)
+        _manifest(file, manifest)
+        if access.trust is None or (manifest.encryption is not None and access.grant is None):
+            return
+        show.result()
+    else:
+        access = Access(None, None, None)  # of a plain model nothing is believed, whatever the environment trusts
+    _model(file, models.model_bytes(file, access, "load"))
+
+
+def _manifest(file: str, manifest: Manifest) -> None:
+    encryption = manifest.encryption
+    show.facts(
+        [
+            ("bundle", file),
+            ("model", f"{manifest.model_id} version {manifest.version}"),
+            ("payload", f"tflite, {figures.size(manifest.payload_size)}"),
+            ("encryption", "none" if encryption is None else "edgeq-1"),
+            ("bundle id", manifest.bundle_id),
+            *([] if encryption is None else [("publisher's key", encryption.publisher)]),
+        ]
+    )
+
+
+def _model(file: str, data: bytes | memoryview) -> None:
+    from edgeq.check import check
+    from edgeq.tflite import read
+
+    graph = read(data)
+    check(graph)
+    show.facts(
+        [
+            ("model", file),
+            ("size", figures.size(len(data))),
+            *([("description", graph.description)] if graph.description else []),
+            ("operations", len(graph.ops)),
+            ("weights", figures.size(sum(t.data.nbytes for t in graph.tensors if t.data is not None))),
+            *_plan(graph),
+        ]
+    )
+    rows = [_port("input", name, graph.tensors[i]) for name, i in zip(graph.input_names(), graph.inputs, strict=True)]
+    rows += [
+        _port("output", name, graph.tensors[i]) for name, i in zip(graph.output_names(), graph.outputs, strict=True)
+    ]
+    show.result()
+    show.table(["", "name", "shape", "dtype", "scale", "zero point"], rows)
+    show.result()
+    main = graph.main
+    show.table(
+        ["#", "operation", "output", "dtype", "weights"],
+        [[k, *_operation(main, op)] for k, op in enumerate(main.ops)],
+    )
+
+
+def _plan(graph: Graph) -> list[tuple[str, object]]:
+    """What running it takes, or why it cannot be run here."""
+    from edgeq.engine import build
+
+    try:
+        with build(graph) as model:
+            plan = model.plan
+    except EdgeqError as error:
+        return [("plan", f"none: {error}")]
+    return [
+        ("plan", f"{len(plan.instructions)} instructions, {plan.macs:,} multiply-adds"),
+        ("memory", f"{figures.size(plan.arena_bytes)} arena, {figures.size(plan.constant_bytes)} constants"),
+    ]
+
+
+def _port(side: str, name: str, tensor: Tensor) -> list[object]:
+    return [side, name, figures.shape(tensor.shape), tensor.dtype, *_affine(tensor.quantization)]
+
+
+def _affine(q: Quantization | None) -> tuple[str, str]:
+    """Scale and zero point, where there are any."""
+    if q is None or not len(q.scale):
+        return "", ""
+    if q.per_axis:
+        return f"{len(q.scale)} along axis {q.axis}", ""
+    return f"{float(q.scale[0]):.6g}", str(int(q.zero_point[0])) if len(q.zero_point) else "0"
+
+
+def _operation(graph: SubGraph, op: Op) -> list[object]:
+    """Code, output shapes and dtypes, and bytes of constant inputs."""
+    outputs = [graph.tensors[i] for i in op.outputs]
+    weights = sum(t.data.nbytes for t in (graph.tensors[i] for i in op.inputs if i >= 0) if t.data is not None)
+    return [
+        op.custom_code or op.code,
+        ", ".join(figures.shape(t.shape) for t in outputs),
+        ", ".join(sorted({t.dtype for t in outputs})),
+        figures.size(weights) if weights else "",
+    ]

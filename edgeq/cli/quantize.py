@@ -1,0 +1,117 @@
+"""`edgeq quantize` and `edgeq calibrate`: an integer model from samples, and its tuning on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from edgeq.cli import figures, models, show
+from edgeq.cli.models import Access
+from edgeq.errors import GrantOperationError
+
+if TYPE_CHECKING:
+    from edgeq.graph import Graph
+    from edgeq.quantize import Layer, Quantized
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.option(
+    "-d", "--data", required=True, metavar="NPZ", help="Samples of what the model will see, in x (or by input)."
+)
+@click.option("-o", "--output", required=True, metavar="OUT", help="Where the quantized .tflite goes.")
+@click.option("--recipe", default="int8", show_default=True, help="What the quantized model is to be.")
+@models.access_options
+def quantize(model: str, data: str, output: str, recipe: str, access: Access) -> None:
+    """Quantize a float model with samples.
+
+    int8: weights in int8 with a scale per channel, activations in int8 by the ranges that they take on the samples.
+
+    The result is a plain .tflite that any TFLite runtime loads, so a bundle must be granted for calibrate and export.
+    """
+    from edgeq.quantize import quantize as make
+    from edgeq.recipe import recipe as named
+    from edgeq.samples import Samples
+
+    chosen = named(recipe)
+    samples = Samples(data)
+    graph = _graph(model, access)
+    with show.progress("calibrating") as advance:
+        done = make(graph, samples, chosen, advance)
+    _finish(done, output)
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.option(
+    "-d", "--data", required=True, metavar="NPZ", help="Samples from where the model runs, in x (or by input)."
+)
+@click.option("-o", "--output", required=True, metavar="OUT", help="Where the tuned .tflite goes.")
+@models.access_options
+def calibrate(model: str, data: str, output: str, access: Access) -> None:
+    """Tune a quantized model on local samples.
+
+    The activations get new ranges, and with them new scales and biases; the weights stay as they are. The result is a
+    plain .tflite, so a bundle must be granted for calibrate and export.
+    """
+    from edgeq.quantize import recalibrate
+    from edgeq.samples import Samples
+
+    samples = Samples(data)
+    graph = _graph(model, access)
+    with show.progress("calibrating") as advance:
+        done = recalibrate(graph, samples, progress=advance)
+    _finish(done, output)
+
+
+def _graph(model: str, access: Access) -> Graph:
+    try:
+        return models.read_graph(model, access, "calibrate", "export")
+    except GrantOperationError as error:
+        raise GrantOperationError(
+            f"{error}; the result is a plain .tflite file, so the bundle must be granted for calibrate and export"
+        ) from None
+
+
+def _finish(done: Quantized, output: str) -> None:
+    """Write the model, then say what was done."""
+    from edgeq.files import write_atomic
+    from edgeq.tflite import write
+
+    write_atomic(output, write(done.graph))
+    show.table(
+        ["#", "operation", "output", "runs in", "scale", "zero point", "SQNR dB", "weights SQNR dB"],
+        _rows(done.layers),
+    )
+    show.result()
+    show.facts(
+        [
+            ("model", output),
+            ("samples", done.samples),
+            ("size", f"{figures.size(done.bytes_before)} to {figures.size(done.bytes_after)}"),
+            ("output SQNR", f"{done.sqnr:.1f} dB"),
+            *(("", step) for step in done.steps),
+        ]
+    )
+
+
+def _rows(layers: Sequence[Layer]) -> list[list[object]]:
+    return [
+        [
+            layer.index,
+            layer.code,
+            figures.shape(layer.shape),
+            "integers" if layer.integer else "floats",
+            "" if layer.scale is None else f"{layer.scale:.6g}",
+            "" if layer.zero_point is None else layer.zero_point,
+            _decibels(layer.sqnr),
+            _decibels(layer.weights_sqnr),
+        ]
+        for layer in layers
+    ]
+
+
+def _decibels(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"

@@ -1,0 +1,45 @@
+"""`edgeq seal`: a model becomes a bundle."""
+
+from __future__ import annotations
+
+import click
+
+from edgeq.cli import figures, show
+from edgeq.cli.passphrase import with_passphrase
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.option("--key", required=True, metavar="K.key", help="The publisher's private key.")
+@click.option("--model-id", required=True, metavar="ID", help="The model's name, for example vision/digits.")
+@click.option("--version", required=True, type=int, metavar="N", help="The model's version: 1, 2, 3 …")
+@click.option("--encrypt/--no-encrypt", default=True, help="Encrypt it [default], or only sign it.")
+@click.option("-o", "--output", required=True, metavar="OUT.eqb", help="Where the bundle goes.")
+def seal(model: str, key: str, model_id: str, version: int, encrypt: bool, output: str) -> None:
+    """Sign a .tflite model, and encrypt it, for delivery.
+
+    An encrypted bundle opens only on devices that get a grant (edgeq grant). One that is only signed opens for
+    everybody, and its payload is the plain model. The model is checked first: what edgeq could not read is not
+    sealed.
+    """
+    from edgeq import keys, limits
+    from edgeq.check import check
+    from edgeq.files import read_limited, write_atomic
+    from edgeq.seal import seal as make
+    from edgeq.tflite import read
+
+    data = read_limited(model, limits.PAYLOAD)
+    check(read(data))
+    publisher = with_passphrase(key, lambda passphrase: keys.load_publisher(key, passphrase=passphrase))
+    bundle = make(data, publisher, model_id=model_id, version=version, encrypt=encrypt)
+    written = sum(map(len, bundle.pieces()))
+    write_atomic(output, bundle.pieces())
+    show.facts(
+        [
+            ("bundle", output),
+            ("model", f"{model_id} version {version}, {figures.size(len(data))}"),
+            ("protection", "signed and encrypted" if encrypt else "signed, not encrypted"),
+            ("size", f"{figures.size(written)} ({written - len(data):+d} bytes)"),
+            ("signed by", publisher.public.key_id),
+        ]
+    )
