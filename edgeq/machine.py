@@ -145,9 +145,13 @@ def _tell(done: int, total: int, what: str) -> None:
     if done == 0:
         sys.stderr.write(f"edgeq: compiling its kernels for {what}, once on this machine …" + ("" if live else "\n"))
     elif live and done < total:
-        sys.stderr.write(f"\redgeq: compiling its kernels, once on this machine: {100 * done // total} % ({what})\x1b[K")
+        sys.stderr.write(
+            f"\redgeq: compiling its kernels, once on this machine: {100 * done // total} % ({what})\x1b[K"
+        )
     elif done == total:
-        sys.stderr.write(f"\redgeq: kernels compiled ({what})\x1b[K\n" if live else f"edgeq: kernels compiled ({what})\n")
+        sys.stderr.write(
+            f"\redgeq: kernels compiled ({what})\x1b[K\n" if live else f"edgeq: kernels compiled ({what})\n"
+        )
     sys.stderr.flush()
 
 

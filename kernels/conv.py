@@ -14,9 +14,9 @@ import numpy as np
 from numba import njit
 
 from . import tile
-from .fixedpoint import clamp
+from .fixedpoint import clamp, round_half_away
+from .memory import f64, i32, i64
 from .memory import i16 as _i16
-from .memory import i32, i64
 from .simd import (
     L,
     add_f32,
@@ -62,7 +62,7 @@ from .words.conv import (
     X,
     Y,
 )
-from .words.instruction import FLOAT
+from .words.instruction import FLOAT, FLOAT64
 
 R4, R2, R1, RS = tile.SHAPES[4], tile.SHAPES[2], tile.SHAPES[1], tile.SHAPES_SUM[4]
 ACC = 128  # scratch: row addresses first, then the tile
@@ -237,7 +237,7 @@ def conv_s16(g, scratch, lo, hi):
     """Activations int16, weights int8 held as int16; sums in int64: int32 holds CHUNK segments' products for sure."""
     from_rows, acc, nv = i64(scratch), scratch + ACC, np.int64(4)
     wide, narrow = i64(scratch + WIDE_ACC), i32(acc)
-    bias, multiplier, shift = i64(g[BIAS]), i32(g[MULTIPLIER]), i32(g[RIGHT])
+    bias, multiplier, shift, real = i64(g[BIAS]), i32(g[MULTIPLIER]), i32(g[RIGHT]), f64(g[MULTIPLIER])
     lanes = nv * L
     m = lo
     while m < hi:
@@ -264,6 +264,9 @@ def conv_s16(g, scratch, lo, hi):
                 y = _i16(g[Y] + (m + i) * g[Y_PITCH] + n0 * 2)
                 for n in range(channels):
                     total = wide[i * lanes + n] + bias[n0 + n]
-                    q = requantize_s16(total, np.int64(multiplier[n0 + n]), np.int64(shift[n0 + n]), g[LO], g[HI])
+                    if g[FAMILY] == FLOAT64:
+                        q = clamp(round_half_away(np.float64(total) * real[n0 + n]), g[LO], g[HI])
+                    else:
+                        q = requantize_s16(total, np.int64(multiplier[n0 + n]), np.int64(shift[n0 + n]), g[LO], g[HI])
                     y[n] = np.int16(q)
         m += count

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .fixedpoint import clamp, multiply_double
+from .fixedpoint import clamp, multiply_double, multiply_single
 from .memory import f32, float_of_bits, i16, u8
 from .words.elementwise import (
     A0,
@@ -35,6 +35,7 @@ from .words.elementwise import (
     MINIMUM,
     MODE,
     MY,
+    OPERATION,
     PRODUCT,
     SA,
     SB,
@@ -47,7 +48,7 @@ from .words.elementwise import (
     B,
     Y,
 )
-from .words.instruction import DOUBLE
+from .words.instruction import DOUBLE, SINGLE
 
 
 @njit(error_model="numpy", inline="always")
@@ -63,9 +64,13 @@ def offsets(g, unit):
 @njit(error_model="numpy", inline="always")
 def sum_double(a, b, g):
     """Both inputs to twice the larger scale over 2^LEFT, double rounding each way (add.cc, sub.cc); MB's sign is SUB's."""
-    x = multiply_double((a - g[ZERO_A]) << g[LEFT], g[MA], g[SA])
-    y = multiply_double((b - g[ZERO_B]) << g[LEFT], abs(g[MB]), g[SB])
-    total = x + y if g[MB] >= 0 else x - y
+    if g[MODE] == SINGLE:
+        total = multiply_single((a - g[ZERO_A]) << g[LEFT], g[MA], g[SA])
+        total += multiply_single((b - g[ZERO_B]) << g[LEFT], g[MB], g[SB])
+    else:
+        total = multiply_double((a - g[ZERO_A]) << g[LEFT], g[MA], g[SA])
+        y = multiply_double((b - g[ZERO_B]) << g[LEFT], abs(g[MB]), g[SB])
+        total = total + y if g[MB] >= 0 else total - y
     return clamp(multiply_double(total, g[MY], g[SY]) + g[ZERO_Y], g[LO], g[HI])
 
 
@@ -129,7 +134,7 @@ def mul_u8(g, scratch, lo, hi):
 @njit(error_model="numpy")
 def _s16_row(a, sa, b, sb, y, n, g):
     for i in range(n):
-        if g[MODE] == PRODUCT:
+        if g[OPERATION] == PRODUCT:
             q = multiply_double(np.int64(a[i * sa]) * np.int64(b[i * sb]), g[MY], g[SY])
             y[i] = np.int16(clamp(q + g[ZERO_Y], g[LO], g[HI]))
         else:
@@ -150,7 +155,7 @@ def binary_s16(g, scratch, lo, hi):
 
 @njit(error_model="numpy")
 def _f32_row(a, sa, b, sb, y, n, g):
-    lo, hi, mode = float_of_bits(g[LO]), float_of_bits(g[HI]), g[MODE]
+    lo, hi, mode = float_of_bits(g[LO]), float_of_bits(g[HI]), g[OPERATION]
     for i in range(n):
         p, q = a[i * sa], b[i * sb]
         if mode == SUM:

@@ -34,6 +34,21 @@ def multiply_double(x, multiplier, shift):
 
 
 @njit(error_model="numpy", inline="always")
+def multiply_half_up(x, multiplier, shift):
+    """As multiply_double, but the second rounding is half up (ruy's and the optimised builtins' vector loops)."""
+    left = shift if shift > 0 else np.int64(0)
+    right = -shift if shift < 0 else np.int64(0)
+    high = doubling_high_multiply(wrap32(x << left), multiplier)
+    return (high + ((np.int64(1) << right) >> 1)) >> right
+
+
+@njit(error_model="numpy", inline="always")
+def multiply_single(x, multiplier, shift):
+    """x · multiplier · 2^(shift − 31), rounded once, half up."""
+    return (x * multiplier + (np.int64(1) << (30 - shift))) >> (31 - shift)
+
+
+@njit(error_model="numpy", inline="always")
 def wrap32(x):
     """The int32 that the low 32 bits of x are, as int64."""
     return (x << 32) >> 32

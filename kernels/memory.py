@@ -36,6 +36,7 @@ i16 = _view(types.int16)
 i32 = _view(types.int32)
 i64 = _view(types.int64)
 f32 = _view(types.float32)
+f64 = _view(types.float64)
 
 
 @intrinsic

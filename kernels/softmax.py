@@ -59,7 +59,7 @@ def softmax_u8(g, scratch, lo, hi):
             total_q = np.int64(0)
             for i in range(n):
                 total_q += rounding_shift_right(np.int64(exps[np.int64(x[i])]), np.int64(12))
-            headroom = 32 - bits(total_q)
+            headroom = max(32 - bits(total_q), np.int64(0))
             inverse_q = reciprocal((total_q << headroom) - np.int64(2147483648))
             shift = 12 - headroom + 31 - 8
             for i in range(n):

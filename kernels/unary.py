@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .fixedpoint import clamp, multiply_double
+from .fixedpoint import clamp, multiply_double, multiply_half_up
 from .memory import f32, float_of_bits, i16, u8
 from .transcendental import exp_f32, logistic_f32, tanh_f32
-from .words.instruction import FLOAT
+from .words.instruction import FLOAT, FLOAT64, HALF_UP
 from .words.unary import (
     ALPHA,
     CLAMP,
@@ -48,7 +48,10 @@ def rescale(g, scratch, lo, hi):
     """Integers of one scale to integers of another, double rounding, with a factor of its own below the zero point."""
     for i in range(lo, hi):
         x = (np.int64(u8(g[X])[i]) if g[FROM] == 0 else np.int64(i16(g[X])[i])) - g[ZERO_X]
-        q = multiply_double(x, g[M_UP], g[S_UP]) if x >= 0 else multiply_double(x, g[M_DOWN], g[S_DOWN])
+        if g[MODE] == HALF_UP:
+            q = multiply_half_up(x, g[M_UP], g[S_UP])
+        else:
+            q = multiply_double(x, g[M_UP], g[S_UP]) if x >= 0 else multiply_double(x, g[M_DOWN], g[S_DOWN])
         q = clamp(q + g[ZERO_Y], g[LO], g[HI])
         if g[TO] == 0:
             u8(g[Y])[i] = np.uint8(q)
@@ -58,14 +61,17 @@ def rescale(g, scratch, lo, hi):
 
 @njit(error_model="numpy")
 def quantize_f32(g, scratch, lo, hi):
-    """float32 to 8 or 16 bits: x / scale in float32, ties away from zero, or to even (MODE FLOAT)."""
+    """float32 to 8 or 16 bits: x / scale, ties away from zero (in float64 for FLOAT64); x · SCALE, ties to even, for FLOAT."""
     x, scale = f32(g[X]), float_of_bits(g[SCALE])
     low, high = np.float32(g[LO] - g[ZERO_Y]), np.float32(g[HI] - g[ZERO_Y])
     for i in range(lo, hi):
-        v = np.float32(x[i] / scale)
         if g[MODE] == FLOAT:
-            r = np.rint(v)
+            r = np.rint(np.float32(x[i] * scale))
+        elif g[MODE] == FLOAT64:
+            wide = np.float64(x[i]) / np.float64(scale)
+            r = np.float32(np.trunc(wide + np.copysign(0.5, wide)))
         else:
+            v = np.float32(x[i] / scale)
             whole = np.floor(abs(v))
             r = whole + np.float32(1) if np.float32(abs(v) - whole) >= np.float32(0.5) else whole
             r = r if v >= 0 else -r

@@ -13,3 +13,6 @@ SCRATCH_BYTES = 16384
 # Rounding families (docs/exactness.md).
 DOUBLE = 0  # "tflite": gemmlowp's two roundings
 FLOAT = 1  # "xnnpack": float32 product, ties to even
+SINGLE = 2  # one rounding of the 64-bit product, half up
+HALF_UP = 3  # two roundings, the second half up
+FLOAT64 = 4  # float64 product or quotient, ties away from zero

@@ -1,0 +1,293 @@
+"""Running a plan: arenas, threads, and the model that a user calls.
+
+A `Context` is one inference's memory: arena, scratch, frame and a copy of the instruction table with addresses filled in. A model
+keeps the contexts it has made and hands one to each call, so that calls from several threads do not meet; constants are shared.
+With threads > 1, worker threads enter the machine beside the caller; such calls go one after another.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from edgeq.check import check
+from edgeq.errors import InputError, MachineError
+from edgeq.graph import NUMPY_DTYPES, Array, Graph, Tensor
+from edgeq.kernels.words import frame as fw
+from edgeq.kernels.words.instruction import SCRATCH_BYTES
+from edgeq.machine import Machine, Progress, get
+from edgeq.plan import Plan, make_plan
+from edgeq.plan.builder import SLACK
+from edgeq.plan.types import CONSTANT, FLIPPED, Rounding
+from edgeq.quantmod import QuantMod
+
+ALIGNMENT = 64
+SAMPLES_PER_CALL = 64
+"""Samples that one entry into the machine runs: enough to hide the entry, few enough for Ctrl-C."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a model: its name, shape, dtype, and for integers what real numbers they stand for."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    quantmod: QuantMod | None
+
+
+def aligned(size: int) -> Array:
+    """(size,) uint8 whose first byte lies at a multiple of ALIGNMENT, zeroed."""
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size]
+
+
+class Context:
+    """Memory of one inference at a time."""
+
+    def __init__(self, plan: Plan, constants: Array, threads: int) -> None:
+        self.arena = aligned(plan.arena_bytes + SLACK)
+        self.scratch = aligned(SCRATCH_BYTES * threads)
+        self.barrier = aligned(64).view(np.int64)
+        self.table = plan.table.copy()
+        flat = self.table.reshape(-1)
+        base, constant_base = self.arena.ctypes.data, constants.ctypes.data
+        flat[plan.arena_words] += base
+        flat[plan.constant_words] += constant_base
+        ports = (*plan.inputs, *plan.outputs)
+        self.frame = np.zeros(fw.RECORDS + fw.RECORD_WORDS * len(ports), np.int64)
+        f = self.frame
+        f[fw.INSTRUCTIONS], f[fw.COUNT], f[fw.THREADS] = self.table.ctypes.data, len(self.table), threads
+        f[fw.BARRIER], f[fw.SCRATCH] = self.barrier.ctypes.data, self.scratch.ctypes.data
+        f[fw.N_INPUTS], f[fw.N_OUTPUTS] = len(plan.inputs), len(plan.outputs)
+        for i, p in enumerate(ports):
+            at = constant_base + p.place.offset if p.place.block == CONSTANT else base + plan.offset(p.place)
+            f[fw.RECORDS + i * fw.RECORD_WORDS :][1:4] = at, p.size, p.flip
+        self.address = int(f.ctypes.data)
+        self.slots = [fw.RECORDS + i * fw.RECORD_WORDS for i in range(len(ports))]
+
+
+class Program:
+    """A plan made ready on this machine: arrays in, arrays out, no names and no conversions."""
+
+    def __init__(self, plan: Plan, machine: Machine, threads: int = 1) -> None:
+        self.plan, self.machine, self.threads = plan, machine, threads
+        self.constants = aligned(plan.constants.nbytes)
+        self.constants[:] = plan.constants
+        self._free: list[Context] = []
+        self._workers = ThreadPoolExecutor(threads - 1, thread_name_prefix="edgeq") if threads > 1 else None
+        self._turn = threading.Lock()
+
+    def run(self, inputs: Sequence[Array], outputs: Sequence[Array], samples: int) -> None:
+        """Contiguous arrays of the ports' dtypes; `samples` of each port's size lie behind one another in every array."""
+        context = self.acquire()
+        try:
+            self.run_in(context, inputs, outputs, samples)
+        finally:
+            self._free.append(context)
+
+    def acquire(self) -> Context:
+        """A context that nobody else uses."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return Context(self.plan, self.constants, self.threads)
+
+    def run_in(self, context: Context, inputs: Sequence[Array], outputs: Sequence[Array], samples: int) -> None:
+        """As `run`, in a context of the caller's."""
+        frame = context.frame
+        addresses = [a.ctypes.data for a in (*inputs, *outputs)]
+        sizes = [p.size for p in (*self.plan.inputs, *self.plan.outputs)]
+        for start in range(0, samples, SAMPLES_PER_CALL):
+            for slot, address, size in zip(context.slots, addresses, sizes, strict=True):
+                frame[slot] = address + start * size
+            frame[fw.BATCH] = min(SAMPLES_PER_CALL, samples - start)
+            if self._workers is None:
+                status = self.machine.run(context.address, 0)
+            else:
+                with self._turn:
+                    context.barrier[0] = 0
+                    others = [
+                        self._workers.submit(self.machine.run, context.address, t) for t in range(1, self.threads)
+                    ]
+                    status = self.machine.run(context.address, 0)
+                    for other in others:
+                        status = min(status, other.result())
+            if status != 0:
+                raise MachineError(f"the machine stopped with status {status}; 0 is expected")
+
+    def close(self) -> None:
+        """Stop the worker threads."""
+        if self._workers is not None:
+            self._workers.shutdown()
+
+
+class Model:
+    """A model ready to run: call it with an array, or with a dict of arrays by input name.
+
+    Arrays of an input's dtype are taken as they are; floats for an integer input are quantized by the input's parameters. The
+    leading dimension may be any multiple of the model's own: samples are run one after another in a single entry into the
+    machine. Returns the output's array, or a dict by name if there are several; integers stay integers unless `dequantize`.
+    """
+
+    def __init__(
+        self, graph: Graph, *, rounding: str = "xnnpack", threads: int = 1, progress: Progress | None = None
+    ) -> None:
+        if threads < 1:
+            raise InputError(f"threads is {threads}, at least 1 is expected")
+        try:
+            family = Rounding(rounding)
+        except ValueError:
+            raise InputError(f"rounding is {rounding!r}, 'xnnpack' or 'tflite' is expected") from None
+        check(graph)
+        machine = get(progress)
+        self.graph = graph
+        self.plan = make_plan(graph, machine.isa, family)
+        self.inputs = tuple(port(n, graph.tensors[i]) for n, i in zip(graph.input_names(), graph.inputs, strict=True))
+        self.outputs = tuple(
+            port(n, graph.tensors[i]) for n, i in zip(graph.output_names(), graph.outputs, strict=True)
+        )
+        self._program: Program | None = Program(self.plan, machine, threads)
+
+    def __call__(self, x: Array | Mapping[str, Array], *, dequantize: bool = False) -> Any:
+        """Run on x; see the class."""
+        program = self._program
+        if program is None:
+            raise InputError("the model is closed")
+        arrays, samples, batched = self._prepare(x)
+        results = [np.empty((samples, *p.shape), p.dtype) for p in self.outputs]
+        program.run(arrays, results, samples)
+        shaped = [self._shape(r, p, batched) for r, p in zip(results, self.outputs, strict=True)]
+        if dequantize:
+            shaped = [
+                p.quantmod.dequantize(r) if p.quantmod is not None else r
+                for r, p in zip(shaped, self.outputs, strict=True)
+            ]
+        if len(shaped) == 1:
+            return shaped[0]
+        return {p.name: r for p, r in zip(self.outputs, shaped, strict=True)}
+
+    def _prepare(self, x: Array | Mapping[str, Array]) -> tuple[list[Array], int, bool]:
+        if isinstance(x, Mapping):
+            names = [p.name for p in self.inputs]
+            if set(x) != set(names):
+                raise InputError(f"inputs are named {sorted(map(str, x))}, {sorted(names)} are expected")
+            given = [np.asarray(x[n]) for n in names]
+        elif len(self.inputs) == 1:
+            given = [np.asarray(x)]
+        else:
+            raise InputError(f"one array is given, a dict with {[p.name for p in self.inputs]} is expected")
+        counts = [samples_of(a, p) for a, p in zip(given, self.inputs, strict=True)]
+        if len({n for n, _ in counts}) > 1:
+            raise InputError(f"inputs hold {[n for n, _ in counts]} samples, the same number is expected")
+        samples, batched = counts[0] if counts else (1, False)
+        return [converted(a, p) for a, p in zip(given, self.inputs, strict=True)], samples, batched
+
+    @staticmethod
+    def _shape(result: Array, p: Port, batched: bool) -> Array:
+        if not batched:
+            return result[0]
+        return result.reshape(-1, *p.shape[1:]) if p.shape else result
+
+    def close(self) -> None:
+        """Release memory and threads; the model cannot be called afterwards."""
+        if self._program is not None:
+            self._program.close()
+            self._program = None
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def build(graph: Graph, *, rounding: str = "xnnpack", threads: int = 1, progress: Progress | None = None) -> Model:
+    """Check, plan and pack a graph. `progress` hears of the kernels' compilation, which happens once on a machine."""
+    return Model(graph, rounding=rounding, threads=threads, progress=progress)
+
+
+def port(name: str, t: Tensor) -> Port:
+    """What a caller sees of an input or output tensor."""
+    quantmod = None
+    if t.quantization is not None and t.dtype in ("int8", "uint8", "int16") and len(t.quantization.scale) == 1:
+        quantmod = QuantMod.from_tflite(float(t.quantization.scale[0]), int(t.quantization.zero_point[0]), t.dtype)
+    if t.dtype not in NUMPY_DTYPES:
+        raise InputError(f"{name!r} is of type {t.dtype}, which has no NumPy arrays")
+    return Port(name, t.shape, NUMPY_DTYPES[t.dtype], quantmod)
+
+
+def samples_of(a: Array, p: Port) -> tuple[int, bool]:
+    """How many times the port's shape an array holds, and whether it is a batch (other than the port's own shape)."""
+    if a.shape == p.shape:
+        return 1, False
+    if (
+        p.shape
+        and a.ndim == len(p.shape)
+        and a.shape[1:] == p.shape[1:]
+        and p.shape[0]
+        and a.shape[0] % p.shape[0] == 0
+    ):
+        return a.shape[0] // p.shape[0], True
+    expected = ["N" if p.shape[0] == 1 else f"N·{p.shape[0]}", *map(str, p.shape[1:])] if p.shape else []
+    raise InputError(f"input {p.name!r} has shape {list(a.shape)}, ({', '.join(expected)}) is expected")
+
+
+def converted(a: Array, p: Port) -> Array:
+    """The array in the port's dtype: unchanged, or floats quantized by the port's parameters."""
+    if a.dtype == p.dtype:
+        return np.ascontiguousarray(a)
+    if a.dtype.kind == "f":
+        if p.dtype.kind == "f":
+            return np.ascontiguousarray(a, p.dtype)
+        if p.quantmod is not None:
+            return np.ascontiguousarray(p.quantmod.quantize(np.ascontiguousarray(a)))
+    also = " or floats" if p.quantmod is not None or p.dtype.kind == "f" else ""
+    raise InputError(f"input {p.name!r} is {a.dtype}, {p.dtype}{also} is expected")
+
+
+class Tracer:
+    """Runs a graph and shows every tensor: what calibration and comparison look through."""
+
+    def __init__(
+        self, graph: Graph, rounding: str = "xnnpack", *, threads: int = 1, progress: Progress | None = None
+    ) -> None:
+        check(graph)
+        machine = get(progress)
+        self.graph = graph
+        self._program = Program(make_plan(graph, machine.isa, Rounding(rounding), keep=True), machine, threads)
+        self._context = self._program.acquire()
+        self._outputs = [np.empty(graph.tensors[i].shape, NUMPY_DTYPES[graph.tensors[i].dtype]) for i in graph.outputs]
+        self._views = {i: self._view(i) for i in self._program.plan.places}
+
+    def run(self, inputs: Sequence[Array]) -> Mapping[int, Array]:
+        """Inputs in the model's own dtypes and shapes, in order → tensor index → values, valid until the next run.
+
+        Holds inputs and everything computed; constants are in the graph.
+        """
+        arrays = []
+        for a, i in zip(inputs, self.graph.inputs, strict=True):
+            t = self.graph.tensors[i]
+            if a.shape != t.shape or a.dtype != NUMPY_DTYPES[t.dtype]:
+                raise InputError(f"input {t.name!r} is {a.dtype}{list(a.shape)}, {t.dtype}{list(t.shape)} is expected")
+            arrays.append(np.ascontiguousarray(a))
+        self._program.run_in(self._context, arrays, self._outputs, 1)
+        return {
+            i: (v ^ FLIPPED).view(np.int8) if self.graph.tensors[i].dtype == "int8" else v
+            for i, v in self._views.items()
+        }
+
+    def _view(self, i: int) -> Array:
+        t, plan = self.graph.tensors[i], self._program.plan
+        dtype = np.dtype(np.uint8) if t.dtype == "int8" else NUMPY_DTYPES[t.dtype]
+        start = plan.offset(plan.places[i])
+        return self._context.arena[start : start + t.size * dtype.itemsize].view(dtype).reshape(t.shape)

@@ -1,0 +1,33 @@
+"""From a graph to a plan: every operation goes to the lowering that bears its name."""
+
+from __future__ import annotations
+
+from edgeq.errors import UnsupportedError
+from edgeq.graph import Graph
+from edgeq.kernels.isa import Isa
+from edgeq.plan.builder import Builder, nbytes
+from edgeq.plan.lower import LOWERINGS
+from edgeq.plan.types import Plan, Rounding
+
+
+def make_plan(graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPACK, *, keep: bool = False) -> Plan:
+    """Lower a checked graph for an instruction set; `keep` lets every tensor survive the run, for tracing.
+
+    Raises UnsupportedError for an operation, type or option that edgeq does not run, CheckError where shapes contradict.
+    """
+    b = Builder(graph, Rounding(rounding), isa, keep=keep)
+    for i in graph.inputs:
+        if i not in b.places and graph.tensors[i].data is None:
+            b.places[i] = b.block(nbytes(graph.tensors[i]))
+    for index, op in enumerate(graph.ops):
+        b.at_op(index)
+        lower = LOWERINGS.get(op.code)
+        if lower is None:
+            raise UnsupportedError(f"{b.where(op)}: edgeq does not run this operation")
+        lower(b, op)
+    return b.finish()
+
+
+def unsupported_ops(graph: Graph) -> list[str]:
+    """Names of the operations in the graph that have no lowering, each once, in order."""
+    return list(dict.fromkeys(op.custom_code or op.code for op in graph.ops if op.code not in LOWERINGS))

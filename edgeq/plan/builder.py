@@ -1,0 +1,250 @@
+"""The workbench of lowering: hands out blocks and constants, collects instructions, and turns them into a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edgeq.errors import CheckError, UnsupportedError
+from edgeq.graph import NUMPY_DTYPES, Activation, Array, Graph, Op, Tensor
+from edgeq.kernels.isa import Isa
+from edgeq.kernels.words import OPCODES
+from edgeq.kernels.words.instruction import OP, UNITS, WORDS
+from edgeq.plan.arena import ALIGNMENT, Block, place
+from edgeq.plan.multiplier import activation_bounds, float_bits
+from edgeq.plan.types import CONSTANT, FLIPPED, Instruction, Plan, Port, Ref, Rounding
+
+MAX_ARENA_BYTES = 1 << 31
+SLACK = 256
+"""Bytes behind arena and constants: vector loads may read, never use, up to a vector past a row's end."""
+
+
+class Builder:
+    """Collects one plan. The lowering functions are its only users."""
+
+    def __init__(self, graph: Graph, rounding: Rounding, isa: Isa, *, keep: bool) -> None:
+        self.graph, self.rounding, self.isa, self.keep = graph, rounding, isa, keep
+        self.tensors = graph.tensors
+        self.instructions: list[Instruction] = []
+        self.sizes: list[int] = []
+        self.first: list[int] = []
+        self.last: list[int] = []
+        self.places: dict[int, Ref] = {}
+        self.folded: dict[int, Array] = {}
+        self._constants: list[Array] = []
+        self._constant_bytes = 0
+        self._known: dict[bytes, Ref] = {}
+        self._op = -1
+
+    @property
+    def lanes(self) -> int:
+        """32-bit lanes of a vector."""
+        return self.isa.lanes
+
+    @property
+    def xnnpack(self) -> bool:
+        """Whether LiteRT's default is the reference."""
+        return self.rounding is Rounding.XNNPACK
+
+    # --- tensors ----------------------------------------------------------------------------------------------------------
+
+    def tensor(self, op: Op, k: int) -> Tensor:
+        """Input k of an operation, which must be there."""
+        i = op.inputs[k] if k < len(op.inputs) else -1
+        if i < 0:
+            raise CheckError(f"{self.where(op)} lacks its input {k}")
+        return self.tensors[i]
+
+    def optional(self, op: Op, k: int) -> Tensor | None:
+        """Input k of an operation, or None."""
+        i = op.inputs[k] if k < len(op.inputs) else -1
+        return self.tensors[i] if i >= 0 else None
+
+    def output(self, op: Op, k: int = 0) -> Tensor:
+        """Output k of an operation."""
+        return self.tensors[op.outputs[k]]
+
+    def constant_value(self, op: Op, k: int, dtype: str | None = None) -> Array:
+        """The values of input k, which must be known before anything runs."""
+        i = op.inputs[k] if k < len(op.inputs) else -1
+        data = (self.folded.get(i) if i in self.folded else self.tensors[i].data) if i >= 0 else None
+        if data is None:
+            raise UnsupportedError(f"{self.where(op)}: input {k} is computed; edgeq needs it to be a constant")
+        if dtype is not None and data.dtype != np.dtype(dtype):
+            raise UnsupportedError(f"{self.where(op)}: input {k} is {data.dtype}, {dtype} is expected")
+        return data
+
+    def is_constant(self, op: Op, k: int) -> bool:
+        """Whether input k is there and constant."""
+        i = op.inputs[k] if k < len(op.inputs) else -1
+        return i >= 0 and (i in self.folded or self.tensors[i].data is not None)
+
+    def fold(self, op: Op, value: Array) -> None:
+        """Declare the operation's output a constant."""
+        self.folded[op.outputs[0]] = value
+
+    def read(self, op: Op, k: int) -> Ref:
+        """Where input k lies when the operation runs; a constant is laid out on first use."""
+        i = op.inputs[k]
+        if i not in self.places:
+            data = self.folded.get(i) if i in self.folded else self.tensors[i].data
+            if data is None:
+                raise CheckError(
+                    f"{self.where(op)} reads tensor {i} ({self.tensors[i].name}), which nothing has written"
+                )
+            self.places[i] = self.constant(data.view(np.uint8) ^ FLIPPED if data.dtype == np.int8 else data)
+        return self.places[i]
+
+    def write(self, op: Op, k: int = 0) -> Ref:
+        """A new block for output k."""
+        i = op.outputs[k]
+        self.places[i] = self.block(nbytes(self.tensors[i]))
+        return self.places[i]
+
+    def alias(self, op: Op) -> None:
+        """Output 0 is input 0 under another shape."""
+        i = op.inputs[0]
+        if i in self.folded or self.tensors[i].data is not None:
+            data = self.folded[i] if i in self.folded else self.tensors[i].data
+            assert data is not None
+            self.folded[op.outputs[0]] = data.reshape(self.output(op).shape)
+        self.places[op.outputs[0]] = self.read(op, 0)
+
+    def zero_point(self, t: Tensor) -> int:
+        """The zero point in the arena's numbers."""
+        if t.quantization is None:
+            raise CheckError(f"tensor {t.name!r} is {t.dtype} and has no quantization")
+        z = int(t.quantization.zero_point[0])
+        if t.dtype == "int16" and z != 0:
+            raise UnsupportedError(f"tensor {t.name!r} is int16 with zero point {z}; 0 is expected")
+        return z + 128 if t.dtype == "int8" else z
+
+    def scale(self, t: Tensor) -> np.float32:
+        """The per-tensor scale."""
+        if t.quantization is None:
+            raise CheckError(f"tensor {t.name!r} is {t.dtype} and has no quantization")
+        if len(t.quantization.scale) != 1:
+            raise UnsupportedError(f"activation {t.name!r} has {len(t.quantization.scale)} scales, one is expected")
+        return np.float32(t.quantization.scale[0])
+
+    def bounds(self, t: Tensor, activation: int = Activation.NONE) -> tuple[int, int]:
+        """The clamp of an integer output, in the arena's numbers."""
+        low, high = (-32768, 32767) if t.dtype == "int16" else (0, 255)
+        return activation_bounds(activation, float(self.scale(t)), self.zero_point(t), low, high)
+
+    # --- memory -----------------------------------------------------------------------------------------------------------
+
+    def block(self, size: int) -> Ref:
+        """A new piece of the arena."""
+        if size > MAX_ARENA_BYTES or sum(self.sizes[-1:]) + size > MAX_ARENA_BYTES:
+            raise UnsupportedError(f"the model needs a buffer of {size} bytes, at most {MAX_ARENA_BYTES} are allowed")
+        self.sizes.append(max(size, 1))
+        at = len(self.instructions)
+        self.first.append(at)
+        self.last.append(at)
+        return Ref(len(self.sizes) - 1)
+
+    def constant(self, values: Array) -> Ref:
+        """A piece of the constants with these bytes; equal bytes are stored once."""
+        blob = np.ascontiguousarray(values).tobytes()
+        found = self._known.get(blob)
+        if found is None:
+            found = Ref(CONSTANT, self._constant_bytes)
+            padded = np.zeros(-(-max(len(blob), 1) // ALIGNMENT) * ALIGNMENT, np.uint8)
+            padded[: len(blob)] = np.frombuffer(blob, np.uint8)
+            self._constants.append(padded)
+            self._constant_bytes += len(padded)
+            self._known[blob] = found
+        return found
+
+    # --- instructions -----------------------------------------------------------------------------------------------------
+
+    def emit(
+        self, kernel: str, units: int, words: Mapping[int, int | float | Ref | np.integer[Any]], macs: int = 0
+    ) -> None:
+        """Append a kernel call; a float word is stored as float32 bits."""
+        if units <= 0:
+            return
+        encoded: dict[int, int | Ref] = {}
+        for w, v in words.items():
+            encoded[w] = v if isinstance(v, Ref) else float_bits(v) if isinstance(v, (float, np.floating)) else int(v)
+            if isinstance(v, Ref) and v.block != CONSTANT:
+                self.last[v.block] = len(self.instructions)
+        self.instructions.append(Instruction(kernel, units, encoded, self._op, macs))
+
+    def at_op(self, index: int) -> None:
+        """Instructions that follow belong to this operation."""
+        self._op = index
+
+    def where(self, op: Op) -> str:
+        """How messages name an operation."""
+        return f"operation {self._op} ({op.custom_code or op.code})"
+
+    def expect_shape(self, op: Op, shape: tuple[int, ...], k: int = 0) -> None:
+        """Refuse a file whose output shape is not the one that the inputs imply."""
+        if (found := self.output(op, k).shape) != shape:
+            raise CheckError(f"{self.where(op)} yields shape {list(shape)}, the file says {list(found)}")
+
+    def unsupported(self, op: Op, what: str) -> UnsupportedError:
+        """The error for a sound operation that edgeq does not run."""
+        return UnsupportedError(f"{self.where(op)}: {what}")
+
+    # --- the result -------------------------------------------------------------------------------------------------------
+
+    def finish(self) -> Plan:
+        """Place the blocks and write the table."""
+        end = len(self.instructions)
+        inputs = tuple(self._port(i) for i in self.graph.inputs)
+        outputs = tuple(self._port(i) for i in self.graph.outputs)
+        for p in outputs:
+            if p.place.block != CONSTANT:
+                self.last[p.place.block] = end
+        lives = [
+            Block(s, -1 if self.keep else a, end if self.keep else z)
+            for s, a, z in zip(self.sizes, self.first, self.last, strict=True)
+        ]
+        offsets, arena_bytes = place(lives)
+        if arena_bytes > MAX_ARENA_BYTES:
+            raise UnsupportedError(
+                f"the model needs an arena of {arena_bytes} bytes, at most {MAX_ARENA_BYTES} are allowed"
+            )
+        table = np.zeros((len(self.instructions), WORDS), np.int64)
+        arena_words, constant_words = [], []
+        for i, instruction in enumerate(self.instructions):
+            table[i, OP], table[i, UNITS] = OPCODES[instruction.kernel], instruction.units
+            for w, v in instruction.words.items():
+                if isinstance(v, Ref):
+                    (constant_words if v.block == CONSTANT else arena_words).append(i * WORDS + w)
+                    v = v.offset if v.block == CONSTANT else offsets[v.block] + v.offset
+                table[i, w] = v
+        constants = np.concatenate([*self._constants, np.zeros(SLACK, np.uint8)])
+        live = {
+            t: r for t, r in self.places.items() if r.block != CONSTANT and (self.keep or self.last[r.block] >= end)
+        }
+        return Plan(
+            tuple(self.instructions), table, np.array(arena_words, np.int64), np.array(constant_words, np.int64), constants,
+            arena_bytes, offsets, inputs, outputs, self.rounding, live,
+        )  # fmt: skip
+
+    def _port(self, i: int) -> Port:
+        t = self.tensors[i]
+        if i not in self.places:
+            data = self.folded.get(i) if i in self.folded else t.data
+            if data is None:
+                raise CheckError(f"output {t.name!r} is written by no operation")
+            self.places[i] = self.constant(data.view(np.uint8) ^ FLIPPED if data.dtype == np.int8 else data)
+        return Port(i, self.places[i], nbytes(t), t.dtype == "int8")
+
+
+def itemsize(t: Tensor) -> int:
+    """Bytes of an element."""
+    if t.dtype not in NUMPY_DTYPES:
+        raise UnsupportedError(f"tensor {t.name!r} is of type {t.dtype}, which edgeq does not compute with")
+    return NUMPY_DTYPES[t.dtype].itemsize
+
+
+def nbytes(t: Tensor) -> int:
+    """Bytes of a tensor."""
+    return t.size * itemsize(t)

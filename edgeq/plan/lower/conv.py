@@ -1,0 +1,260 @@
+"""CONV_2D, FULLY_CONNECTED and TRANSPOSE_CONV: weights packed for the tile, borders made real, zero points folded away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeq.errors import CheckError
+from edgeq.graph import Array, Op, Tensor
+from edgeq.kernels.words import conv as cw
+from edgeq.kernels.words import move as mw
+from edgeq.plan.builder import Builder, itemsize
+from edgeq.plan.requantize import Words, bias_values, float_limits, pad_to, requantize_words
+from edgeq.plan.types import Ref
+from edgeq.plan.window import Axis, axis, copy, fill_value, image, padded_input
+
+PER_STEP = {"u8": 4, "s16": 2, "f32": 1}
+MAX_PRODUCTS = 512
+"""int16 times int8 products that surely fit an int32: 512 · 2^15 · 2^7 = 2^31, and −128 · −32768 never fills all of them
+since weights of int16x8 are symmetric."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where a product's rows of activations lie: the first byte, segments, and the strides from pixel to pixel."""
+
+    x: Ref
+    segments: tuple[int, ...]  # byte offsets of the runs that make a row
+    length: int  # elements in a run
+    out_w: int
+    out_hw: int
+    pixels: int
+    row: int
+    column: int
+    image: int
+
+
+def kind_of(b: Builder, op: Op, x: Tensor, w: Tensor, y: Tensor) -> str:
+    """Which kernel family the types ask for."""
+    kinds = {
+        ("float32", "float32", "float32"): "f32",
+        ("int8", "int8", "int8"): "u8",
+        ("uint8", "uint8", "uint8"): "u8",
+        ("int16", "int8", "int16"): "s16",
+    }
+    kind = kinds.get((x.dtype, w.dtype, y.dtype))
+    if kind is None:
+        raise b.unsupported(
+            op, f"input {x.dtype}, weights {w.dtype}, output {y.dtype} is no combination that edgeq runs"
+        )
+    return kind
+
+
+def conv_2d(b: Builder, op: Op) -> None:
+    """Input (n, h, w, in_c), weights (out_c, kh, kw, in_c / groups), bias (out_c,)."""
+    x, w, y = b.tensor(op, 0), b.tensor(op, 1), b.output(op)
+    weights = b.constant_value(op, 1)
+    n, h, width, c = image(b, op, x)
+    if weights.ndim != 4 or min(weights.shape) < 1:
+        raise CheckError(
+            f"{b.where(op)}: weights have shape {list(weights.shape)}, (out, height, width, in) is expected"
+        )
+    out_c, kh, kw, group_c = weights.shape
+    if c % group_c or out_c % (c // group_c):
+        raise CheckError(
+            f"{b.where(op)}: {c} input channels do not divide into groups of {group_c} for {out_c} outputs"
+        )
+    o = op.options
+    assert o is not None
+    rows = axis(b, op, h, kh, o.stride_h, o.dilation_h_factor, o.padding)
+    columns = axis(b, op, width, kw, o.stride_w, o.dilation_w_factor, o.padding)
+    b.expect_shape(op, (n, rows.out, columns.out, out_c))
+    kind = kind_of(b, op, x, w, y)
+    source = padded_input(b, b.read(op, 0), x, rows, columns)
+    groups = c // group_c
+    target = b.write(op)
+    for g in range(groups):
+        part = slice(g * out_c // groups, (g + 1) * out_c // groups)
+        place = window_rows(source.at(g * group_c * itemsize(x)), n, c, group_c, rows, columns, itemsize(x))
+        product(b, op, kind, place, weights[part].reshape(out_c // groups, len(place.segments), -1), part, target, 2)
+
+
+def window_rows(x: Ref, n: int, c: int, group_c: int, rows: Axis, columns: Axis, size: int) -> Rows:
+    """Rows of k×k windows over an image whose borders are real: a run per kernel row where a row of taps lies together."""
+    line = columns.padded * c * size
+    if columns.dilation == 1 and group_c == c:
+        segments = tuple(i * rows.dilation * line for i in range(rows.window))
+        length = columns.window * c
+    else:
+        segments = tuple(
+            i * rows.dilation * line + j * columns.dilation * c * size
+            for i in range(rows.window)
+            for j in range(columns.window)
+        )
+        length = group_c
+    return Rows(
+        x, segments, length, columns.out, rows.out * columns.out, n * rows.out * columns.out,
+        rows.stride * line, columns.stride * c * size, rows.padded * line,
+    )  # fmt: skip
+
+
+def product(
+    b: Builder, op: Op, kind: str, rows: Rows, weights: Array, part: slice, y: Ref, bias_at: int, x_at: int = 0
+) -> None:
+    """Emit rows · weights + bias. weights: (out, segments, length) as stored; part: which of the layer's channels these are."""
+    x, w, out = b.tensor(op, x_at), b.tensor(op, 1), b.output(op)
+    total = out.shape[-1]
+    size = itemsize(out)
+    count, lanes = len(weights), b.lanes
+    words: Words = {
+        cw.OUT_W: rows.out_w, cw.OUT_HW: rows.out_hw, cw.ROW: rows.row, cw.COLUMN: rows.column, cw.IMAGE: rows.image,
+        cw.N: count, cw.Y_PITCH: total * size, cw.Y: y.at(part.start * size),
+    }  # fmt: skip
+    kernel, nv = {"f32": "conv_f32", "s16": "conv_s16", "u8": "conv_u8"}[kind], 4
+    segments = rows.segments
+    if kind == "f32":
+        bias = bias_values(b, op, bias_at, total, "float32")[part]
+        words[cw.MULTIPLIER] = float_limits(b, op)
+        packed_from = weights.astype(np.float32)
+    elif kind == "s16":
+        bias = bias_values(b, op, bias_at, total, "int64")[part]
+        packed_from, segments, chunk = split_runs(weights.astype(np.int16), segments)
+        words[cw.CHUNK] = chunk
+    else:
+        bias = bias_values(b, op, bias_at, total, "int32")[part]
+        w_zero = 0 if w.dtype == "int8" else b.zero_point(w)
+        centred = weights.astype(np.int32) - w_zero
+        if w.dtype == "int8" and w.quantization is not None and np.any(w.quantization.zero_point != 0):
+            raise b.unsupported(op, "int8 weights with a zero point other than 0")
+        folded = bias.astype(np.int64) - b.zero_point(x) * centred.sum(axis=(1, 2), dtype=np.int64)
+        bias = folded.astype(np.int32)  # modulo 2^32, as the accumulator is
+        nv = vectors(-(-count // lanes))
+        if centred.min(initial=0) >= -128 and centred.max(initial=0) <= 127:
+            packed_from = centred.astype(np.int8)
+        elif rows.length % 4 == 0:
+            kernel, nv = "conv_u8_sum", 4
+            packed_from = (weights.astype(np.int32) - 128).astype(np.int8)
+            words[cw.SUM_WEIGHT] = 128 - w_zero
+        else:  # each weight as a sum of two bytes, each run walked twice
+            high = np.clip(centred, -128, 127)
+            packed_from = np.concatenate([high, centred - high], axis=1).astype(np.int8)
+            segments = segments * 2
+    packed = pack(packed_from, PER_STEP[kind], nv * lanes)
+    padded = packed.shape[0] * nv * lanes
+    if kind != "f32":
+        layer = requantize_words(b, op, x, w, out, total, total)
+        words |= layer if count == total and padded == total else sliced(b, op, x, w, out, total, part, padded)
+    words |= {
+        cw.X: rows.x, cw.W: b.constant(packed), cw.BIAS: b.constant(pad_to(bias, padded)),
+        cw.SEGMENTS: b.constant(np.array(segments, np.int64)), cw.N_SEGMENTS: len(segments), cw.STEPS: packed.shape[2],
+        cw.NV: nv, cw.BLOCK: packed[0].nbytes,
+    }  # fmt: skip
+    b.emit(kernel, rows.pixels, words, macs=rows.pixels * count * len(rows.segments) * rows.length)
+
+
+def sliced(b: Builder, op: Op, x: Tensor, w: Tensor, y: Tensor, total: int, part: slice, padded: int) -> Words:
+    """requantize_words for some of a layer's channels."""
+    if part.stop - part.start == total:
+        return requantize_words(b, op, x, w, y, total, padded)
+    from dataclasses import replace
+
+    q = w.quantization
+    if q is not None and len(q.scale) > 1:
+        w = replace(w, quantization=replace(q, scale=q.scale[part], zero_point=q.zero_point[part]))
+    return requantize_words(b, op, x, w, y, part.stop - part.start, padded)
+
+
+def vectors(blocks: int) -> int:
+    """Vectors per tile for this many vectors of channels: as wide as possible, with as little padding as possible."""
+    return min((1, 2, 4), key=lambda nv: -(-blocks // nv) * nv * (1 + 0.1 / nv))
+
+
+def pack(weights: Array, per_step: int, lanes: int) -> Array:
+    """(out, segments, length) → (blocks, segments, steps, lanes, per_step), zeros where there is nothing."""
+    out, segments, length = weights.shape
+    steps, blocks = -(-length // per_step), -(-out // lanes)
+    full = np.zeros((blocks * lanes, segments, steps * per_step), weights.dtype)
+    full[:out, :, :length] = weights
+    return np.ascontiguousarray(full.reshape(blocks, lanes, segments, steps, per_step).transpose(0, 2, 3, 1, 4))
+
+
+def split_runs(weights: Array, segments: tuple[int, ...]) -> tuple[Array, tuple[int, ...], int]:
+    """int16 runs cut so that each holds at most MAX_PRODUCTS; also how many runs an int32 can sum up."""
+    out, count, length = weights.shape
+    parts = -(-length // (MAX_PRODUCTS - 2))
+    piece = -(-length // parts)
+    piece += piece % 2
+    full = np.zeros((out, count, parts * piece), weights.dtype)
+    full[:, :, :length] = weights
+    cut = tuple(s + p * piece * 2 for s in segments for p in range(parts))
+    return full.reshape(out, count * parts, piece), cut, max(1, (MAX_PRODUCTS - 2) // piece)
+
+
+def fully_connected(b: Builder, op: Op) -> None:
+    """Input (…, k) as rows of k, weights (out, k), bias (out,)."""
+    x, w, y = b.tensor(op, 0), b.tensor(op, 1), b.output(op)
+    weights = b.constant_value(op, 1)
+    if weights.ndim != 2 or min(weights.shape) < 1:
+        raise CheckError(f"{b.where(op)}: weights have shape {list(weights.shape)}, (out, in) is expected")
+    if op.options is not None and op.options.values.get("weights_format", 0) != 0:
+        raise b.unsupported(op, "shuffled weights")
+    out_c, k = weights.shape
+    if x.size % k or x.size == 0:
+        raise CheckError(f"{b.where(op)}: input {list(x.shape)} does not divide into rows of {k}")
+    m = x.size // k
+    keep = op.options is not None and bool(op.options.values.get("keep_num_dims", False))
+    if keep and (not x.shape or x.shape[-1] != k):
+        raise CheckError(f"{b.where(op)}: input {list(x.shape)} keeps its dimensions, a last one of {k} is expected")
+    b.expect_shape(op, (*x.shape[:-1], out_c) if keep else (m, out_c))
+    kind = kind_of(b, op, x, w, y)
+    rows = Rows(b.read(op, 0), (0,), k, m, m, m, 0, k * itemsize(x), 0)
+    target = b.write(op)
+    product(b, op, kind, rows, weights.reshape(out_c, 1, k), slice(0, out_c), target, 2)
+
+
+def transpose_conv(b: Builder, op: Op) -> None:
+    """Output shape (4,), weights (out_c, kh, kw, in_c), input (n, h, w, in_c), bias: a convolution over the spread-out input.
+
+    The input is written with stride − 1 zeros between its pixels and real borders, then convolved with the flipped kernel.
+    """
+    x, w, y = b.tensor(op, 2), b.tensor(op, 1), b.output(op)
+    weights, shape = b.constant_value(op, 1), b.constant_value(op, 0, "int32").reshape(-1)
+    n, h, width, c = image(b, op, x)
+    if weights.ndim != 4 or min(weights.shape) < 1 or weights.shape[3] != c or shape.size != 4:
+        raise CheckError(f"{b.where(op)}: weights {list(weights.shape)}, output shape of {shape.size} numbers; "
+                         f"(out, height, width, {c}) and 4 are expected")  # fmt: skip
+    out_c, kh, kw, _ = weights.shape
+    o = op.options
+    assert o is not None
+    out_h, out_w = int(shape[1]), int(shape[2])
+    rows = axis(b, op, out_h, kh, o.stride_h, 1, o.padding)
+    columns = axis(b, op, out_w, kw, o.stride_w, 1, o.padding)
+    if (rows.out, columns.out) != (h, width) or int(shape[0]) != n or int(shape[3]) != out_c:
+        raise CheckError(
+            f"{b.where(op)}: output shape {shape.tolist()} does not lead back to the input's {list(x.shape)}"
+        )
+    b.expect_shape(op, (n, out_h, out_w, out_c))
+    kind = kind_of(b, op, x, w, y)
+    size = itemsize(x)
+    # Input pixel i contributes to outputs i·stride − before … + k − 1; in the spread image it lies at i·stride + k − 1 − before.
+    top, left = kh - 1 - rows.before, kw - 1 - columns.before
+    tall, wide = out_h + kh - 1, out_w + kw - 1
+    if tall * wide * n * c * size > 1 << 31:
+        raise b.unsupported(op, "the spread-out input is larger than 2 GiB")
+    spread = b.block(n * tall * wide * c * size)
+    b.emit("fill_bytes", n * tall * wide * c * size, {mw.Y: spread, mw.VALUE: fill_value(b, x)})
+    line = wide * c * size
+    h_in = [i for i in range(h) if 0 <= top + i * o.stride_h < tall]
+    w_in = [j for j in range(width) if 0 <= left + j * o.stride_w < wide]
+    first = b.read(op, 2).at((h_in[0] * width + w_in[0]) * c * size)
+    at = spread.at((top + h_in[0] * o.stride_h) * line + (left + w_in[0] * o.stride_w) * c * size)
+    copy(b, first, at, (n, len(h_in), len(w_in)), (h * width * c * size, width * c * size, c * size),
+         (tall * line, o.stride_h * line, o.stride_w * c * size), c * size)  # fmt: skip
+    place = window_rows(spread, n, c, c, Axis(tall, kh, 1, 1, 0, out_h), Axis(wide, kw, 1, 1, 0, out_w), size)
+    flipped = np.ascontiguousarray(weights[:, ::-1, ::-1, :]).reshape(out_c, kh, kw * c)
+    product(b, op, kind, place, flipped, slice(0, out_c), b.write(op), 3, x_at=2)
+
+
+LOWERINGS = {"CONV_2D": conv_2d, "FULLY_CONNECTED": fully_connected, "TRANSPOSE_CONV": transpose_conv}

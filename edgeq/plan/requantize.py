@@ -1,0 +1,85 @@
+"""The multipliers and clamps of a layer of products, as instruction words: shared by everything that ends in requantization."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeq.errors import CheckError
+from edgeq.graph import Array, Op, Tensor
+from edgeq.kernels.words import conv as cw
+from edgeq.kernels.words.instruction import DOUBLE, FLOAT, FLOAT64
+from edgeq.plan.builder import Builder
+from edgeq.plan.multiplier import float_bounds, quantize_multipliers
+from edgeq.plan.types import Ref
+
+Words = dict[int, int | Ref]
+
+
+def pad_to(values: Array, n: int) -> Array:
+    """A vector with zeros behind."""
+    out = np.zeros(n, values.dtype)
+    out[: len(values)] = values
+    return out
+
+
+def weight_scales(b: Builder, op: Op, w: Tensor, channels: int) -> Array:
+    """(channels,) float32 scales of the weights, spread out where there is one for all."""
+    if w.quantization is None or len(w.quantization.scale) not in (1, channels):
+        found = 0 if w.quantization is None else len(w.quantization.scale)
+        raise CheckError(f"{b.where(op)}: weights {w.name!r} have {found} scales, 1 or {channels} are expected")
+    return np.broadcast_to(w.quantization.scale.astype(np.float32), (channels,))
+
+
+def requantize_words(b: Builder, op: Op, x: Tensor, w: Tensor, y: Tensor, channels: int, padded: int) -> Words:
+    """Words FAMILY, MULTIPLIER, LEFT, RIGHT, ZERO_POINT, LO, HI (which conv and depthwise share) for 8- and 16-bit outputs."""
+    activation = op.options.values.get("fused_activation_function", 0) if op.options is not None else 0
+    low, high = b.bounds(y, activation)
+    words: Words = {cw.LO: low, cw.HI: high, cw.ZERO_POINT: b.zero_point(y)}
+    s_in, s_out = b.scale(x), b.scale(y)
+    s_w = weight_scales(b, op, w, channels)
+    per_tensor = w.quantization is not None and len(w.quantization.scale) == 1
+    if y.dtype == "int16" and b.xnnpack and op.code == "FULLY_CONNECTED":  # LiteRT's own: float64, half away
+        words[cw.FAMILY] = FLOAT64
+        words[cw.MULTIPLIER] = words[cw.RIGHT] = b.constant(
+            pad_to(np.float64(s_in) * s_w.astype(np.float64) / np.float64(s_out), padded)
+        )
+        return words
+    if y.dtype == "int16":
+        q, shift = quantize_multipliers(np.float64(s_in) * s_w.astype(np.float64) / np.float64(s_out))
+        reduced = np.where(q < 0x7FFF0000, (q.astype(np.int64) + (1 << 15)) >> 16, 0x7FFF).astype(np.int32)
+        words[cw.MULTIPLIER] = b.constant(pad_to(reduced, padded))
+        words[cw.RIGHT] = b.constant(pad_to((15 - shift).astype(np.int32), padded))
+        return words
+    if b.xnnpack:
+        words[cw.FAMILY] = FLOAT
+        words[cw.MULTIPLIER] = b.constant(pad_to((s_in * s_w).astype(np.float32) / s_out, padded))
+        return words
+    if per_tensor and (y.dtype == "uint8" or op.code == "FULLY_CONNECTED"):
+        # GetQuantizedConvolutionMultipler: the product of the two scales in float32, the quotient in float64.
+        real = (s_in * s_w).astype(np.float64) / np.float64(s_out)
+    else:
+        real = np.float64(s_in) * s_w.astype(np.float64) / np.float64(s_out)
+    q, shift = quantize_multipliers(real)
+    words[cw.FAMILY] = DOUBLE
+    words[cw.MULTIPLIER] = b.constant(pad_to(q, padded))
+    words[cw.LEFT] = b.constant(pad_to(np.maximum(shift, 0).astype(np.int32), padded))
+    words[cw.RIGHT] = b.constant(pad_to(np.maximum(-shift, 0).astype(np.int32), padded))
+    return words
+
+
+def float_limits(b: Builder, op: Op) -> Ref:
+    """Two vectors, the lower and the upper clamp of float32 outputs."""
+    activation = op.options.values.get("fused_activation_function", 0) if op.options is not None else 0
+    low, high = float_bounds(activation)
+    return b.constant(np.repeat(np.array([low, high], np.float32), b.lanes))
+
+
+def bias_values(b: Builder, op: Op, k: int, channels: int, dtype: str) -> Array:
+    """(channels,) bias in the dtype that the layer adds it in; zeros where it is left out."""
+    if b.optional(op, k) is None:
+        return np.zeros(channels, dtype)
+    values = b.constant_value(op, k)
+    allowed = {"float32": ("float32",), "int32": ("int32",), "int64": ("int64", "int32")}[dtype]
+    if values.dtype.name not in allowed or values.size != channels:
+        raise CheckError(f"{b.where(op)}: bias is {values.dtype}{list(values.shape)}, {dtype}[{channels}] is expected")
+    return values.reshape(-1).astype(dtype)

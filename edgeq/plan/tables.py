@@ -1,0 +1,71 @@
+"""Functions of few values, tabulated when a plan is made, exactly as the runtimes compute them. Formulas: docs/exactness.md."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from edgeq.graph import Array
+from edgeq.plan.multiplier import quantize_multiplier, round_half_away
+
+INT32_MAX = (1 << 31) - 1
+
+
+def doubling_high_multiply(a: Array, b: int | Array) -> Array:
+    """(2·a·b + 2^31) >> 32."""
+    return (a.astype(np.int64) * b + (1 << 30)) >> 31
+
+
+def rounding_shift_right(x: Array, n: int) -> Array:
+    """x / 2^n, ties away from zero."""
+    mask = (1 << n) - 1
+    return (x >> n) + ((x & mask) > ((mask >> 1) + (x < 0)))
+
+
+def multiply_double(x: Array, real: float) -> Array:
+    """MultiplyByQuantizedMultiplier, double rounding."""
+    q, shift = quantize_multiplier(real)
+    return rounding_shift_right(doubling_high_multiply(x.astype(np.int64) << max(shift, 0), q), max(-shift, 0))
+
+
+def softmax_exponentials(scale: float, beta: float) -> Array:
+    """(256,) int32: exp of a difference d in [−255, 0] at index 255 + d, Q0.31, 0 beyond the input radius (gemmlowp)."""
+    q, left = quantize_multiplier(min(beta * scale * (1 << 26), float(INT32_MAX)))
+    radius = -math.floor(31 * (1 << 26) / 2.0**left)
+    d = np.arange(-255, 1, dtype=np.int64)
+    counted = d >= radius
+    a = doubling_high_multiply(np.where(counted, d, 0) * 2 ** max(left, 0) // 2 ** max(-left, 0), q)
+    low = (a & ((1 << 24) - 1)) - (1 << 24)
+    v = (low << 5) + (1 << 28)
+    v2 = doubling_high_multiply(v, v)
+    v3, v4 = doubling_high_multiply(v2, v), doubling_high_multiply(v2, v2)
+    tail = rounding_shift_right(doubling_high_multiply(rounding_shift_right(v4, 2) + v3, 715827883) + v2, 1)
+    e = 1895147668 + doubling_high_multiply(v + tail, 1895147668)
+    rest = low - a
+    for bit, factor in enumerate((1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)):
+        e = np.where(rest & (1 << (24 + bit)), doubling_high_multiply(e, factor), e)
+    e = np.where(a == 0, INT32_MAX, e)
+    return np.where(counted, e, 0).astype(np.int32)
+
+
+def softmax_float_exponentials(scale: float, beta: float) -> Array:
+    """(256,) float32: exp of a difference d at index 255 + d, as LiteRT's builtin tabulates it."""
+    step = -np.float32(np.float32(scale) * np.float32(beta))
+    k = np.arange(255, -1, -1, dtype=np.float32)
+    return np.exp((step * k).astype(np.float64)).astype(np.float32)
+
+
+def interpolation_table(function: Callable[[Array], Array], low: float, high: float) -> Array:
+    """(513,) int16 in Q0.15 over [low, high]: entries moved by half the error in the interval's middle (gen_lut)."""
+    x = np.linspace(low, high, 513)
+    value, middle = function(x) * 32768.0, function(x[:-1] + (x[1] - x[0]) / 2) * 32768.0
+
+    def rounded(values: Array) -> Array:
+        return np.array([round_half_away(float(v)) for v in values], np.int64)
+
+    sample = rounded(value)
+    error = rounded((value[1:] + sample[:-1]) / 2) - rounded(middle)
+    entries = np.append(sample[:-1] - rounded(error / 2), sample[-1])
+    return np.clip(entries, -32768, 32767).astype(np.int16)

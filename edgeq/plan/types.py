@@ -1,0 +1,94 @@
+"""What a plan is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from edgeq.graph import Array
+
+
+class Rounding(str, Enum):
+    """Whose integers come out: TFLite's reference kernels', or those of LiteRT's default (XNNPACK)."""
+
+    TFLITE = "tflite"
+    XNNPACK = "xnnpack"
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An address not yet known: `offset` bytes into block `block` of the arena, or into the constants (block −1)."""
+
+    block: int
+    offset: int = 0
+
+    def at(self, offset: int) -> Ref:
+        """The same place, `offset` bytes further."""
+        return Ref(self.block, self.offset + offset)
+
+
+CONSTANT = -1
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One kernel call: its name, units of work, words by index; which operation it comes from and its multiply-adds."""
+
+    kernel: str
+    units: int
+    words: Mapping[int, int | Ref]
+    op: int
+    macs: int = 0
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where an input or output of the model lies: tensor index, place, bytes, whether its bytes' top bits are flipped."""
+
+    tensor: int
+    place: Ref
+    size: int
+    flip: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything the machine needs, with addresses left open.
+
+    table: (n, WORDS) int64; arena_words, constant_words: flat indices into table whose value is an offset into the arena or the
+    constants; constants: (bytes,) uint8; arena_bytes: what tensors and temporaries need; places: tensor index → place, for the
+    tensors that still hold their value when a run ends (all of them if the plan was made with keep=True).
+    """
+
+    instructions: tuple[Instruction, ...]
+    table: Array
+    arena_words: Array
+    constant_words: Array
+    constants: Array
+    arena_bytes: int
+    offsets: tuple[int, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    rounding: Rounding
+    places: Mapping[int, Ref] = field(default_factory=dict)
+
+    @property
+    def constant_bytes(self) -> int:
+        """Size of packed weights, biases, multipliers and tables."""
+        return int(self.constants.nbytes)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one inference."""
+        return sum(i.macs for i in self.instructions)
+
+    def offset(self, place: Ref) -> int:
+        """Byte offset of an arena place."""
+        return self.offsets[place.block] + place.offset
+
+
+FLIPPED = np.uint8(0x80)
+"""int8 lies in the arena as uint8 with this bit changed: q + 128. Kernels then know one 8-bit type."""

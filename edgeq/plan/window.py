@@ -1,0 +1,109 @@
+"""Windows over images: output sizes, padding, and the padded copy that lets kernels forget about borders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeq.errors import CheckError
+from edgeq.graph import Op, Padding, Tensor
+from edgeq.kernels.words import move as mw
+from edgeq.plan.builder import Builder, itemsize
+from edgeq.plan.types import Ref
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One spatial axis: input size, window, stride, dilation; padding before, output size, padded size."""
+
+    size: int
+    window: int
+    stride: int
+    dilation: int
+    before: int
+    out: int
+
+    @property
+    def padded(self) -> int:
+        """Input elements that the windows reach over, borders included; never less than what is there."""
+        return max((self.out - 1) * self.stride + (self.window - 1) * self.dilation + 1, self.before + self.size)
+
+
+def axis(b: Builder, op: Op, size: int, window: int, stride: int, dilation: int, padding: int) -> Axis:
+    """TFLite's ComputeOutSize and ComputePadding (kernels/padding.h)."""
+    if stride < 1 or dilation < 1 or window < 1:
+        raise CheckError(
+            f"{b.where(op)} has stride {stride}, dilation {dilation}, window {window}; at least 1 is expected"
+        )
+    extent = (window - 1) * dilation + 1
+    if padding == Padding.SAME:
+        out = -(-size // stride)
+        before = max((out - 1) * stride + extent - size, 0) // 2
+    elif padding == Padding.VALID:
+        out, before = (size + stride - extent) // stride, 0
+    else:
+        raise CheckError(f"{b.where(op)} has padding {padding}, SAME (0) or VALID (1) is expected")
+    if out < 1:
+        raise CheckError(f"{b.where(op)}: a window of {extent} does not fit an input of {size}")
+    return Axis(size, window, stride, dilation, before, out)
+
+
+def image(b: Builder, op: Op, t: Tensor) -> tuple[int, int, int, int]:
+    """(batch, height, width, channels) of a tensor that must be an image batch without empty dimensions."""
+    if len(t.shape) != 4 or min(t.shape) < 1:
+        raise CheckError(
+            f"{b.where(op)}: input {t.name!r} has shape {list(t.shape)}, (batch, height, width, channels) is expected"
+        )
+    return t.shape[0], t.shape[1], t.shape[2], t.shape[3]
+
+
+def fill_value(b: Builder, t: Tensor) -> int:
+    """The byte that is real zero in a tensor."""
+    return b.zero_point(t) if t.dtype in ("int8", "uint8") else 0
+
+
+def padded_input(b: Builder, x: Ref, t: Tensor, rows: Axis, columns: Axis) -> Ref:
+    """The input with its borders made real, or the input itself where there are none."""
+    n, h, w, c = t.shape
+    if rows.padded == h and columns.padded == w:
+        return x
+    size = itemsize(t)
+    out = b.block(n * rows.padded * columns.padded * c * size)
+    b.emit("fill_bytes", n * rows.padded * columns.padded * c * size, {mw.Y: out, mw.VALUE: fill_value(b, t)})
+    line = columns.padded * c * size
+    copy(
+        b,
+        x,
+        out.at(rows.before * line + columns.before * c * size),
+        (n, h),
+        (h * w * c * size, w * c * size),
+        (rows.padded * line, line),
+        w * c * size,
+    )
+    return out
+
+
+def copy(b: Builder, x: Ref, y: Ref, dims: tuple[int, ...], xs: tuple[int, ...], ys: tuple[int, ...], run: int) -> None:
+    """y[i…] = x[i…] for runs of `run` bytes; xs and ys are byte strides. At most five dims after merging what lies together."""
+    merged: list[tuple[int, int, int]] = []
+    for d, sx, sy in zip(dims, xs, ys, strict=True):
+        if d == 1:
+            continue
+        if merged and merged[-1][1] == sx * d and merged[-1][2] == sy * d:
+            merged[-1] = (merged[-1][0] * d, sx, sy)
+        else:
+            merged.append((d, sx, sy))
+    while merged and merged[-1][1] == run and merged[-1][2] == run:
+        run *= merged.pop()[0]
+    head, tail = merged[:-5], merged[-5:]
+    five = [(1, 0, 0)] * (5 - len(tail)) + tail
+    units = int(np.prod([d for d, _, _ in five]))
+    words = {mw.RUN: run}
+    words |= {w: d for w, (d, _, _) in zip((mw.D1, mw.D2, mw.D3, mw.D4), five[1:], strict=True)}
+    words |= {w: s for w, (_, s, _) in zip((mw.X0, mw.X1, mw.X2, mw.X3, mw.X4), five, strict=True)}
+    words |= {w: s for w, (_, _, s) in zip((mw.Y0, mw.Y1, mw.Y2, mw.Y3, mw.Y4), five, strict=True)}
+    for index in np.ndindex(*(d for d, _, _ in head)):
+        ox = sum(i * s for i, (_, s, _) in zip(index, head, strict=True))
+        oy = sum(i * s for i, (_, _, s) in zip(index, head, strict=True))
+        b.emit("copy_nd", units, {mw.X: x.at(ox), mw.Y: y.at(oy), **words})
