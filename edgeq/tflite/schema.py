@@ -23,6 +23,8 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal
 
+from edgeq.graph import Table
+
 FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 
@@ -328,6 +330,20 @@ def layout(table: str) -> Layout:
             slot = fields[-1].slot
         slot += 1
     return Layout(table, tuple(fields), slot)
+
+
+def table(type_name: str, /, **values: Any) -> Table:
+    """A table with these values and the schema's defaults for the rest, as if it had been read.
+
+    Raises:
+        KeyError: the schema has no such table, or the table no such field.
+    """
+    if type_name not in TABLE_NAMES:
+        raise KeyError(f"the schema has no table {type_name}")
+    filled = {f.name: f.default for f in layout(type_name).fields}
+    if unknown := values.keys() - filled.keys():
+        raise KeyError(f"{type_name} has no field {', '.join(sorted(unknown))}")
+    return Table(type_name, {**filled, **values})
 
 
 def _field(name: str, slot: int, text: str) -> Field:
