@@ -188,6 +188,12 @@ class Model:
         if len({n for n, _ in counts}) > 1:
             raise InputError(f"inputs hold {[n for n, _ in counts]} samples, the same number is expected")
         samples, batched = counts[0] if counts else (1, False)
+        for i, value in self.plan.required.items():
+            k = self.graph.inputs.index(i)
+            if not (given[k].reshape(-1, value.size) == value).all():
+                raise InputError(
+                    f"input {self.inputs[k].name!r} is {given[k].tolist()}, this model is made for {value.tolist()}"
+                )
         return [converted(a, p) for a, p in zip(given, self.inputs, strict=True)], samples, batched
 
     @staticmethod

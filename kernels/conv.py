@@ -15,7 +15,7 @@ from numba import njit
 
 from . import tile
 from .fixedpoint import clamp, round_half_away
-from .memory import f64, i32, i64
+from .memory import f32, f64, i32, i64
 from .memory import i16 as _i16
 from .simd import (
     L,
@@ -25,6 +25,7 @@ from .simd import (
     clamp_i32,
     load_f32,
     load_i32,
+    mul_f32,
     mul_i32,
     multiply_double_rounded,
     scale_to_i32,
@@ -34,6 +35,8 @@ from .simd import (
     store_f32_some,
     store_u8,
     store_u8_some,
+    sub_i32,
+    to_f32,
 )
 from .words.conv import (
     BIAS,
@@ -50,11 +53,13 @@ from .words.conv import (
     NV,
     OUT_HW,
     OUT_W,
+    RANGE,
     RIGHT,
     ROW,
     SEGMENTS,
     STEPS,
     SUM_WEIGHT,
+    SUMS,
     Y_PITCH,
     ZERO_POINT,
     N,
@@ -142,31 +147,81 @@ def finish_u8(g, acc, count, nv, first, n0, sums):
 
 
 @njit(error_model="numpy")
-def conv_u8(g, scratch, lo, hi):
-    """Activations u8, weights s8: the workhorse."""
+def tile_u8(g, rows, w, acc, count):
+    """The tile of NV vectors for a full or a single row."""
+    segments, nv = i64(g[SEGMENTS]), g[NV]
+    if nv == 4:
+        if count == R4:
+            _u8_4(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
+        else:
+            _u8_4s(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
+    elif nv == 2:
+        if count == R2:
+            _u8_2(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
+        else:
+            _u8_2s(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
+    elif count == R1:
+        _u8_1(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
+    else:
+        _u8_1s(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
+
+
+@njit(error_model="numpy", inline="always")
+def rows_of(nv):
+    """Rows of a full tile of nv vectors."""
+    return np.int64(R4) if nv == 4 else np.int64(R2) if nv == 2 else np.int64(R1)
+
+
+@njit(error_model="numpy")
+def conv_hybrid(g, scratch, lo, hi):
+    """Activations quantized at run time, weights s8, float32 out: (Σx·w − z·Σw)·(s·s_w) + bias.
+
+    RANGE holds what `dynamic_u8` found: the scale and the zero point; SUMS the Σw of each channel.
+    """
     rows, acc, nv = i64(scratch), scratch + ACC, g[NV]
-    segments = i64(g[SEGMENTS])
-    mr = np.int64(R4) if nv == 4 else np.int64(R2) if nv == 2 else np.int64(R1)
+    scale, zero = splat_f32(f32(g[RANGE])[0]), splat_i32(i32(g[RANGE])[1])
+    low, high = load_f32(g[LEFT]), load_f32(g[LEFT] + 4 * L)
+    mr = rows_of(nv)
     m = lo
     while m < hi:
         m, count = next_tile(m, lo, hi, mr)
         locate(g, rows, m, count)
         w = g[W]
         for n0 in range(0, g[N], nv * L):
-            if nv == 4:
-                if count == R4:
-                    _u8_4(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
-                else:
-                    _u8_4s(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
-            elif nv == 2:
-                if count == R2:
-                    _u8_2(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
-                else:
-                    _u8_2s(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
-            elif count == R1:
-                _u8_1(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
-            else:
-                _u8_1s(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
+            tile_u8(g, rows, w, acc, count)
+            for j in range(nv):
+                n = n0 + j * L
+                left = g[N] - n
+                if left <= 0:
+                    break
+                factor = mul_f32(scale, load_f32(g[MULTIPLIER] + n * 4))
+                offset = mul_i32(zero, load_i32(g[SUMS] + n * 4))
+                bias = load_f32(g[BIAS] + n * 4)
+                y = g[Y] + m * g[Y_PITCH] + n * 4
+                for i in range(count):
+                    total = sub_i32(load_i32(acc + (i * nv + j) * L * 4), offset)
+                    v = clamp_f32(add_f32(mul_f32(to_f32(total), factor), bias), low, high)
+                    if left >= L:
+                        store(y, v)
+                    else:
+                        store_f32_some(y, v, left)
+                    y += g[Y_PITCH]
+            w += g[BLOCK]
+        m += count
+
+
+@njit(error_model="numpy")
+def conv_u8(g, scratch, lo, hi):
+    """Activations u8, weights s8: the workhorse."""
+    rows, acc, nv = i64(scratch), scratch + ACC, g[NV]
+    mr = rows_of(nv)
+    m = lo
+    while m < hi:
+        m, count = next_tile(m, lo, hi, mr)
+        locate(g, rows, m, count)
+        w = g[W]
+        for n0 in range(0, g[N], nv * L):
+            tile_u8(g, rows, w, acc, count)
             finish_u8(g, acc, count, nv, m, n0, False)
             w += g[BLOCK]
         m += count

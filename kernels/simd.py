@@ -384,3 +384,15 @@ def mul_f32(typingctx, a, b):
 def ones_quad(typingctx):
     """A quad of ones: dot_u8s8 with it adds bytes up."""
     return VQUAD(), lambda context, builder, signature, args: _const("i8", 4 * L, 1)
+
+
+@intrinsic
+def sub_i32(typingctx, a, b):
+    """Lane-wise difference, modulo 2^32."""
+    return VI32(a, b), lambda context, builder, signature, args: builder.sub(*args)
+
+
+@intrinsic
+def to_f32(typingctx, v):
+    """int32 lanes as float32, to nearest."""
+    return VF32(v), lambda context, builder, signature, args: builder.sitofp(args[0], llvm("f32", L))

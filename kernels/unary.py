@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from .fixedpoint import clamp, multiply_double, multiply_half_up
-from .memory import f32, float_of_bits, i16, u8
+from .memory import f32, fill, float_of_bits, i16, i32, u8
 from .transcendental import exp_f32, logistic_f32, tanh_f32
 from .words.instruction import FLOAT, FLOAT64, HALF_UP
 from .words.unary import (
@@ -22,14 +22,17 @@ from .words.unary import (
     M_DOWN,
     M_UP,
     MODE,
+    RANGE,
     S_DOWN,
     S_UP,
     SCALE,
+    SYMMETRIC,
     TABLE,
     TANH,
     TO,
     ZERO_X,
     ZERO_Y,
+    N,
     X,
     Y,
 )
@@ -47,7 +50,13 @@ def table_u8(g, scratch, lo, hi):
 def rescale(g, scratch, lo, hi):
     """Integers of one scale to integers of another, double rounding, with a factor of its own below the zero point."""
     for i in range(lo, hi):
-        x = (np.int64(u8(g[X])[i]) if g[FROM] == 0 else np.int64(i16(g[X])[i])) - g[ZERO_X]
+        if g[FROM] == 0:
+            x = np.int64(u8(g[X])[i])
+        elif g[FROM] == 1:
+            x = np.int64(i16(g[X])[i])
+        else:
+            x = np.int64(i32(g[X])[i])
+        x -= g[ZERO_X]
         if g[MODE] == HALF_UP:
             q = multiply_half_up(x, g[M_UP], g[S_UP])
         else:
@@ -116,3 +125,38 @@ def unary_f32(g, scratch, lo, hi):
     else:
         for i in range(lo, hi):
             y[i] = x[i] if x[i] >= 0 else np.float32(x[i] * alpha)
+
+
+@njit(error_model="numpy")
+def dynamic_u8(g, scratch, lo, hi):
+    """N float32 to u8 with a scale and zero point found now, written to RANGE: TFLite's hybrid kernels. One unit.
+
+    SYMMETRIC: tensor_utils::SymmetricQuantizeFloats (±127 about 128), else AsymmetricQuantizeFloats, both + 128.
+    """
+    x, y, n = f32(g[X]), u8(g[Y]), g[N]
+    low, high = np.float32(0), np.float32(0)
+    for i in range(n):
+        low, high = min(low, x[i]), max(high, x[i])
+    if low == high:
+        fill(g[Y], np.int64(128), n)
+        f32(g[RANGE])[0] = np.float32(1)
+        i32(g[RANGE])[1] = np.int32(128)
+        return
+    if g[MODE] == SYMMETRIC:
+        span = max(-low, high)
+        inverse, zero, bottom = np.float32(np.float32(127) / span), np.float32(0), np.float32(-127)
+        f32(g[RANGE])[0] = np.float32(span / np.float32(127))
+    else:
+        scale = (np.float64(high) - np.float64(low)) / 255.0
+        from_low, from_high = -128.0 - low / scale, 127.0 - high / scale
+        point = from_low if 128.0 + abs(low / scale) < 127.0 + abs(high / scale) else from_high
+        zero = (
+            np.float32(-128) if point <= -128.0 else np.float32(127) if point >= 127.0 else np.float32(np.rint(point))
+        )
+        f32(g[RANGE])[0] = np.float32(scale)
+        inverse, bottom = np.float32(np.float32(1) / np.float32(scale)), np.float32(-128)
+    i32(g[RANGE])[1] = np.int32(zero) + np.int32(128)
+    for i in range(n):
+        v = np.float32(zero + np.float32(x[i] * inverse))
+        q = np.float32(np.trunc(np.float32(v + np.copysign(np.float32(0.5), v))))
+        y[i] = np.uint8(np.int64(min(max(q, bottom), np.float32(127))) + 128)

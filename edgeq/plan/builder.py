@@ -33,6 +33,7 @@ class Builder:
         self.last: list[int] = []
         self.places: dict[int, Ref] = {}
         self.folded: dict[int, Array] = {}
+        self.required: dict[int, Array] = {}
         self._constants: list[Array] = []
         self._constant_bytes = 0
         self._known: dict[bytes, Ref] = {}
@@ -80,6 +81,23 @@ class Builder:
         """Whether input k is there and constant."""
         i = op.inputs[k] if k < len(op.inputs) else -1
         return i >= 0 and (i in self.folded or self.tensors[i].data is not None)
+
+    def require(self, op: Op, k: int, value: Array) -> None:
+        """Input k must hold this when the model runs: now if it is a constant, at every call if it is an input of the model."""
+        i = op.inputs[k]
+        if self.is_constant(op, k):
+            if not np.array_equal(self.constant_value(op, k).reshape(-1), value):
+                raise CheckError(
+                    f"{self.where(op)}: input {k} is {self.constant_value(op, k).tolist()}, {value.tolist()} is expected"
+                )
+        elif (
+            i in self.graph.inputs and self.tensors[i].dtype == value.dtype.name and self.tensors[i].size == value.size
+        ):
+            self.required[i] = value
+        else:
+            raise UnsupportedError(
+                f"{self.where(op)}: input {k} is computed; edgeq needs it to be a constant or an input"
+            )
 
     def fold(self, op: Op, value: Array) -> None:
         """Declare the operation's output a constant."""
@@ -225,7 +243,7 @@ class Builder:
         }
         return Plan(
             tuple(self.instructions), table, np.array(arena_words, np.int64), np.array(constant_words, np.int64), constants,
-            arena_bytes, offsets, inputs, outputs, self.rounding, live,
+            arena_bytes, offsets, inputs, outputs, self.rounding, live, self.required,
         )  # fmt: skip
 
     def _port(self, i: int) -> Port:

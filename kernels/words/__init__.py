@@ -6,6 +6,7 @@ Plain constants, so that a plan can be made, and run by a ready object, where Nu
 KERNELS = (
     "conv_u8",
     "conv_u8_sum",
+    "conv_hybrid",
     "conv_s16",
     "conv_f32",
     "depthwise_u8",
@@ -32,6 +33,7 @@ KERNELS = (
     "quantize_f32",
     "dequantize_f32",
     "unary_f32",
+    "dynamic_u8",
     "copy_nd",
     "fill_bytes",
 )

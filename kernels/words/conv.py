@@ -9,3 +9,4 @@ NV, BLOCK = 19, 20  # vectors of a tile; bytes of packed weights per tile
 FAMILY, ZERO_POINT, LO, HI = 21, 22, 23, 24  # LO and HI are the clamps, in the arena's own (unsigned) numbers
 SUM_WEIGHT = 25  # u8sum: what each row's sum of activations is multiplied by
 CHUNK = 26  # s16: segments whose products surely fit int32
+RANGE, SUMS = 27, 28  # hybrid: what dynamic_u8 found; sums of each channel's weights

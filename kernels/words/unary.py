@@ -2,9 +2,12 @@
 
 X, Y = 2, 3
 TABLE = 4
-FROM, TO = 5, 6  # element kinds: 0 u8, 1 s16
+FROM, TO = 5, 6  # element kinds: 0 u8, 1 s16, 2 s32
 ZERO_X, ZERO_Y, LO, HI, MODE = 7, 8, 9, 10, 11
 M_UP, S_UP, M_DOWN, S_DOWN = 12, 13, 14, 15  # multiplier and shift for values above and below the zero point
 SCALE = 16
 FUNCTION, ALPHA = 17, 18
 CLAMP, LOGISTIC, TANH, LEAKY, EXP, HARD_SWISH = 0, 1, 2, 3, 4, 5  # FUNCTION of unary_f32
+N, RANGE = 19, 20
+
+SYMMETRIC, ASYMMETRIC = 0, 1  # MODE of dynamic_u8

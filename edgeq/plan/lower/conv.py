@@ -10,12 +10,13 @@ from edgeq.errors import CheckError
 from edgeq.graph import Array, Op, Tensor
 from edgeq.kernels.words import conv as cw
 from edgeq.kernels.words import move as mw
+from edgeq.kernels.words import unary as uw
 from edgeq.plan.builder import Builder, itemsize
-from edgeq.plan.requantize import Words, bias_values, float_limits, pad_to, requantize_words
+from edgeq.plan.requantize import Words, bias_values, float_limits, pad_to, requantize_words, weight_scales
 from edgeq.plan.types import Ref
 from edgeq.plan.window import Axis, axis, copy, fill_value, image, padded_input
 
-PER_STEP = {"u8": 4, "s16": 2, "f32": 1}
+PER_STEP = {"u8": 4, "s16": 2, "f32": 1, "hybrid": 4}
 MAX_PRODUCTS = 512
 """int16 times int8 products that surely fit an int32: 512 · 2^15 · 2^7 = 2^31, and −128 · −32768 never fills all of them
 since weights of int16x8 are symmetric."""
@@ -43,6 +44,7 @@ def kind_of(b: Builder, op: Op, x: Tensor, w: Tensor, y: Tensor) -> str:
         ("int8", "int8", "int8"): "u8",
         ("uint8", "uint8", "uint8"): "u8",
         ("int16", "int8", "int16"): "s16",
+        ("float32", "int8", "float32"): "hybrid",
     }
     kind = kinds.get((x.dtype, w.dtype, y.dtype))
     if kind is None:
@@ -74,11 +76,55 @@ def conv_2d(b: Builder, op: Op) -> None:
     kind = kind_of(b, op, x, w, y)
     source = padded_input(b, b.read(op, 0), x, rows, columns)
     groups = c // group_c
+    if kind == "hybrid":
+        hybrid_conv(b, op, source, weights, rows, columns)
+        return
     target = b.write(op)
     for g in range(groups):
         part = slice(g * out_c // groups, (g + 1) * out_c // groups)
         place = window_rows(source.at(g * group_c * itemsize(x)), n, c, group_c, rows, columns, itemsize(x))
         product(b, op, kind, place, weights[part].reshape(out_c // groups, len(place.segments), -1), part, target, 2)
+
+
+def hybrid_conv(b: Builder, op: Op, source: Ref, weights: Array, rows: Axis, columns: Axis) -> None:
+    """conv.cc EvalHybrid: an image's floats to 8 bits at run time, symmetric about 0, or not where weights are per channel."""
+    x, w, y = b.tensor(op, 0), b.tensor(op, 1), b.output(op)
+    n, c, (out_c, _, _, group_c) = x.shape[0], x.shape[3], weights.shape
+    if group_c != c:
+        raise b.unsupported(op, "groups with quantized weights on float input")
+    mode = uw.SYMMETRIC if w.quantization is None or len(w.quantization.scale) == 1 else uw.ASYMMETRIC
+    target, size = b.write(op), rows.padded * columns.padded * c
+    for image_index in range(n):
+        quantized, found = dynamic(b, source.at(4 * image_index * size), size, mode)
+        place = window_rows(quantized, 1, c, c, rows, columns, 1)
+        at = target.at(4 * image_index * rows.out * columns.out * out_c)
+        hybrid_product(b, op, place, weights.reshape(out_c, len(place.segments), -1), found, at, y.shape[-1])
+
+
+def dynamic(b: Builder, x: Ref, count: int, mode: int) -> tuple[Ref, Ref]:
+    """Emit the quantization of `count` floats; where the bytes and where their scale and zero point will lie."""
+    quantized, found = b.block(count), b.block(8)
+    b.emit("dynamic_u8", 1, {uw.X: x, uw.Y: quantized, uw.N: count, uw.RANGE: found, uw.MODE: mode})
+    return quantized, found
+
+
+def hybrid_product(b: Builder, op: Op, rows: Rows, weights: Array, found: Ref, y: Ref, total: int) -> None:
+    """Emit (Σx·w − z·Σw)·(s·s_w) + bias in float32."""
+    w, nv = b.tensor(op, 1), vectors(-(-len(weights) // b.lanes))
+    if w.quantization is not None and np.any(w.quantization.zero_point != 0):
+        raise b.unsupported(op, "int8 weights with a zero point other than 0")
+    packed = pack(weights.astype(np.int8), PER_STEP["hybrid"], nv * b.lanes)
+    padded = packed.shape[0] * nv * b.lanes
+    sums = weights.sum(axis=(1, 2), dtype=np.int64).astype(np.int32)
+    words: Words = {
+        cw.X: rows.x, cw.Y: y, cw.W: b.constant(packed), cw.BIAS: b.constant(pad_to(bias_values(b, op, 2, total, "float32"), padded)),
+        cw.MULTIPLIER: b.constant(pad_to(weight_scales(b, op, w, total), padded)), cw.LEFT: float_limits(b, op),
+        cw.SEGMENTS: b.constant(np.array(rows.segments, np.int64)), cw.N_SEGMENTS: len(rows.segments), cw.STEPS: packed.shape[2],
+        cw.OUT_W: rows.out_w, cw.OUT_HW: rows.out_hw, cw.ROW: rows.row, cw.COLUMN: rows.column, cw.IMAGE: rows.image,
+        cw.N: total, cw.Y_PITCH: total * 4, cw.NV: nv, cw.BLOCK: packed[0].nbytes, cw.RANGE: found,
+        cw.SUMS: b.constant(pad_to(sums, padded)),
+    }  # fmt: skip
+    b.emit("conv_hybrid", rows.pixels, words, macs=rows.pixels * total * len(rows.segments) * rows.length)
 
 
 def window_rows(x: Ref, n: int, c: int, group_c: int, rows: Axis, columns: Axis, size: int) -> Rows:
@@ -209,6 +255,15 @@ def fully_connected(b: Builder, op: Op) -> None:
         raise CheckError(f"{b.where(op)}: input {list(x.shape)} keeps its dimensions, a last one of {k} is expected")
     b.expect_shape(op, (*x.shape[:-1], out_c) if keep else (m, out_c))
     kind = kind_of(b, op, x, w, y)
+    if kind == "hybrid":
+        target = b.write(op)
+        asymmetric = op.options is not None and bool(op.options.values.get("asymmetric_quantize_inputs", False))
+        for row in range(m):  # each row has a scale of its own (fully_connected.cc EvalHybrid)
+            source = b.read(op, 0).at(4 * row * k)
+            quantized, found = dynamic(b, source, k, uw.ASYMMETRIC if asymmetric else uw.SYMMETRIC)
+            one = Rows(quantized, (0,), k, 1, 1, 1, 0, 0, 0)
+            hybrid_product(b, op, one, weights.reshape(out_c, 1, k), found, target.at(4 * row * out_c), out_c)
+        return
     rows = Rows(b.read(op, 0), (0,), k, m, m, m, 0, k * itemsize(x), 0)
     target = b.write(op)
     product(b, op, kind, rows, weights.reshape(out_c, 1, k), slice(0, out_c), target, 2)
@@ -220,7 +275,8 @@ def transpose_conv(b: Builder, op: Op) -> None:
     The input is written with stride − 1 zeros between its pixels and real borders, then convolved with the flipped kernel.
     """
     x, w, y = b.tensor(op, 2), b.tensor(op, 1), b.output(op)
-    weights, shape = b.constant_value(op, 1), b.constant_value(op, 0, "int32").reshape(-1)
+    weights, shape = b.constant_value(op, 1), np.array(b.output(op).shape, np.int32)
+    b.require(op, 0, shape)
     n, h, width, c = image(b, op, x)
     if weights.ndim != 4 or min(weights.shape) < 1 or weights.shape[3] != c or shape.size != 4:
         raise CheckError(f"{b.where(op)}: weights {list(weights.shape)}, output shape of {shape.size} numbers; "

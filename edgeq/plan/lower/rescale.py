@@ -12,7 +12,8 @@ from edgeq.plan.builder import Builder
 from edgeq.plan.multiplier import f32, quantize_multiplier
 from edgeq.plan.tables import multiply_double
 
-KIND = {"int8": 0, "uint8": 0, "int16": 1}
+KIND = {"int8": 0, "uint8": 0, "int16": 1, "int32": 2}
+BYTES = (1, 2, 4)
 VECTOR_U8, VECTOR_S16 = 16, 8
 """Elements that LiteRT's builtins take at a time; what is left over is rounded otherwise (docs/exactness.md)."""
 
@@ -21,7 +22,7 @@ def quantize(b: Builder, op: Op) -> None:
     """float32 → int8, uint8, int16; or one of these to another."""
     x, y = b.tensor(op, 0), b.output(op)
     b.expect_shape(op, x.shape)
-    if y.dtype not in KIND or x.dtype not in (*KIND, "float32"):
+    if y.dtype not in ("int8", "uint8", "int16") or x.dtype not in (*KIND, "float32"):
         raise b.unsupported(op, f"from {x.dtype} to {y.dtype}")
     low, high = b.bounds(y)
     words = {uw.TO: KIND[y.dtype], uw.ZERO_Y: b.zero_point(y), uw.LO: low, uw.HI: high}
@@ -50,10 +51,10 @@ def quantize(b: Builder, op: Op) -> None:
     m, s = quantize_multiplier(real)
     words |= {uw.FROM: KIND[x.dtype], uw.ZERO_X: b.zero_point(x), uw.M_UP: m, uw.M_DOWN: m, uw.S_UP: s, uw.S_DOWN: s}
     source, target = b.read(op, 0), b.write(op)
-    vector = b.xnnpack and x.dtype != "int16" and y.dtype != "int16"
+    vector = b.xnnpack and x.dtype in ("int8", "uint8") and y.dtype in ("int8", "uint8")
     whole = x.size // VECTOR_U8 * VECTOR_U8 if vector else 0
     b.emit("rescale", whole, {**words, uw.X: source, uw.Y: target, uw.MODE: HALF_UP})
-    step_x, step_y = 1 + KIND[x.dtype], 1 + KIND[y.dtype]
+    step_x, step_y = BYTES[KIND[x.dtype]], BYTES[KIND[y.dtype]]
     b.emit(
         "rescale",
         x.size - whole,
@@ -80,7 +81,7 @@ def dequantize(b: Builder, op: Op) -> None:
             values = (values.astype(np.int64) - zero).astype(np.float32) * scale.astype(np.float32)
         b.fold(op, values.astype(np.float32))
         return
-    if x.dtype not in KIND:
+    if x.dtype not in ("int8", "uint8", "int16"):
         raise b.unsupported(op, f"from {x.dtype}")
     words = {uw.FROM: KIND[x.dtype], uw.ZERO_X: b.zero_point(x), uw.SCALE: b.scale(x)}
     b.emit("dequantize_f32", x.size, {**words, uw.X: b.read(op, 0), uw.Y: b.write(op)})
