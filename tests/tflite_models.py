@@ -1,4 +1,4 @@
-"""Small models that tests build: each holds the parts of a .tflite file that it is named for, and runs where edgeq has its ops."""
+"""Small models that tests build: each holds the parts of a file that it is named for, and runs where edgeq has its ops."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ MAX_SLOTS = 256
 """Fields that one table may claim; the schema's longest has 14."""
 
 ALIASING_FACTOR = 2
-ALIASING_SLACK = 64 * 1024
+ALIASING_SLACK = 16 * 1024
 """Bytes decoded into values ≤ factor · file size + slack. Every byte of an honest file is decoded once, so only files
 that point at one place from many reach this; the slack is for tiny files that share strings. Constants are views and
 cost nothing."""
