@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from edgeq.graph import Padding
 
+from .delegation import takes
 from .fixedpoint import (
     float32_requantize,
     multiply_by_quantized_multiplier,
     multiply_by_quantized_multiplier_int64,
+    multiply_half_up,
     quantize_multiplier,
     round_half_away,
 )
@@ -64,27 +66,30 @@ def finish(node: Node, acc: Array, x: int = 0, w: int = 1, bias: int = 2) -> Arr
     total = acc.astype(np.int64)
     if node.has(bias):
         total = total + node.array(bias).astype(np.int64)
-    return node.clamp(requantize(node, total, x, w) + zero_point_of(node.output))
+    wide = node.has(bias) and node.tensor(bias).dtype == "int64"
+    return node.clamp(requantize(node, total, x, w, wide) + zero_point_of(node.output))
 
 
-def requantize(node: Node, acc: Array, x: int, w: int) -> Array:
-    """Accumulators of scale s_in · s_w[c] to the output's scale; channels last."""
+def requantize(node: Node, acc: Array, x: int, w: int, wide: bool) -> Array:
+    """Accumulators of scale s_in · s_w[c] to the output's scale; channels last. `wide`: the runtime's are int64."""
     s_in, s_w, s_out = scale_of(node.tensor(x)), quantization(node.tensor(w)).scale.astype(f32), scale_of(node.output)
-    if node.output.dtype == "int16" and node.op.code == "FULLY_CONNECTED" and node.xnnpack:
-        # LiteRT's own integer FULLY_CONNECTED leaves fixed point: one float64 product, half away from zero.
-        real = np.float64(s_in) * s_w.astype(np.float64) / np.float64(s_out)
-        return round_half_away(acc.astype(np.float64) * real).astype(np.int64)
-    if node.output.dtype == "int16":
-        m, s = multipliers(np.float64(s_in) * s_w.astype(np.float64) / np.float64(s_out))
-        return multiply_by_quantized_multiplier_int64(acc, m, s)
-    if node.xnnpack:
+    if takes(node):
         return float32_requantize(acc, s_in * s_w / s_out)
-    if len(s_w) == 1 and (node.output.dtype == "uint8" or node.op.code == "FULLY_CONNECTED"):
+    dense = node.op.code == "FULLY_CONNECTED"
+    if node.xnnpack and dense and wide:
+        # LiteRT's FULLY_CONNECTED leaves fixed point: one float64 product, half away from zero.
+        exact = np.float64(s_in) * s_w.astype(np.float64) / np.float64(s_out)
+        return round_half_away(acc.astype(np.float64) * exact).astype(np.int64)
+    if len(s_w) == 1 and (node.output.dtype == "uint8" or dense):
         # GetQuantizedConvolutionMultipler: the product of the two scales is taken in float32, the quotient in float64.
         real = (s_in * s_w).astype(np.float64) / np.float64(s_out)
     else:
         # PopulateConvolutionQuantizationParams: all in float64.
         real = np.float64(s_in) * s_w.astype(np.float64) / np.float64(s_out)
+    if wide:
+        return multiply_by_quantized_multiplier_int64(acc, *multipliers(real))
+    if node.xnnpack and node.op.code != "DEPTHWISE_CONV_2D":
+        return multiply_half_up(acc, *multipliers(real))  # the builtins' matrix product, ruy
     return multiply_by_quantized_multiplier(acc, *multipliers(real))
 
 

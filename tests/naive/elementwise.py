@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from edgeq.graph import Activation
 
+from .delegation import takes
 from .fixedpoint import (
     float32_requantize,
     multiply_by_quantized_multiplier,
@@ -39,9 +40,7 @@ def sum_of(node: Node, sign: int) -> Array:
     if node.output.dtype == "float32":
         real = node.array(0).astype(np.float64) + sign * node.array(1).astype(np.float64)
         return float_activation(node.option("fused_activation_function"), real).astype(np.float32)
-    if node.xnnpack and node.output.dtype != "int16":
-        return xnnpack_sum(node, sign)
-    return tflite_sum(node, sign)
+    return xnnpack_sum(node, sign) if takes(node) else tflite_sum(node, sign)
 
 
 def tflite_sum(node: Node, sign: int) -> Array:
@@ -52,7 +51,7 @@ def tflite_sum(node: Node, sign: int) -> Array:
     x, y = centred(node, 0) << left_shift, centred(node, 1) << left_shift
     to_x, to_y = quantize_multiplier(s1 / twice_max), quantize_multiplier(s2 / twice_max)
     total = multiply_by_quantized_multiplier(x, *to_x) + sign * multiply_by_quantized_multiplier(y, *to_y)
-    if node.xnnpack and node.op.code == "ADD" and same_shape(x, y):
+    if node.xnnpack and node.op.code == "ADD" and node.output.dtype == "int16" and same_shape(x, y):
         # LiteRT's AVX2 loop for int16 rounds each input once; its tail, SUB and broadcasts are as in the reference.
         vector = np.arange(x.size).reshape(x.shape) < x.size // LANES * LANES
         total = np.where(vector, multiply_once_rounded(x, *to_x) + multiply_once_rounded(y, *to_y), total)
@@ -85,7 +84,7 @@ def mul(node: Node) -> Array:
     product = centred(node, 0) * centred(node, 1)
     # mul.cc takes the real multiplier in float32, unlike every other operation.
     scale = f32(scale_of(node.tensor(0)) * scale_of(node.tensor(1))) / scale_of(node.output)
-    if node.xnnpack and node.output.dtype != "int16":
+    if takes(node):
         q = float32_requantize(product, scale)
     else:
         q = multiply_by_quantized_multiplier(product, *quantize_multiplier(float(scale)))
@@ -102,7 +101,7 @@ def leaky_relu(node: Node) -> Array:
     # activations.cc, LeakyReluPrepare: both quotients in float32.
     positive = f32(scale_of(node.tensor(0)) / scale_of(node.output))
     negative = f32(f32(scale_of(node.tensor(0)) * alpha) / scale_of(node.output))
-    if node.xnnpack and node.output.dtype != "int16":
+    if takes(node):
         # XNNPACK `xnn_init_qs8_lrelu_params`: 8.8 multipliers, half up.
         m = np.where(x >= 0, int(np.rint(256 * positive)), int(np.rint(256 * f32(positive * alpha))))
         return node.clamp(((x * m + 128) >> 8) + zero_point_of(node.output))

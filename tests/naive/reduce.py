@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .delegation import takes
 from .fixedpoint import float32_requantize, multiply_by_quantized_multiplier, quantize_multiplier
 from .node import Node, centred, f32, scale_of, zero_point_of
 
@@ -23,8 +24,8 @@ def mean(node: Node) -> Array:
     total = x.sum(axis=axes, keepdims=keep)
     n = x.size // total.size
     s_in, s_out = scale_of(node.tensor(0)), scale_of(node.output)
-    if node.xnnpack and node.output.dtype != "int16":
-        q = float32_requantize(total, f32(s_in / s_out) / f32(n))
+    if takes(node):
+        q = float32_requantize(total, f32(s_in / s_out) * (f32(1) / f32(n)))
     else:
         q = divided(total, n, float(s_in) / float(s_out))
     return node.clamp(q + zero_point_of(node.output))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .delegation import takes
 from .fixedpoint import multiply_by_quantized_multiplier, multiply_half_up, quantize_multiplier, round_half_away
 from .node import Node, centred, f32, scale_of, zero_point_of
 
@@ -29,10 +30,10 @@ def from_integer(node: Node) -> Array:
     x = centred(node, 0)
     multiplier = quantize_multiplier(float(s_in) / float(s_out))
     q = multiply_by_quantized_multiplier(x, *multiplier)
-    if node.xnnpack and source == target and target != "int16":
+    if takes(node):
         # XNNPACK `xnn_init_qs8_cvt_params`: an 8.8 multiplier, half up.
         q = (x * int(np.rint(256 * f32(s_in / s_out))) + 128) >> 8
-    elif node.xnnpack and {source, target} == {"int8", "uint8"}:
+    elif node.xnnpack and {source, target} <= {"int8", "uint8"}:
         # XNNPACK leaves this one to LiteRT's builtin, whose vector loop rounds the second time half up and whose tail does not.
         vector = np.arange(x.size).reshape(x.shape) < x.size // LANES * LANES
         q = np.where(vector, multiply_half_up(x, *multiplier), q)
