@@ -120,7 +120,8 @@ def predictions(model: Model, inputs: Mapping[str, Array], samples_at_once: int)
     for start in range(0, n, samples_at_once):
         piece = {name: array[start : start + samples_at_once] for name, array in inputs.items()}
         outputs = model(piece if len(piece) > 1 else next(iter(piece.values())))
-        yield outputs if isinstance(outputs, dict) else {model.outputs[0].name: outputs}
+        named = outputs if isinstance(outputs, dict) else {model.outputs[0].name: outputs}
+        yield {port.name: named[port.name].reshape(-1, *port.shape[1:]) for port in model.outputs}
 
 
 def batch(model: Model) -> int:

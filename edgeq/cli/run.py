@@ -39,8 +39,9 @@ def run(model: str, source: str, output: str, dequantize: bool, rounding: str, t
             for piece in models.predictions(engine, inputs, models.chunk(engine, inputs)):
                 for port in engine.outputs:
                     values = piece[port.name]
-                    real = dequantize and port.quantmod is not None
-                    found[port.name].append(port.quantmod.dequantize(values) if real else values)
+                    found[port.name].append(
+                        port.quantmod.dequantize(values) if dequantize and port.quantmod is not None else values
+                    )
                 advance(sum(map(len, found[engine.outputs[0].name])))
     write_npz(output, {name: np.concatenate(pieces) for name, pieces in found.items()})
     show.note(f"{total} samples through {model}: {', '.join(found)} in {output}")

@@ -1,0 +1,79 @@
+"""What each entry point imports, and what that costs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"numba", "numpy", "llvmlite"}
+
+
+def _run(*arguments: str, cwd=None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, cwd=cwd, check=False
+    )
+
+
+def _modules(done: subprocess.CompletedProcess[str]) -> set[str]:
+    """Top-level names of every module that -X importtime lists."""
+    return {
+        line.rsplit("|", 1)[1].strip().split(".")[0]
+        for line in done.stderr.splitlines()
+        if line.startswith("import time:")
+    }
+
+
+def _microseconds(code: str) -> int:
+    """What the imports of `code` take together beyond the interpreter's own, the best of five."""
+    best = 10**9
+    for _ in range(5):
+        lines = _run("-c", f"import sys; sys.modules['started'] = sys; import zipimport; {code}").stderr.splitlines()
+        after = lines[next(i for i, line in enumerate(lines) if line.endswith("zipimport")) + 1 :]
+        best = min(best, sum(int(re.match(r"import time:\s+(\d+)", line)[1]) for line in after))
+    return best
+
+
+def test_import_is_fast() -> None:
+    """`import edgeq` takes less than 50 ms beyond the interpreter, and imports nothing heavy."""
+    assert _microseconds("import edgeq") < 50_000
+    assert not _modules(_run("-c", "import edgeq")) & (HEAVY | {"click", "rich", "cryptography"})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["--help"], id="help"),
+        pytest.param(["--version"], id="version"),
+        pytest.param(["verify", "digits.eqb", "--trust", "publisher.pub"], id="verify"),
+        pytest.param(["inspect", "digits.eqb"], id="inspect a bundle"),
+        pytest.param(["keys", "new", "device", "fresh"], id="keys"),
+        pytest.param(
+            ["grant", "digits.eqb", "--key", "publisher.key", "--to", "device.pub", "-o", "fresh.eqg"], id="grant"
+        ),
+        pytest.param(["unpack", "digits.eqb", "-o", "fresh"], id="unpack"),
+        pytest.param(
+            ["unseal", "digits.eqb", "--grant", "device.eqg", "--identity", "device.key", "--trust", "publisher.pub", "-o", "x"],
+            id="unseal",
+        ),
+    ],
+)  # fmt: skip
+def test_trust_commands_import_no_numbers(arguments, demo_folder, tmp_path) -> None:
+    """Neither help nor any command that only handles trust imports NumPy or Numba."""
+    for path in demo_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    found = _modules(_run("-m", "edgeq", *arguments, cwd=tmp_path))
+    assert "edgeq" in found
+    assert not found & HEAVY
+
+
+def test_public_names_are_there() -> None:
+    """Every name that the package lists can be had from it, and no other."""
+    import edgeq
+
+    for name in edgeq.__all__:
+        assert getattr(edgeq, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = edgeq.nothing
