@@ -199,7 +199,7 @@ class Model:
     @staticmethod
     def _shape(result: Array, p: Port, batched: bool) -> Array:
         if not batched:
-            return result[0]
+            return result.reshape(p.shape)
         return result.reshape(-1, *p.shape[1:]) if p.shape else result
 
     def close(self) -> None:

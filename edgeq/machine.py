@@ -1,10 +1,10 @@
-"""The compiled machine of this processor: built once from the kernels' source, kept on disk as an object file, loaded from there.
+"""The compiled machine of this processor: built once from the kernels' source, kept as an object file, loaded from there.
 
-The object holds `edgeq_run(frame, thread)` and calls nothing but memcpy, memmove and memset, so loading it needs neither Numba nor
-the Python that built it. Its file name carries a digest of everything that went in: the kernels' source, the versions of the
-compilers, the processor and its features. Its content carries a digest of itself: a damaged file is built anew, never run. A folder
-that cannot be written means building for this process alone. Two processes that start at once wait for each other, so that one
-builds.
+The object holds `edgeq_run(frame, thread)` and calls nothing but memcpy, memmove and memset, so loading it needs neither Numba
+nor the Python that built it. Its file name carries a digest of everything that went in: the kernels' source, the versions of
+the compilers, the processor and its features. Its content carries a digest of itself: a damaged file is built anew, never run.
+A folder that cannot be written means building for this process alone. Two processes that start at once wait for each other,
+so that one builds.
 
 EDGEQ_CACHE names the folder; EDGEQ_ISA a plainer instruction set than the processor's own (tests run every one that fits).
 """

@@ -62,7 +62,8 @@ def make(kind: str, mr: int, nv: int) -> Callable[..., Any]:
     """Compile-ready tile of `kind` with mr rows and nv vectors."""
     namespace: dict[str, Any] = {n: getattr(simd, n) for n in (*_KINDS[kind][:4], "store", "ones_quad")}
     exec(source(kind, mr, nv), namespace)
-    return njit(namespace["tile"], error_model="numpy", no_cpython_wrapper=True)
+    compiled: Callable[..., Any] = njit(namespace["tile"], error_model="numpy", no_cpython_wrapper=True)
+    return compiled
 
 
 WIDE = simd.ISA.registers >= 32

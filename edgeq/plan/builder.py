@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from edgeq.kernels.words import OPCODES
 from edgeq.kernels.words.instruction import OP, UNITS, WORDS
 from edgeq.plan.arena import ALIGNMENT, Block, place
 from edgeq.plan.multiplier import activation_bounds, float_bits
-from edgeq.plan.types import CONSTANT, FLIPPED, Instruction, Plan, Port, Ref, Rounding
+from edgeq.plan.types import CONSTANT, FLIPPED, Instruction, Plan, Port, Ref, Rounding, Word
 
 MAX_ARENA_BYTES = 1 << 31
 SLACK = 256
@@ -179,9 +178,7 @@ class Builder:
 
     # --- instructions -----------------------------------------------------------------------------------------------------
 
-    def emit(
-        self, kernel: str, units: int, words: Mapping[int, int | float | Ref | np.integer[Any]], macs: int = 0
-    ) -> None:
+    def emit(self, kernel: str, units: int, words: Mapping[int, Word], macs: int = 0) -> None:
         """Append a kernel call; a float word is stored as float32 bits."""
         if units <= 0:
             return
@@ -229,7 +226,8 @@ class Builder:
                 f"the model needs an arena of {arena_bytes} bytes, at most {MAX_ARENA_BYTES} are allowed"
             )
         table = np.zeros((len(self.instructions), WORDS), np.int64)
-        arena_words, constant_words = [], []
+        arena_words: list[int] = []
+        constant_words: list[int] = []
         for i, instruction in enumerate(self.instructions):
             table[i, OP], table[i, UNITS] = OPCODES[instruction.kernel], instruction.units
             for w, v in instruction.words.items():

@@ -6,6 +6,7 @@ Sources: TFLite kernels/internal/quantization_util.cc (QuantizeMultiplier), kern
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +69,6 @@ def float_bounds(activation: int) -> tuple[float, float]:
     return -math.inf, math.inf
 
 
-def float_bits(value: float) -> int:
+def float_bits(value: float | np.floating[Any]) -> int:
     """A float32's bit pattern, as an instruction word carries it."""
     return int(np.float32(value).view(np.uint32))

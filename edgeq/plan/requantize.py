@@ -10,9 +10,7 @@ from edgeq.kernels.words import conv as cw
 from edgeq.kernels.words.instruction import DOUBLE, FLOAT, FLOAT64
 from edgeq.plan.builder import Builder
 from edgeq.plan.multiplier import float_bounds, quantize_multipliers
-from edgeq.plan.types import Ref
-
-Words = dict[int, int | Ref]
+from edgeq.plan.types import Ref, Words
 
 
 def pad_to(values: Array, n: int) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,10 @@ class Ref:
 
 
 CONSTANT = -1
+
+Word = int | float | np.integer[Any] | np.floating[Any] | Ref
+Words = dict[int, Word]
+"""Words of an instruction while it is being made; a float becomes the bits of a float32."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,8 @@ class Plan:
 
     table: (n, WORDS) int64; arena_words, constant_words: flat indices into table whose value is an offset into the arena or the
     constants; constants: (bytes,) uint8; arena_bytes: what tensors and temporaries need; places: tensor index → place, for the
-    tensors that still hold their value when a run ends (all of them if the plan was made with keep=True). required: tensor index of
-    an input → the only value that this plan can run with (a shape that it was made for).
+    tensors that still hold their value when a run ends (all of them if the plan was made with keep=True). required: tensor
+    index of an input → the only value that this plan can run with (a shape that it was made for).
     """
 
     instructions: tuple[Instruction, ...]

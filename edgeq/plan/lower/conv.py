@@ -12,8 +12,8 @@ from edgeq.kernels.words import conv as cw
 from edgeq.kernels.words import move as mw
 from edgeq.kernels.words import unary as uw
 from edgeq.plan.builder import Builder, itemsize
-from edgeq.plan.requantize import Words, bias_values, float_limits, pad_to, requantize_words, weight_scales
-from edgeq.plan.types import Ref
+from edgeq.plan.requantize import bias_values, float_limits, pad_to, requantize_words, weight_scales
+from edgeq.plan.types import Ref, Words
 from edgeq.plan.window import Axis, axis, copy, fill_value, image, padded_input
 
 PER_STEP = {"u8": 4, "s16": 2, "f32": 1, "hybrid": 4}
@@ -116,8 +116,9 @@ def hybrid_product(b: Builder, op: Op, rows: Rows, weights: Array, found: Ref, y
     packed = pack(weights.astype(np.int8), PER_STEP["hybrid"], nv * b.lanes)
     padded = packed.shape[0] * nv * b.lanes
     sums = weights.sum(axis=(1, 2), dtype=np.int64).astype(np.int32)
+    bias = bias_values(b, op, 2, total, "float32")
     words: Words = {
-        cw.X: rows.x, cw.Y: y, cw.W: b.constant(packed), cw.BIAS: b.constant(pad_to(bias_values(b, op, 2, total, "float32"), padded)),
+        cw.X: rows.x, cw.Y: y, cw.W: b.constant(packed), cw.BIAS: b.constant(pad_to(bias, padded)),
         cw.MULTIPLIER: b.constant(pad_to(weight_scales(b, op, w, total), padded)), cw.LEFT: float_limits(b, op),
         cw.SEGMENTS: b.constant(np.array(rows.segments, np.int64)), cw.N_SEGMENTS: len(rows.segments), cw.STEPS: packed.shape[2],
         cw.OUT_W: rows.out_w, cw.OUT_HW: rows.out_hw, cw.ROW: rows.row, cw.COLUMN: rows.column, cw.IMAGE: rows.image,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from edgeq.errors import CheckError
-from edgeq.graph import Op
+from edgeq.graph import Array, Op
 from edgeq.kernels.words import depthwise as dw
 from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.lower.conv import kind_of, product, window_rows
-from edgeq.plan.requantize import Words, bias_values, float_limits, pad_to, requantize_words
+from edgeq.plan.requantize import bias_values, float_limits, pad_to, requantize_words
+from edgeq.plan.types import Words
 from edgeq.plan.window import axis, copy, image, padded_input
 
 MAX_TAPS = 511
@@ -65,7 +66,7 @@ def depthwise_conv_2d(b: Builder, op: Op) -> None:
     if kind == "f32":
         bias = bias_values(b, op, 2, out_c, "float32")
         words[dw.MULTIPLIER] = float_limits(b, op)
-        values = flat.astype(np.float32)
+        values: Array = flat.astype(np.float32)
     elif kind == "s16":
         if len(taps) > MAX_TAPS:
             raise b.unsupported(op, f"a window of {len(taps)} taps on int16, at most {MAX_TAPS} are expected")

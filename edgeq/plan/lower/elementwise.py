@@ -13,9 +13,8 @@ from edgeq.kernels.words import elementwise as ew
 from edgeq.kernels.words.instruction import DOUBLE, FLOAT, SINGLE
 from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.multiplier import f32, float_bounds, quantize_multiplier
-from edgeq.plan.types import Ref
+from edgeq.plan.types import Words
 
-Words = dict[int, int | float | Ref | np.integer]
 VECTOR = 16
 """Elements that LiteRT's int16 ADD takes at a time; what is left over is rounded otherwise (docs/exactness.md)."""
 
@@ -71,7 +70,7 @@ def emit(b: Builder, op: Op, kernel: str, words: Words) -> None:
     a, c, y = b.read(op, 0), b.read(op, 1), b.write(op)
     size_a, size_y = itemsize(b.tensor(op, 0)), itemsize(b.output(op))
     if len(dims) == 1:
-        flat = {ew.FLAT: 1, ew.A_STEP: dims[0].a, ew.B_STEP: dims[0].b, ew.A: a, ew.B: c, ew.Y: y}
+        flat: Words = {ew.FLAT: 1, ew.A_STEP: dims[0].a, ew.B_STEP: dims[0].b, ew.A: a, ew.B: c, ew.Y: y}
         b.emit(kernel, dims[0].size, {**words, **flat})
         return
     inner, outer = dims[-1], dims[-4:-1]

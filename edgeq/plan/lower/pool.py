@@ -7,6 +7,7 @@ from edgeq.graph import Op
 from edgeq.kernels.words import pool as pw
 from edgeq.plan.builder import Builder
 from edgeq.plan.multiplier import float_bounds
+from edgeq.plan.types import Words
 from edgeq.plan.window import axis, image
 
 SUFFIX = {"float32": "f32", "int8": "u8", "uint8": "u8", "int16": "s16"}
@@ -32,7 +33,7 @@ def pool_2d(b: Builder, op: Op) -> None:
             raise CheckError(f"{b.where(op)}: input and output differ in scale or zero point; pools need them equal")
         low, high = b.bounds(y, o.fused_activation_function)
     kernel = ("average" if op.code == "AVERAGE_POOL_2D" else "maximum") + "_" + SUFFIX[x.dtype]
-    words = {
+    words: Words = {
         pw.IN_H: h, pw.IN_W: width, pw.C: c, pw.OUT_H: rows.out, pw.OUT_W: columns.out, pw.KH: rows.window, pw.KW: columns.window,
         pw.SH: rows.stride, pw.SW: columns.stride, pw.TOP: rows.before, pw.LEFT: columns.before,
         pw.CENTRE: 128 if x.dtype == "int8" else 0, pw.LO: low, pw.HI: high,

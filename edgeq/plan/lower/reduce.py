@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from edgeq.errors import CheckError
 from edgeq.graph import Op
 from edgeq.kernels.words import reduce as rw
 from edgeq.kernels.words.instruction import DOUBLE, FLOAT
 from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.multiplier import f32, quantize_multiplier
-from edgeq.plan.types import Ref
+from edgeq.plan.types import Ref, Words
 from edgeq.plan.window import copy
 
 SUFFIX = {"float32": "f32", "int8": "u8", "uint8": "u8", "int16": "s16"}
@@ -40,7 +38,7 @@ def mean(b: Builder, op: Op) -> None:
         shape = x.shape
     reduced = math.prod(x.shape[a] for a in axes)
     inner = math.prod(shape[first + len(axes) :])
-    words: dict[int, int | float | Ref | np.integer] = {rw.REDUCED: reduced, rw.INNER: inner}
+    words: Words = {rw.REDUCED: reduced, rw.INNER: inner}
     if x.dtype != "float32":
         low, high = b.bounds(y)
         words |= {rw.ZERO_X: b.zero_point(x), rw.ZERO_Y: b.zero_point(y), rw.LO: low, rw.HI: high}

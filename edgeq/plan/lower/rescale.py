@@ -11,6 +11,7 @@ from edgeq.kernels.words.instruction import DOUBLE, FLOAT, FLOAT64, HALF_UP
 from edgeq.plan.builder import Builder
 from edgeq.plan.multiplier import f32, quantize_multiplier
 from edgeq.plan.tables import multiply_double
+from edgeq.plan.types import Words
 
 KIND = {"int8": 0, "uint8": 0, "int16": 1, "int32": 2}
 BYTES = (1, 2, 4)
@@ -25,7 +26,7 @@ def quantize(b: Builder, op: Op) -> None:
     if y.dtype not in ("int8", "uint8", "int16") or x.dtype not in (*KIND, "float32"):
         raise b.unsupported(op, f"from {x.dtype} to {y.dtype}")
     low, high = b.bounds(y)
-    words = {uw.TO: KIND[y.dtype], uw.ZERO_Y: b.zero_point(y), uw.LO: low, uw.HI: high}
+    words: Words = {uw.TO: KIND[y.dtype], uw.ZERO_Y: b.zero_point(y), uw.LO: low, uw.HI: high}
     if x.dtype == "float32":
         scale = b.scale(y)
         source, target = b.read(op, 0), b.write(op)
@@ -35,16 +36,15 @@ def quantize(b: Builder, op: Op) -> None:
         whole = x.size // VECTOR_S16 * VECTOR_S16 if y.dtype == "int16" else x.size
         by = f32(f32(1) / scale)
         b.emit("quantize_f32", whole, {**words, uw.X: source, uw.Y: target, uw.MODE: FLOAT, uw.SCALE: by})
-        rest = {uw.X: source.at(4 * whole), uw.Y: target.at(2 * whole)}
+        rest: Words = {uw.X: source.at(4 * whole), uw.Y: target.at(2 * whole)}
         b.emit("quantize_f32", x.size - whole, {**words, **rest, uw.MODE: FLOAT64, uw.SCALE: scale})
         return
     real = float(b.scale(x)) / float(b.scale(y))
     if x.dtype == y.dtype and x.dtype != "int16":
         q = np.arange(256, dtype=np.int64) - b.zero_point(x)
-        if b.xnnpack:  # XNNPACK xnn_init_qs8_cvt_params: an 8.8 multiplier, half up
-            q = (q * int(np.rint(256 * f32(b.scale(x) / b.scale(y)))) + 128) >> 8
-        else:
-            q = multiply_double(q, real)
+        # XNNPACK xnn_init_qs8_cvt_params: an 8.8 multiplier, half up.
+        once = (q * int(np.rint(256 * f32(b.scale(x) / b.scale(y)))) + 128) >> 8
+        q = once if b.xnnpack else multiply_double(q, real)
         table = np.clip(q + b.zero_point(y), low, high).astype(np.uint8)
         b.emit("table_u8", x.size, {uw.X: b.read(op, 0), uw.Y: b.write(op), uw.TABLE: b.constant(table)})
         return
@@ -83,7 +83,7 @@ def dequantize(b: Builder, op: Op) -> None:
         return
     if x.dtype not in ("int8", "uint8", "int16"):
         raise b.unsupported(op, f"from {x.dtype}")
-    words = {uw.FROM: KIND[x.dtype], uw.ZERO_X: b.zero_point(x), uw.SCALE: b.scale(x)}
+    words: Words = {uw.FROM: KIND[x.dtype], uw.ZERO_X: b.zero_point(x), uw.SCALE: b.scale(x)}
     b.emit("dequantize_f32", x.size, {**words, uw.X: b.read(op, 0), uw.Y: b.write(op)})
 
 

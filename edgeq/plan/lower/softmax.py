@@ -10,6 +10,7 @@ from edgeq.kernels.words import softmax as sw
 from edgeq.plan.builder import Builder
 from edgeq.plan.multiplier import quantize_multiplier
 from edgeq.plan.tables import interpolation_table, softmax_exponentials, softmax_float_exponentials
+from edgeq.plan.types import Words
 
 
 def softmax(b: Builder, op: Op) -> None:
@@ -33,12 +34,12 @@ def softmax(b: Builder, op: Op) -> None:
         raise b.unsupported(op, f"on {x.dtype}")
     if not np.isclose(float(b.scale(y)), expected[0], rtol=1e-3) or b.zero_point(y) != expected[1]:
         raise CheckError(
-            f"{b.where(op)}: output has scale {float(b.scale(y)):g}; {expected[0]:g} and the type's lowest zero point are expected"
+            f"{b.where(op)}: output has scale {float(b.scale(y)):g}; {expected[0]:g} and the lowest zero point are expected"
         )
     scale = float(b.scale(x))
     if x.dtype == "int16":
         q, shift = quantize_multiplier(scale * beta / (10.0 / 65535.0))
-        tables = {
+        tables: Words = {
             sw.TABLE: b.constant(interpolation_table(np.exp, -10.0, 0.0)),
             sw.TABLE2: b.constant(interpolation_table(lambda v: 1.0 / (1.0 + v), 0.0, 1.0)),
         }
@@ -49,7 +50,7 @@ def softmax(b: Builder, op: Op) -> None:
         )
     elif b.xnnpack:
         table = b.constant(softmax_float_exponentials(scale, beta))
-        words = {sw.N: n, sw.TABLE: table, sw.MODE: sw.FLOAT_TABLE, sw.BETA: float(b.scale(y))}
+        words: Words = {sw.N: n, sw.TABLE: table, sw.MODE: sw.FLOAT_TABLE, sw.BETA: float(b.scale(y))}
         b.emit("softmax_u8", rows, {**words, sw.X: b.read(op, 0), sw.Y: b.write(op)})
     else:
         table = b.constant(softmax_exponentials(scale, beta))

@@ -13,6 +13,7 @@ from edgeq.kernels.words.instruction import DOUBLE
 from edgeq.plan.builder import Builder
 from edgeq.plan.multiplier import f32, float_bounds, quantize_multiplier
 from edgeq.plan.tables import multiply_double
+from edgeq.plan.types import Words
 
 CLAMPS = {"RELU": Activation.RELU, "RELU6": Activation.RELU6, "RELU_N1_TO_1": Activation.RELU_N1_TO_1}
 FUNCTIONS = {"LOGISTIC": uw.LOGISTIC, "TANH": uw.TANH, "EXP": uw.EXP, "HARD_SWISH": uw.HARD_SWISH}
@@ -42,7 +43,7 @@ def emit_rescale(b: Builder, op: Op, up: float, down: float) -> None:
     x, y = b.tensor(op, 0), b.output(op)
     (m_up, s_up), (m_down, s_down) = quantize_multiplier(up), quantize_multiplier(down)
     low, high = b.bounds(y, CLAMPS.get(op.code, Activation.NONE))
-    words = {
+    words: Words = {
         uw.FROM: 1, uw.TO: 1, uw.MODE: DOUBLE, uw.ZERO_X: b.zero_point(x), uw.ZERO_Y: b.zero_point(y), uw.LO: low, uw.HI: high,
         uw.M_UP: m_up, uw.S_UP: s_up, uw.M_DOWN: m_down, uw.S_DOWN: s_down,
     }  # fmt: skip
@@ -53,7 +54,7 @@ def emit_float(
     b: Builder, op: Op, function: int, low: float = -math.inf, high: float = math.inf, alpha: float = 0.0
 ) -> None:
     """float32: the function's number and its parameters."""
-    words = {uw.FUNCTION: function, uw.LO: float(low), uw.HI: float(high), uw.ALPHA: float(alpha)}
+    words: Words = {uw.FUNCTION: function, uw.LO: float(low), uw.HI: float(high), uw.ALPHA: float(alpha)}
     b.emit("unary_f32", b.tensor(op, 0).size, {**words, uw.X: b.read(op, 0), uw.Y: b.write(op)})
 
 
