@@ -41,7 +41,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     compiled kernels, the cipher, key files (EDGEQ_IDENTITY and *.key here) and other runtimes. Exits with 1 if
     something would fail.
     """
-    findings = list(examine(Path.cwd()))
+    findings = list(examine(Path()))
     if as_json:
         show.as_json([vars(f) for f in findings])
     else:
