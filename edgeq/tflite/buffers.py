@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgeq.errors import CheckError
+from edgeq.errors import CheckError, UnsupportedError
 from edgeq.graph import Array
 from edgeq.tflite import limits
 
@@ -49,6 +49,11 @@ def assign(requests: Sequence[tuple[int, Array]]) -> tuple[list[int], list[Array
         given[k], places[end] = end, requests[k][1]
         end += 1
     return given, [places.get(i, EMPTY) for i in range(end)]
+
+
+def too_large(nbytes: int) -> UnsupportedError:
+    """The error for a model that one flatbuffer cannot hold, which takes at least this many bytes."""
+    return UnsupportedError(f"the model takes {nbytes} bytes or more, but a .tflite file holds {limits.MAX_FILE_BYTES}")
 
 
 def _same(a: Array, b: Array) -> bool:

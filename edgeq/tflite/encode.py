@@ -12,9 +12,10 @@ import flatbuffers
 import numpy as np
 from flatbuffers import number_types as flags
 
-from edgeq.errors import CheckError, UnsupportedError
+from edgeq.errors import CheckError
 from edgeq.graph import Array, Table
 from edgeq.tflite import limits
+from edgeq.tflite.buffers import too_large
 from edgeq.tflite.schema import FILE_IDENTIFIER, UNION_MEMBERS, Field, layout
 
 ALIGNMENT = {"Buffer": 16}
@@ -45,13 +46,11 @@ def encode(root: Table, size_hint: int = 1024) -> bytes:
     try:
         builder.Finish(_table(builder, root), file_identifier=FILE_IDENTIFIER)
     except flatbuffers.builder.BuilderSizeError:
-        raise too_large(f"more than {limits.MAX_FILE_BYTES}") from None
+        raise too_large(limits.MAX_FILE_BYTES + 1) from None
+    size = len(builder.Bytes) - builder.Head()
+    if size > limits.MAX_FILE_BYTES:
+        raise too_large(size)
     return bytes(memoryview(builder.Bytes)[builder.Head() :])
-
-
-def too_large(found: str) -> UnsupportedError:
-    """The error for a model that one flatbuffer cannot hold; `found` says how many bytes it has."""
-    return UnsupportedError(f"the model takes {found} bytes, but a .tflite file holds at most {limits.MAX_FILE_BYTES}")
 
 
 def _table(builder: Any, table: Table) -> int:

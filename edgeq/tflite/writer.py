@@ -14,7 +14,7 @@ import numpy as np
 from edgeq.errors import CheckError, UnsupportedError
 from edgeq.graph import NUMPY_DTYPES, Array, Graph, Op, Quantization, Signature, SubGraph, Table, Tensor
 from edgeq.tflite import limits
-from edgeq.tflite.buffers import EMPTY, assign
+from edgeq.tflite.buffers import EMPTY, assign, too_large
 from edgeq.tflite.schema import DTYPE_CODES, OPERATOR_CODES, UNION_MEMBERS
 from edgeq.tflite.versions import UNDERSTATED, written_version
 
@@ -30,7 +30,7 @@ def write(graph: Graph) -> bytes:
         schema does
             not know, which writing would lose.
     """
-    from edgeq.tflite.encode import encode, too_large  # flatbuffers is for those who write, a device only reads
+    from edgeq.tflite.encode import encode  # flatbuffers is for those who write, a device only reads
 
     extra = dict(graph.extra.values) if graph.extra else {}
     if unknown := extra.pop("unknown", ()):
@@ -45,7 +45,7 @@ def write(graph: Graph) -> bytes:
     given, buffers = assign(requests)
     nbytes = sum(len(b) for b in buffers)
     if nbytes > limits.MAX_FILE_BYTES:
-        raise too_large(str(nbytes))
+        raise too_large(nbytes)
     places = iter(given[len(loose) :])
     metadata = tuple(Table("Metadata", {"name": m.name, "buffer": next(places)}) for m in graph.metadata)
     codes: dict[tuple[str, str | None, int], int] = {}
@@ -71,9 +71,12 @@ def _raw(t: Tensor, where: str) -> Array:
 
     Raises:
         CheckError: the array is not what the tensor says it is.
+        UnsupportedError: the array alone is too large for a file.
     """
     if t.data is None:
         return EMPTY
+    if t.data.nbytes > limits.MAX_FILE_BYTES:
+        raise too_large(t.data.nbytes)
     dtype = NUMPY_DTYPES.get(t.dtype)
     expected = (np.dtype(np.uint8), None) if dtype is None or t.sparsity is not None else (dtype, t.shape)
     found = (t.data.dtype, t.data.shape)
