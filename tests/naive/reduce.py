@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .delegation import takes
-from .fixedpoint import float32_requantize, multiply_by_quantized_multiplier, quantize_multiplier
-from .node import Node, centred, f32, scale_of, zero_point_of
+from .fixedpoint import multiply_by_quantized_multiplier, quantize_multiplier
+from .node import Node, f32, scale_of, zero_point_of
 
 Array = npt.NDArray[Any]
 
@@ -20,14 +20,17 @@ def mean(node: Node) -> Array:
     keep = bool(node.option("keep_dims", False))
     if node.output.dtype == "float32":
         return node.array(0).astype(np.float64).mean(axis=axes, keepdims=keep).astype(np.float32)
-    x = centred(node, 0)
-    total = x.sum(axis=axes, keepdims=keep)
-    n = x.size // total.size
     s_in, s_out = scale_of(node.tensor(0)), scale_of(node.output)
+    raw = node.array(0).astype(np.int64)
+    total = raw.sum(axis=axes, keepdims=keep)
+    n = raw.size // total.size
+    offset = n * zero_point_of(node.tensor(0))
     if takes(node):
-        q = float32_requantize(total, f32(s_in / s_out) * (f32(1) / f32(n)))
-    else:
-        q = divided(total, n, float(s_in) / float(s_out))
+        # XNNPACK sums raw values; both zero points are in a float32 bias that is added before the rounding, ties to even.
+        m = f32(s_in / s_out) * (f32(1) / f32(n))
+        bias = f32(zero_point_of(node.output)) - f32(offset) * m
+        return node.clamp(np.rint(total.astype(f32) * m + bias).astype(np.int64))
+    q = divided(total - offset, n, float(s_in) / float(s_out))
     return node.clamp(q + zero_point_of(node.output))
 
 

@@ -1,0 +1,43 @@
+"""The naive twins equal the runtimes that they are named for: every operation × dtype, whole tensors, no value differing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from naive import run
+from naive.cases import Case, cases, draw
+from naive.oracle import Oracle, missing
+
+from edgeq.tflite import write
+
+SAMPLES = 3
+FLOAT_TOLERANCE = 1e-5
+"""Of the output's range: single operations in float32 against float64."""
+
+ALL = cases()
+
+
+@pytest.mark.parametrize("rounding", ["tflite", "xnnpack"])
+@pytest.mark.parametrize("case", ALL, ids=lambda c: c.name)
+def test_twin_equals_runtime(case: Case, rounding: str) -> None:
+    """The twin computes what the runtime computes, on random inputs over the whole type."""
+    if reason := missing(rounding):
+        pytest.skip(reason)
+    oracle = Oracle(write(case.graph), rounding)
+    rng = np.random.default_rng(0)
+    for _ in range(SAMPLES):
+        inputs = draw(case.graph, rng)
+        (expected,) = oracle(inputs)
+        found = run(case.graph, inputs, rounding)[case.graph.outputs[0]]
+        assert found.dtype == expected.dtype
+        assert found.shape == expected.shape
+        if found.dtype == np.float32 and case.op not in (
+            "RESHAPE",
+            "PAD",
+            "STRIDED_SLICE",
+            "CONCATENATION",
+            "DEQUANTIZE",
+        ):
+            assert np.abs(found - expected).max() <= FLOAT_TOLERANCE * np.ptp(expected)
+        else:
+            np.testing.assert_array_equal(found, expected)
