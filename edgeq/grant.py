@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -92,7 +92,7 @@ class Grant:
     max_loads: int | None = None
     max_offline_days: int | None = None
     min_status_epoch: int | None = None
-    wrapped_key: bytes = b""
+    wrapped_key: bytes = field(default=b"", repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The grant as a JSON value."""
@@ -141,8 +141,8 @@ def issue(
             f"the bundle was signed by key {bundle.key_id[:16]}…, a grant for it cannot be issued by "
             f"{key.public.key_id[:16]}…"
         )
-    if unknown := set(allow) - set(OPERATIONS):
-        raise InputError(f"expected operations of {', '.join(OPERATIONS)}, found {', '.join(sorted(unknown))[:64]!a}")
+    if not allow or not set(allow) <= set(OPERATIONS):
+        raise InputError(f"expected operations of {', '.join(OPERATIONS)}, found {', '.join(sorted(allow))[:64]!a}")
     lowest, highest = versions or (manifest.version, manifest.version)
     start = timestamp(now - CLOCK_SKEW if not_before is None else not_before)
     end = None if expires is None else timestamp(expires)

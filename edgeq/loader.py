@@ -17,7 +17,7 @@ from edgeq import bundle, keys, limits, oms, stream
 from edgeq import grant as grants
 from edgeq import manifest as manifests
 from edgeq.bundle import Signed, Verified
-from edgeq.errors import FileSetError, InputError, NoGrantError, UnsignedError, UntrustedKeyError
+from edgeq.errors import ContainerError, FileSetError, NoGrantError, UnsignedError, UntrustedKeyError
 from edgeq.files import PathLike, read_limited
 from edgeq.keys import ContentKey, Identity, PublisherPublic
 from edgeq.manifest import Manifest
@@ -160,7 +160,7 @@ def inspect_bundle(path: PathLike) -> Manifest:
     """
     with open_source(path) as source:
         if not isinstance(source, StoredBundle):
-            raise InputError(f"{path}: expected a bundle")
+            raise ContainerError(f"{path}: expected a bundle")
         return manifests.parse(source.manifest)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from edgeq import limits, strict
@@ -49,7 +49,7 @@ class Encryption:
 
     commitment: str
     publisher: str
-    wrapped_key: bytes
+    wrapped_key: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)

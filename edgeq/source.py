@@ -115,10 +115,7 @@ def open_source(path: PathLike) -> Iterator[PlainModel | StoredBundle | StoredDi
     other than it should.
     """
     with ExitStack() as stack:
-        if os.path.isdir(path):
-            yield _open_directory(path, stack)
-        else:
-            yield _open_file(path, stack)
+        yield _open_directory(path, stack) if os.path.isdir(path) else _open_file(path, stack)
 
 
 def _open_file(path: PathLike, stack: ExitStack) -> PlainModel | StoredBundle:
@@ -143,7 +140,7 @@ def _open_file(path: PathLike, stack: ExitStack) -> PlainModel | StoredBundle:
 def _open_directory(path: PathLike, stack: ExitStack) -> StoredBundle | StoredDirectory:
     name = os.fspath(path)
     folder = stack.enter_context(_open_folder(name, None))
-    names = set(os.listdir(folder))
+    names = set(_names(folder))
     if SIGNATURE_FILE not in names:
         raise NotAModelError(f"{name}: expected a bundle's directory, found no {SIGNATURE_FILE} in it")
     if names.isdisjoint({MANIFEST_FILE, PAYLOAD_FILE}):
@@ -162,9 +159,9 @@ def _walk(folder: int, prefix: str) -> Iterator[tuple[str, Stored]]:
     """Every file below an open directory, open until the next one is asked for."""
     if prefix.count("/") > _LEVELS:
         raise FileSetError(f"directories nested deeper than {_LEVELS}")
-    for name in sorted(os.listdir(folder)):
+    for name in _names(folder):
         path = prefix + name
-        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        if stat.S_ISDIR(_mode(name, folder)):
             with _open_folder(name, folder) as inner:
                 yield from _walk(inner, f"{path}/")
         else:
@@ -182,10 +179,24 @@ def _small(name: str, limit: int, folder: int) -> bytes:
 @contextmanager
 def _open_inside(name: str, folder: int) -> Iterator[tuple[FileIO, int]]:
     """A regular file in an open directory; a symbolic link could leave it, so there are none."""
-    if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+    if not stat.S_ISREG(_mode(name, folder)):
         raise FileSetError(f"{name!a}: expected regular files only, no symbolic links or devices")
     with open_regular(name, folder=folder) as opened:  # which does not follow a link put there meanwhile
         yield opened
+
+
+def _names(folder: int) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise InputError(f"the directory cannot be read: {error.strerror}") from None
+
+
+def _mode(name: str, folder: int) -> int:
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except OSError as error:
+        raise InputError(f"{name!a}: cannot be read: {error.strerror}") from None
 
 
 @contextmanager
