@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -147,10 +148,10 @@ def test_not_a_publisher_key(tmp_path: Path, data: bytes) -> None:
         (keys.parse_device_public, P256.public_key().public_bytes(PEM, SPKI)),
     ],
 )
-def test_one_kind_of_key_for_another(parse: object, data: bytes) -> None:
+def test_one_kind_of_key_for_another(parse: Callable[[bytes], object], data: bytes) -> None:
     """A private key for a public one, or a publisher's for a device's, is refused."""
     with pytest.raises(KeyFileError, match="expected"):
-        parse(data)  # type: ignore[operator]
+        parse(data)
 
 
 def test_no_key_file(tmp_path: Path) -> None:

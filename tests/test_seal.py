@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from trusted import content_key, model, plain, publisher, sealed, trust
 
 from edgeq import bundle, container, limits, loader, manifest, pack, seal, stream
+from edgeq.bundle import Bundle
 from edgeq.errors import ContainerError, OutputError
 from edgeq.keys import RAW_SIGNATURE_SIZE
 
@@ -113,9 +115,9 @@ def test_canonical_is_rfc_8785() -> None:
 
 
 @pytest.mark.parametrize("source", [sealed, plain], ids=["encrypted", "plain"])
-def test_pack_and_unpack(tmp_path: Path, source: object) -> None:
+def test_pack_and_unpack(tmp_path: Path, source: Callable[[], Bundle]) -> None:
     """A bundle unpacked and packed again is the same file, and either form verifies."""
-    data = source().to_bytes()  # type: ignore[operator]
+    data = source().to_bytes()
     (tmp_path / "one.eqb").write_bytes(data)
     pack.unpack(tmp_path / "one.eqb", tmp_path / "folder")
     assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == sorted(bundle.FILES)
