@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from . import tile
-from .fixedpoint import clamp, round_half_away
+from .fixedpoint import clamp, multiply_double, multiply_half_up, round_half_away
 from .memory import f32, f64, i32, i64
 from .memory import i16 as _i16
 from .simd import (
@@ -67,7 +67,7 @@ from .words.conv import (
     X,
     Y,
 )
-from .words.instruction import FLOAT, FLOAT64
+from .words.instruction import FLOAT, FLOAT64, HALF_UP, REDUCED
 
 R4, R2, R1, RS = tile.SHAPES[4], tile.SHAPES[2], tile.SHAPES[1], tile.SHAPES_SUM[4]
 ACC = 128  # scratch: row addresses first, then the tile
@@ -282,9 +282,19 @@ def conv_f32(g, scratch, lo, hi):
 
 
 @njit(error_model="numpy", inline="always")
-def requantize_s16(acc, multiplier, shift, lo, hi):
-    """int16x8: (acc·m + 2^(14−s)) >> (15−s), m the multiplier reduced to 16 bits; `shift` holds 15 − s."""
-    return clamp((acc * multiplier + (np.int64(1) << (shift - 1))) >> shift, lo, hi)
+def requantize_s16(g, total, n):
+    """A sum of channel n to int16, in the family that FAMILY names; RIGHT holds 15 − s for REDUCED, else the shift s."""
+    if g[FAMILY] == FLOAT64:
+        q = round_half_away(np.float64(total) * f64(g[MULTIPLIER])[n])
+    else:
+        multiplier, shift = np.int64(i32(g[MULTIPLIER])[n]), np.int64(i32(g[RIGHT])[n])
+        if g[FAMILY] == REDUCED:
+            q = (total * multiplier + (np.int64(1) << (shift - 1))) >> shift
+        elif g[FAMILY] == HALF_UP:
+            q = multiply_half_up(total, multiplier, shift)
+        else:
+            q = multiply_double(total, multiplier, shift)
+    return clamp(q, g[LO], g[HI])
 
 
 @njit(error_model="numpy")
@@ -292,7 +302,7 @@ def conv_s16(g, scratch, lo, hi):
     """Activations int16, weights int8 held as int16; sums in int64: int32 holds CHUNK segments' products for sure."""
     from_rows, acc, nv = i64(scratch), scratch + ACC, np.int64(4)
     wide, narrow = i64(scratch + WIDE_ACC), i32(acc)
-    bias, multiplier, shift, real = i64(g[BIAS]), i32(g[MULTIPLIER]), i32(g[RIGHT]), f64(g[MULTIPLIER])
+    bias = i64(g[BIAS])
     lanes = nv * L
     m = lo
     while m < hi:
@@ -319,9 +329,6 @@ def conv_s16(g, scratch, lo, hi):
                 y = _i16(g[Y] + (m + i) * g[Y_PITCH] + n0 * 2)
                 for n in range(channels):
                     total = wide[i * lanes + n] + bias[n0 + n]
-                    if g[FAMILY] == FLOAT64:
-                        q = clamp(round_half_away(np.float64(total) * real[n0 + n]), g[LO], g[HI])
-                    else:
-                        q = requantize_s16(total, np.int64(multiplier[n0 + n]), np.int64(shift[n0 + n]), g[LO], g[HI])
+                    q = requantize_s16(g, total, n0 + n)
                     y[n] = np.int16(q)
         m += count

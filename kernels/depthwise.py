@@ -123,7 +123,7 @@ def depthwise_f32(g, scratch, lo, hi):
 def depthwise_s16(g, scratch, lo, hi):
     """Activations int16, weights int8 held as int32; the plan allows at most 511 taps, whose products fit int32."""
     taps, n_taps, pitch = i64(g[TAPS]), g[N_TAPS], g[PADDED_N] * 4
-    bias, multiplier, shift, lanes = i64(g[BIAS]), i32(g[MULTIPLIER]), i32(g[RIGHT]), i32(scratch)
+    bias, lanes = i64(g[BIAS]), i32(scratch)
     for pixel in range(lo, hi):
         x = address(g, pixel)
         y = i16(g[Y] + pixel * g[Y_PITCH])
@@ -136,5 +136,5 @@ def depthwise_s16(g, scratch, lo, hi):
             store(scratch, acc)
             for j in range(min(g[N] - n, np.int64(L))):
                 total = np.int64(lanes[j]) + bias[n + j]
-                q = requantize_s16(total, np.int64(multiplier[n + j]), np.int64(shift[n + j]), g[LO], g[HI])
+                q = requantize_s16(g, total, n + j)
                 y[n + j] = np.int16(q)

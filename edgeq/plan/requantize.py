@@ -7,8 +7,9 @@ import numpy as np
 from edgeq.errors import CheckError
 from edgeq.graph import Array, Op, Tensor
 from edgeq.kernels.words import conv as cw
-from edgeq.kernels.words.instruction import DOUBLE, FLOAT, FLOAT64
+from edgeq.kernels.words.instruction import DOUBLE, FLOAT, FLOAT64, HALF_UP, REDUCED
 from edgeq.plan.builder import Builder
+from edgeq.plan.delegation import takes
 from edgeq.plan.multiplier import float_bounds, quantize_multipliers
 from edgeq.plan.types import Ref, Words
 
@@ -28,38 +29,45 @@ def weight_scales(b: Builder, op: Op, w: Tensor, channels: int) -> Array:
     return np.broadcast_to(w.quantization.scale.astype(np.float32), (channels,))
 
 
-def requantize_words(b: Builder, op: Op, x: Tensor, w: Tensor, y: Tensor, channels: int, padded: int) -> Words:
-    """Words FAMILY, MULTIPLIER, LEFT, RIGHT, ZERO_POINT, LO, HI (which conv and depthwise share) for 8- and 16-bit outputs."""
+def requantize_words(
+    b: Builder, op: Op, x: Tensor, w: Tensor, y: Tensor, channels: int, padded: int, wide: bool = False
+) -> Words:
+    """Words FAMILY, MULTIPLIER, LEFT, RIGHT, ZERO_POINT, LO, HI (which conv and depthwise share) for 8- and 16-bit outputs.
+
+    `wide`: the runtimes sum in int64, as they do where an int16 layer has an int64 bias.
+    """
     activation = op.options.values.get("fused_activation_function", 0) if op.options is not None else 0
     low, high = b.bounds(y, activation)
     words: Words = {cw.LO: low, cw.HI: high, cw.ZERO_POINT: b.zero_point(y)}
     s_in, s_out = b.scale(x), b.scale(y)
     s_w = weight_scales(b, op, w, channels)
     per_tensor = w.quantization is not None and len(w.quantization.scale) == 1
-    if y.dtype == "int16" and b.xnnpack and op.code == "FULLY_CONNECTED":  # LiteRT's own: float64, half away
-        words[cw.FAMILY] = FLOAT64
-        words[cw.MULTIPLIER] = words[cw.RIGHT] = b.constant(
-            pad_to(np.float64(s_in) * s_w.astype(np.float64) / np.float64(s_out), padded)
-        )
-        return words
-    if y.dtype == "int16":
-        q, shift = quantize_multipliers(np.float64(s_in) * s_w.astype(np.float64) / np.float64(s_out))
-        reduced = np.where(q < 0x7FFF0000, (q.astype(np.int64) + (1 << 15)) >> 16, 0x7FFF).astype(np.int32)
-        words[cw.MULTIPLIER] = b.constant(pad_to(reduced, padded))
-        words[cw.RIGHT] = b.constant(pad_to((15 - shift).astype(np.int32), padded))
-        return words
-    if b.xnnpack:
+    dense = op.code == "FULLY_CONNECTED"
+    exact = np.float64(s_in) * s_w.astype(np.float64) / np.float64(s_out)
+    if takes(b, op):
         words[cw.FAMILY] = FLOAT
         words[cw.MULTIPLIER] = b.constant(pad_to((s_in * s_w).astype(np.float32) / s_out, padded))
         return words
-    if per_tensor and (y.dtype == "uint8" or op.code == "FULLY_CONNECTED"):
+    if b.xnnpack and dense and wide:
+        words[cw.FAMILY] = FLOAT64
+        words[cw.MULTIPLIER] = b.constant(pad_to(exact, padded))
+        return words
+    if per_tensor and (y.dtype == "uint8" or dense):
         # GetQuantizedConvolutionMultipler: the product of the two scales in float32, the quotient in float64.
-        real = (s_in * s_w).astype(np.float64) / np.float64(s_out)
-    else:
-        real = np.float64(s_in) * s_w.astype(np.float64) / np.float64(s_out)
-    q, shift = quantize_multipliers(real)
-    words[cw.FAMILY] = DOUBLE
+        exact = (s_in * s_w).astype(np.float64) / np.float64(s_out)
+    q, shift = quantize_multipliers(exact)
+    if wide:
+        reduced = np.where(q < 0x7FFF0000, (q.astype(np.int64) + (1 << 15)) >> 16, 0x7FFF).astype(np.int32)
+        words[cw.FAMILY] = REDUCED
+        words[cw.MULTIPLIER] = b.constant(pad_to(reduced, padded))
+        words[cw.RIGHT] = b.constant(pad_to((15 - shift).astype(np.int32), padded))
+        return words
     words[cw.MULTIPLIER] = b.constant(pad_to(q, padded))
+    if y.dtype == "int16":
+        words[cw.FAMILY] = HALF_UP if b.xnnpack and op.code != "DEPTHWISE_CONV_2D" else DOUBLE
+        words[cw.RIGHT] = b.constant(pad_to(shift, padded))
+        return words
+    words[cw.FAMILY] = DOUBLE
     words[cw.LEFT] = b.constant(pad_to(np.maximum(shift, 0).astype(np.int32), padded))
     words[cw.RIGHT] = b.constant(pad_to(np.maximum(-shift, 0).astype(np.int32), padded))
     return words

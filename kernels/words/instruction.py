@@ -16,3 +16,4 @@ FLOAT = 1  # "xnnpack": float32 product, ties to even
 SINGLE = 2  # one rounding of the 64-bit product, half up
 HALF_UP = 3  # two roundings, the second half up
 FLOAT64 = 4  # float64 product or quotient, ties away from zero
+REDUCED = 5  # int64 times a multiplier of 16 bits, one rounding, half up

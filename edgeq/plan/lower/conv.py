@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -191,8 +191,7 @@ def product(
     packed = pack(packed_from, PER_STEP[kind], nv * lanes)
     padded = packed.shape[0] * nv * lanes
     if kind != "f32":
-        layer = requantize_words(b, op, x, w, out, total, total)
-        words |= layer if count == total and padded == total else sliced(b, op, x, w, out, total, part, padded)
+        words |= requantize_words(b, op, x, part_of(w, part), out, count, padded, is_wide(b, op, bias_at))
     words |= {
         cw.X: rows.x, cw.W: b.constant(packed), cw.BIAS: b.constant(pad_to(bias, padded)),
         cw.SEGMENTS: b.constant(np.array(segments, np.int64)), cw.N_SEGMENTS: len(segments), cw.STEPS: packed.shape[2],
@@ -201,16 +200,18 @@ def product(
     b.emit(kernel, rows.pixels, words, macs=rows.pixels * count * len(rows.segments) * rows.length)
 
 
-def sliced(b: Builder, op: Op, x: Tensor, w: Tensor, y: Tensor, total: int, part: slice, padded: int) -> Words:
-    """requantize_words for some of a layer's channels."""
-    if part.stop - part.start == total:
-        return requantize_words(b, op, x, w, y, total, padded)
-    from dataclasses import replace
-
+def part_of(w: Tensor, part: slice) -> Tensor:
+    """The weights with the scales of some channels only."""
     q = w.quantization
-    if q is not None and len(q.scale) > 1:
-        w = replace(w, quantization=replace(q, scale=q.scale[part], zero_point=q.zero_point[part]))
-    return requantize_words(b, op, x, w, y, part.stop - part.start, padded)
+    if q is None or len(q.scale) == 1:
+        return w
+    return replace(w, quantization=replace(q, scale=q.scale[part], zero_point=q.zero_point[part]))
+
+
+def is_wide(b: Builder, op: Op, bias_at: int) -> bool:
+    """Whether the runtimes sum this layer in int64: an int64 bias says so."""
+    bias = b.optional(op, bias_at)
+    return bias is not None and bias.dtype == "int64"
 
 
 def vectors(blocks: int) -> int:

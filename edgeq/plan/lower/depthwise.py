@@ -8,7 +8,7 @@ from edgeq.errors import CheckError
 from edgeq.graph import Array, Op
 from edgeq.kernels.words import depthwise as dw
 from edgeq.plan.builder import Builder, itemsize
-from edgeq.plan.lower.conv import kind_of, product, window_rows
+from edgeq.plan.lower.conv import is_wide, kind_of, product, window_rows
 from edgeq.plan.requantize import bias_values, float_limits, pad_to, requantize_words
 from edgeq.plan.types import Words
 from edgeq.plan.window import axis, copy, image, padded_input
@@ -77,7 +77,7 @@ def depthwise_conv_2d(b: Builder, op: Op) -> None:
         raw = bias_values(b, op, 2, out_c, "int32").astype(np.int64)
         bias = (raw - b.zero_point(x) * values.sum(axis=0, dtype=np.int64)).astype(np.int32)
     if kind != "f32":
-        words |= requantize_words(b, op, x, w, y, out_c, padded)
+        words |= requantize_words(b, op, x, w, y, out_c, padded, is_wide(b, op, 2))
     full = np.zeros((len(taps), padded), values.dtype)
     full[:, :out_c] = values
     words[dw.W], words[dw.BIAS] = b.constant(full), b.constant(pad_to(bias, padded))

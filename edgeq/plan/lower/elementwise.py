@@ -12,6 +12,7 @@ from edgeq.graph import Op, Tensor
 from edgeq.kernels.words import elementwise as ew
 from edgeq.kernels.words.instruction import DOUBLE, FLOAT, SINGLE
 from edgeq.plan.builder import Builder, itemsize
+from edgeq.plan.delegation import takes
 from edgeq.plan.multiplier import f32, float_bounds, quantize_multiplier
 from edgeq.plan.types import Words
 
@@ -107,7 +108,7 @@ def binary(b: Builder, op: Op) -> None:
     }  # fmt: skip
     if op.code == "MUL":
         multiply(b, op, x, z, y, words)
-    elif y.dtype == "int16" or not b.xnnpack:
+    elif not takes(b, op):
         add_double(b, op, x, z, y, words)
     else:
         add_once(b, op, x, z, y, words)
@@ -116,7 +117,7 @@ def binary(b: Builder, op: Op) -> None:
 def multiply(b: Builder, op: Op, x: Tensor, z: Tensor, y: Tensor, words: Words) -> None:
     """mul.cc takes the real multiplier in float32, unlike every other operation."""
     scale = f32(f32(b.scale(x) * b.scale(z)) / b.scale(y))
-    if b.xnnpack and y.dtype != "int16":
+    if takes(b, op):
         emit(b, op, "mul_u8", {**words, ew.MODE: FLOAT, ew.MY: float(scale)})
         return
     q, shift = quantize_multiplier(float(scale))
@@ -159,10 +160,6 @@ def add_once(b: Builder, op: Op, x: Tensor, z: Tensor, y: Tensor, words: Words) 
     """XNNPACK xnn_init_qs8_add_minmax_params: the two ratios as multipliers of about 20 bits, one rounding, half up."""
     ratio_a, ratio_b = float(f32(b.scale(x) / b.scale(y))), float(f32(b.scale(z) / b.scale(y)))
     largest = max(ratio_a, ratio_b)
-    if not 2.0**-10 <= largest < 2.0**8 or min(ratio_a, ratio_b) < 2.0**-10:
-        # XNNPACK does not take such scales: LiteRT's builtin does, which rounds as the reference.
-        add_double(b, op, x, z, y, words)
-        return
     shift = 20 - (math.frexp(largest)[1] - 1)
     ma, mb = int(np.rint(ratio_a * 2.0**shift)), int(np.rint(ratio_b * 2.0**shift))
     words |= {ew.MODE: FLOAT, ew.MA: ma, ew.MB: -mb if op.code == "SUB" else mb, ew.SY: shift}

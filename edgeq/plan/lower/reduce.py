@@ -9,6 +9,7 @@ from edgeq.graph import Op
 from edgeq.kernels.words import reduce as rw
 from edgeq.kernels.words.instruction import DOUBLE, FLOAT
 from edgeq.plan.builder import Builder, itemsize
+from edgeq.plan.delegation import takes
 from edgeq.plan.multiplier import f32, quantize_multiplier
 from edgeq.plan.types import Ref, Words
 from edgeq.plan.window import copy
@@ -43,8 +44,8 @@ def mean(b: Builder, op: Op) -> None:
         low, high = b.bounds(y)
         words |= {rw.ZERO_X: b.zero_point(x), rw.ZERO_Y: b.zero_point(y), rw.LO: low, rw.HI: high}
         s_in, s_out = b.scale(x), b.scale(y)
-        if b.xnnpack and x.dtype != "int16":
-            words |= {rw.MODE: FLOAT, rw.MULTIPLIER: float(f32(f32(s_in / s_out) / f32(reduced)))}
+        if takes(b, op):
+            words |= {rw.MODE: FLOAT, rw.MULTIPLIER: float(f32(f32(s_in / s_out) * f32(f32(1) / f32(reduced))))}
         else:
             q, shift = quantize_multiplier(float(s_in) / float(s_out))
             bits = min(reduced.bit_length() - 1, 32, 31 + shift)  # reference_ops::QuantizedMeanOrSum

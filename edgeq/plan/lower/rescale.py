@@ -9,6 +9,7 @@ from edgeq.graph import Op
 from edgeq.kernels.words import unary as uw
 from edgeq.kernels.words.instruction import DOUBLE, FLOAT, FLOAT64, HALF_UP
 from edgeq.plan.builder import Builder
+from edgeq.plan.delegation import takes
 from edgeq.plan.multiplier import f32, quantize_multiplier
 from edgeq.plan.tables import multiply_double
 from edgeq.plan.types import Words
@@ -40,7 +41,7 @@ def quantize(b: Builder, op: Op) -> None:
         b.emit("quantize_f32", x.size - whole, {**words, **rest, uw.MODE: FLOAT64, uw.SCALE: scale})
         return
     real = float(b.scale(x)) / float(b.scale(y))
-    if x.dtype == y.dtype and x.dtype != "int16":
+    if takes(b, op) or (not b.xnnpack and x.dtype == y.dtype and x.dtype != "int16"):
         q = np.arange(256, dtype=np.int64) - b.zero_point(x)
         # XNNPACK xnn_init_qs8_cvt_params: an 8.8 multiplier, half up.
         once = (q * int(np.rint(256 * f32(b.scale(x) / b.scale(y)))) + 128) >> 8

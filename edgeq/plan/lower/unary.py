@@ -11,6 +11,7 @@ from edgeq.graph import Activation, Array, Op
 from edgeq.kernels.words import unary as uw
 from edgeq.kernels.words.instruction import DOUBLE
 from edgeq.plan.builder import Builder
+from edgeq.plan.delegation import takes
 from edgeq.plan.multiplier import f32, float_bounds, quantize_multiplier
 from edgeq.plan.tables import multiply_double
 from edgeq.plan.types import Words
@@ -83,7 +84,7 @@ def leaky_relu(b: Builder, op: Op) -> None:
     up, down = f32(s_in / s_out), f32(f32(s_in * alpha) / s_out)
     if dtype == "int16":
         emit_rescale(b, op, float(up), float(down))
-    elif b.xnnpack:  # XNNPACK xnn_init_qs8_lrelu_params: 8.8 multipliers, half up
+    elif takes(b, op):  # XNNPACK xnn_init_qs8_lrelu_params: 8.8 multipliers, half up
         m_up, m_down = int(np.rint(256 * up)), int(np.rint(256 * f32(up * alpha)))
         tabulate(b, op, lambda q: (q * np.where(q >= 0, m_up, m_down) + 128) >> 8)
     else:
