@@ -1,0 +1,118 @@
+"""One process that runs mutants: read, check, build, one inference, under a limit on memory.
+
+Reads requests, one JSON object a line, `{"model": path or name of a small model, "seed": n}`; answers each with one line
+`{"outcome": ..., "detail": ..., "ms": ...}`. The outcome is "ran", the name of the EdgeqError that refused the mutant, or
+"stray" for any other exception, with its traceback in `detail`. Crashes and hangs are for the parent to see.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mutation import mutant
+from tflite_models import SMALL_MODELS
+
+from edgeq import check as check_module
+from edgeq.engine import Model, build
+from edgeq.errors import EdgeqError
+from edgeq.tflite import decode, read, write
+
+LARGEST_INPUT = 2**28
+"""Bytes of input above which a mutant that was accepted is not run: the harness would need the memory, not edgeq."""
+
+
+@lru_cache(maxsize=8)
+def original(model: str) -> bytes:
+    """The sound file."""
+    return write(SMALL_MODELS[model]()) if model in SMALL_MODELS else Path(model).read_bytes()
+
+
+def attempt(data: bytes, seed: int) -> str:
+    """Do with a file what a device would; raises what edgeq raises."""
+    graph = read(data)
+    check_module.check(graph)
+    with build(graph, rounding="tflite" if seed % 2 else "xnnpack") as model:
+        if sum(p.dtype.itemsize * float(np.prod(p.shape, dtype=float)) for p in model.inputs) > LARGEST_INPUT:
+            return "built"
+        model(_inputs(model, seed))
+    return "ran"
+
+
+def _inputs(model: Model, seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {p.name: (100 * rng.standard_normal(p.shape)).astype(p.dtype) for p in model.inputs}
+
+
+def answer(model: str, seed: int | None) -> dict[str, Any]:
+    """The outcome of one mutant, or of the sound file without a seed."""
+    data, what = mutant(original(model), seed) if seed is not None else (original(model), "unchanged")
+    start = time.perf_counter()
+    try:
+        outcome, detail = attempt(data, seed or 0), what
+    except EdgeqError as e:
+        outcome, detail = type(e).__name__, f"{what}: {e}"
+    except BaseException:
+        outcome, detail = "stray", f"{what}\n{traceback.format_exc()}"
+    return {"outcome": outcome, "detail": detail, "ms": 1e3 * (time.perf_counter() - start)}
+
+
+def _crash(*_: object) -> None:
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+def _hang(*_: object) -> None:
+    while True:
+        pass
+
+
+def _swell(*_: object) -> None:
+    np.ones(2**40, np.uint8)
+
+
+def _nothing(*_: object) -> None:
+    return
+
+
+PLANTS: dict[str, tuple[object, str, Callable[..., Any]]] = {
+    "no bounds in the reader": (decode.Decoder, "_need", _nothing),
+    "no check of quantization": (check_module, "_quantization", _nothing),
+    "no check of operations": (check_module, "_op", _nothing),
+    "a crash": (check_module, "_order", _crash),
+    "a hang": (check_module, "_order", _hang),
+    "too much memory": (check_module, "_order", _swell),
+}
+"""Faults that can be planted to see that the harness finds them: what is replaced, and by what."""
+
+
+def main() -> None:
+    """Answer requests until the input ends."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--memory", type=int, required=True, help="address space, in bytes")
+    parser.add_argument("--plant", choices=PLANTS)
+    args = parser.parse_args()
+    answers, sys.stdout = sys.stdout, sys.stderr  # whatever prints must not be taken for an answer
+    ready = answer("float mlp", None)  # loads the kernels, compiles them if nobody has: not on a mutant's time
+    if args.plant:
+        owner, name, replacement = PLANTS[args.plant]
+        setattr(owner, name, replacement)
+    resource.setrlimit(resource.RLIMIT_AS, (args.memory, args.memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    print(json.dumps(ready), file=answers, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(**json.loads(line))), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
