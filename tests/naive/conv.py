@@ -100,10 +100,14 @@ def multipliers(real: Array) -> tuple[Array, Array]:
 
 
 def conv_2d(node: Node) -> Array:
-    """x (n, h, w, in_c), weights (out_c, kh, kw, in_c)."""
+    """x (n, h, w, in_c), weights (out_c, kh, kw, in_c / groups)."""
     x, w = operands(node)
-    p = patches(x, w.shape[1:3], **geometry(node))
-    return finish(node, np.tensordot(p, w, axes=([3, 4, 5], [1, 2, 3])))
+    groups = x.shape[3] // w.shape[3]
+    acc = []
+    for part, filters in zip(np.split(x, groups, axis=3), np.split(w, groups, axis=0), strict=True):
+        p = patches(part, w.shape[1:3], **geometry(node))
+        acc.append(np.tensordot(p, filters, axes=([3, 4, 5], [1, 2, 3])))
+    return finish(node, np.concatenate(acc, axis=3))
 
 
 def depthwise_conv_2d(node: Node) -> Array:

@@ -1,0 +1,238 @@
+"""Single-operation models with random parameters, each named for what makes it hard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from edgeq.graph import Graph, Op, Quantization, SubGraph, Tensor
+from edgeq.tflite.schema import table
+
+LOW = {"int8": -128, "uint8": 0, "int16": -32768}
+
+
+def q(scale: Any, zero_point: Any = 0, axis: int = 0) -> Quantization:
+    """One scale or one per channel."""
+    s = np.atleast_1d(np.asarray(scale, np.float32))
+    return Quantization(s, np.broadcast_to(np.asarray(zero_point, np.int64), s.shape).copy(), axis)
+
+
+def activation(name: str, shape: tuple[int, ...], dtype: str, scale: float, zero_point: int) -> Tensor:
+    """A computed tensor; float32 has no quantization, int16 no zero point, uint8 numbers start at 0."""
+    if dtype == "float32":
+        return Tensor(name, shape, dtype)
+    zero = 0 if dtype == "int16" else zero_point + (128 if dtype == "uint8" else 0)
+    return Tensor(name, shape, dtype, quantization=q(scale / (256 if dtype == "int16" else 1), zero))
+
+
+def weights(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, channels: int, axis: int) -> Tensor:
+    """Per-channel int8 (per tensor with a zero point for uint8), or floats."""
+    if dtype == "float32":
+        return Tensor("w", shape, dtype, rng.standard_normal(shape).astype(np.float32), buffer=1)
+    if dtype == "uint8":
+        return Tensor("w", shape, "uint8", rng.integers(0, 256, shape).astype(np.uint8), q(0.004, 117), buffer=1)
+    scales = rng.uniform(0.001, 0.02, channels).astype(np.float32)
+    return Tensor("w", shape, "int8", rng.integers(-127, 128, shape).astype(np.int8), q(scales, 0, axis), buffer=1)
+
+
+def bias(rng: np.random.Generator, channels: int, dtype: str) -> Tensor:
+    """What each type's layers add."""
+    if dtype == "float32":
+        return Tensor("b", (channels,), dtype, rng.standard_normal(channels).astype(np.float32), buffer=2)
+    kind = "int64" if dtype == "int16" else "int32"
+    return Tensor("b", (channels,), kind, rng.integers(-3000, 3000, channels).astype(kind), buffer=2)
+
+
+def one(
+    op: str, options: Any, tensors: list[Tensor], inputs: tuple[int, ...], order: tuple[int, ...] | None = None
+) -> Graph:
+    """A graph of one operation whose output is the last tensor."""
+    last = len(tensors) - 1
+    return Graph(
+        (SubGraph(tuple(tensors), (Op(op, order or tuple(range(last)), (last,), options),), inputs, (last,), "main"),)
+    )
+
+
+def out_size(size: int, k: int, stride: int, dilation: int, same: bool) -> int:
+    """TFLite's output size."""
+    return -(-size // stride) if same else (size + stride - ((k - 1) * dilation + 1)) // stride
+
+
+def conv(
+    dtype: str, *, n=1, h=7, w=6, c=5, out=9, kh=3, kw=3, sh=1, sw=1, dh=1, dw=1, same=True, act=0, groups=1, seed=0
+) -> Graph:
+    """CONV_2D."""
+    rng = np.random.default_rng(seed)
+    y = (n, out_size(h, kh, sh, dh, same), out_size(w, kw, sw, dw, same), out)
+    options = table(
+        "Conv2DOptions", padding=int(not same), stride_h=sh, stride_w=sw, dilation_h_factor=dh, dilation_w_factor=dw,
+        fused_activation_function=act,
+    )  # fmt: skip
+    tensors = [activation("x", (n, h, w, c), dtype, 0.03, -7), weights(rng, (out, kh, kw, c // groups), dtype, out, 0),
+               bias(rng, out, dtype), activation("y", y, dtype, 0.07, 3)]  # fmt: skip
+    return one("CONV_2D", options, tensors, (0,))
+
+
+def depthwise(dtype: str, *, n=1, h=8, w=7, c=19, mult=1, kh=3, kw=3, s=1, d=1, same=True, act=1, seed=0) -> Graph:
+    """DEPTHWISE_CONV_2D."""
+    rng = np.random.default_rng(seed)
+    y = (n, out_size(h, kh, s, d, same), out_size(w, kw, s, d, same), c * mult)
+    options = table(
+        "DepthwiseConv2DOptions", padding=int(not same), stride_h=s, stride_w=s, depth_multiplier=mult, dilation_h_factor=d,
+        dilation_w_factor=d, fused_activation_function=act,
+    )  # fmt: skip
+    tensors = [activation("x", (n, h, w, c), dtype, 0.03, 11), weights(rng, (1, kh, kw, c * mult), dtype, c * mult, 3),
+               bias(rng, c * mult, dtype), activation("y", y, dtype, 0.05, -20)]  # fmt: skip
+    return one("DEPTHWISE_CONV_2D", options, tensors, (0,))
+
+
+def dense(dtype: str, *, m=1, k=37, out=21, act=0, with_bias=True, seed=0) -> Graph:
+    """FULLY_CONNECTED."""
+    rng = np.random.default_rng(seed)
+    tensors = [activation("x", (m, k), dtype, 0.03, 5), weights(rng, (out, k), dtype, out, 0)]
+    if with_bias:
+        tensors.append(bias(rng, out, dtype))
+    tensors.append(activation("y", (m, out), dtype, 0.1, 0))
+    order = (0, 1, 2) if with_bias else (0, 1, -1)
+    return one("FULLY_CONNECTED", table("FullyConnectedOptions", fused_activation_function=act), tensors, (0,), order)
+
+
+def transpose_conv(dtype: str, *, n=1, h=4, w=5, c=6, out=7, k=3, s=2, same=True, seed=0) -> Graph:
+    """TRANSPOSE_CONV."""
+    rng = np.random.default_rng(seed)
+    size = [d * s if same else (d - 1) * s + k for d in (h, w)]
+    shape = (n, *size, out)
+    wanted = Tensor("shape", (4,), "int32", np.array(shape, np.int32), buffer=3)
+    tensors = [wanted, weights(rng, (out, k, k, c), dtype, out, 0), activation("x", (n, h, w, c), dtype, 0.03, 5),
+               bias(rng, out, dtype), activation("y", shape, dtype, 0.1, 0)]  # fmt: skip
+    return one(
+        "TRANSPOSE_CONV", table("TransposeConvOptions", padding=int(not same), stride_h=s, stride_w=s), tensors, (2,)
+    )
+
+
+def binary(op: str, dtype: str, *, a=(1, 5, 4, 6), b=(1, 5, 4, 6), act=0, constant=False, seed=0) -> Graph:
+    """ADD, SUB, MUL."""
+    rng = np.random.default_rng(seed)
+    kind = {"ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions"}[op]
+    second = activation("b", b, dtype, 0.02, -30)
+    if constant:
+        from dataclasses import replace
+
+        second = replace(second, data=samples(second, rng), buffer=1)
+    tensors = [activation("a", a, dtype, 0.05, 4), second, activation("y", np.broadcast_shapes(a, b), dtype, 0.06, 10)]
+    return one(op, table(kind, fused_activation_function=act), tensors, (0,) if constant else (0, 1))
+
+
+def pool(op: str, dtype: str, *, n=1, h=7, w=6, c=5, k=3, s=2, same=True, act=0) -> Graph:
+    """AVERAGE_POOL_2D, MAX_POOL_2D."""
+    y = (n, out_size(h, k, s, 1, same), out_size(w, k, s, 1, same), c)
+    options = table(
+        "Pool2DOptions",
+        padding=int(not same),
+        stride_h=s,
+        stride_w=s,
+        filter_height=k,
+        filter_width=k,
+        fused_activation_function=act,
+    )
+    return one(op, options, [activation("x", (n, h, w, c), dtype, 0.05, -9), activation("y", y, dtype, 0.05, -9)], (0,))
+
+
+def mean(dtype: str, *, shape=(2, 4, 5, 6), axes=(1, 2), keep=True) -> Graph:
+    """MEAN."""
+    y = tuple(1 if i in axes else d for i, d in enumerate(shape) if keep or i not in axes)
+    tensors = [activation("x", shape, dtype, 0.05, -9), Tensor("axes", (len(axes),), "int32", np.array(axes, np.int32), buffer=1),
+               activation("y", y, dtype, 0.03, 6)]  # fmt: skip
+    return one("MEAN", table("ReducerOptions", keep_dims=keep), tensors, (0,))
+
+
+def softmax(dtype: str, *, shape=(3, 11), beta=1.0) -> Graph:
+    """SOFTMAX."""
+    y = Tensor("y", shape, dtype)
+    if dtype != "float32":
+        y = Tensor(
+            "y",
+            shape,
+            dtype,
+            quantization=q(1 / 32768 if dtype == "int16" else 1 / 256, 0 if dtype == "int16" else LOW[dtype]),
+        )
+    return one("SOFTMAX", table("SoftmaxOptions", beta=beta), [activation("x", shape, dtype, 0.1, 3), y], (0,))
+
+
+def unary(op: str, dtype: str, *, shape=(1, 37), to: str | None = None, options: Any = None) -> Graph:
+    """One value in, one out: QUANTIZE, DEQUANTIZE, RELU, LEAKY_RELU ..."""
+    return one(
+        op, options, [activation("x", shape, dtype, 0.05, -9), activation("y", shape, to or dtype, 0.06, 6)], (0,)
+    )
+
+
+def samples(t: Tensor, rng: np.random.Generator) -> Any:
+    """Random values over the whole of a tensor's type."""
+    if t.dtype == "float32":
+        return rng.standard_normal(t.shape).astype(np.float32)
+    info = np.iinfo(t.dtype)
+    return rng.integers(info.min, info.max, t.shape, endpoint=True).astype(t.dtype)
+
+
+INTEGER = ("int8", "uint8", "int16")
+TYPES = ("float32", *INTEGER)
+
+
+def cases() -> dict[str, Callable[[], Graph]]:
+    """Every case by name."""
+    out: dict[str, Callable[[], Graph]] = {}
+
+    def add(name: str, make: Callable[..., Graph], *args: Any, types: tuple[str, ...] = TYPES, **kw: Any) -> None:
+        for t in types:
+            out[f"{name} {t}"] = lambda t=t: make(*args, t, **kw)
+
+    add("conv 3x3, odd channels", conv)
+    add("conv 1x1 of many pixels and two tiles of channels", conv, h=11, w=13, c=24, out=70, kh=1, kw=1)
+    add("conv of a single pixel", conv, h=1, w=1, c=33, out=17, kh=1, kw=1)
+    add("conv strided, valid, relu6", conv, h=9, w=11, sh=2, sw=3, same=False, act=3)
+    add("conv dilated, relu", conv, h=9, w=9, dh=2, dw=3, act=1)
+    add("conv in three groups", conv, c=6, out=12, groups=3, types=("float32", "int8"))
+    add("conv of three images, one row high kernel", conv, n=3, kh=1, kw=4)
+    add("conv of 3 channels, first layer", conv, h=12, w=12, c=3, out=8, sh=2, sw=2)
+    add("conv with 1500 products", conv, h=4, w=4, c=167)
+    add("conv whose window exceeds the image", conv, h=2, w=3, kh=5, kw=5)
+    add("conv of 300 outputs", conv, h=3, w=3, c=8, out=300, kh=1, kw=1)
+    add("depthwise 3x3", depthwise)
+    add("depthwise 5x5 strided, no activation", depthwise, kh=5, kw=5, s=2, act=0)
+    add("depthwise dilated, valid", depthwise, d=2, same=False)
+    add("depthwise of one channel, multiplier 8", depthwise, c=1, mult=8)
+    add("depthwise with multiplier 3, two images", depthwise, n=2, c=5, mult=3)
+    add("dense", dense)
+    add("dense of a batch, relu", dense, m=13, act=1)
+    add("dense without bias", dense, with_bias=False)
+    add("dense of 1300 inputs", dense, k=1300, out=5)
+    add("transposed conv", transpose_conv)
+    add("transposed conv, valid, kernel 4, stride 3", transpose_conv, k=4, s=3, same=False)
+    add("transposed conv, kernel smaller than stride", transpose_conv, k=2, s=3, same=False)
+    for op in ("ADD", "SUB", "MUL"):
+        add(f"{op}", lambda t, op=op: binary(op, t))
+        add(f"{op} with a row of channels, relu", lambda t, op=op: binary(op, t, b=(6,), act=1))
+        add(f"{op} with a scalar constant", lambda t, op=op: binary(op, t, b=(1,), constant=True))
+        add(f"{op} broadcast both ways", lambda t, op=op: binary(op, t, a=(2, 1, 4, 1, 3), b=(1, 5, 1, 2, 3)))
+    for op in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
+        add(f"{op} same", lambda t, op=op: pool(op, t))
+        add(f"{op} valid, two images, relu", lambda t, op=op: pool(op, t, n=2, same=False, act=1))
+        add(f"{op} global", lambda t, op=op: pool(op, t, k=6, s=1, same=False, h=6))
+    add("mean over the image", mean)
+    add("mean over apart axes, dropped", mean, axes=(0, 2), keep=False)
+    add("mean over everything", mean, axes=(0, 1, 2, 3), keep=False)
+    add("softmax", softmax)
+    add("softmax of one class", softmax, shape=(2, 1))
+    add("softmax of 300, beta 2", softmax, shape=(1, 300), beta=2.0, types=("float32", "int16"))
+    add("relu", lambda t: unary("RELU", t))
+    add("relu6", lambda t: unary("RELU6", t))
+    add("leaky relu", lambda t: unary("LEAKY_RELU", t, options=table("LeakyReluOptions", alpha=0.1)))
+    for a in TYPES:
+        for b in INTEGER:
+            if not (a == "int16" and b == "uint8"):
+                out[f"quantize {a} to {b}"] = lambda a=a, b=b: unary("QUANTIZE", a, to=b, shape=(1, 43))
+        if a != "float32":
+            out[f"dequantize {a}"] = lambda a=a: unary("DEQUANTIZE", a, to="float32")
+    return out
