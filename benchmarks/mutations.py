@@ -1,0 +1,56 @@
+"""Damage model files by the thousand and count what becomes of them: `python benchmarks/mutations.py --count 10000 --seed 1`.
+
+Each mutant is read, checked, built and run once in a process with a limit on memory and 5 s of time. Whatever is not an error of
+edgeq or a run is printed with the model and seed that make it again, and the exit status is 1. Models are those given, else the
+real ones beside the checkout, else the small ones of the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from mutation_harness import TIME_LIMIT, cases, run_all
+from tflite_models import SMALL_MODELS, real_models
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", help=".tflite files, or folders of them")
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--show", type=int, default=20, help="failures to print in full")
+    args = parser.parse_args()
+    given = [f for m in map(Path, args.models) for f in (sorted(m.rglob("*.tflite")) if m.is_dir() else [m])]
+    models = [str(p) for p in given or real_models()] or [n for n in SMALL_MODELS if n != "exotic"]
+    start = time.perf_counter()
+    outcomes: Counter[str] = Counter()
+    failed, slowest = [], 0.0
+    for k, result in enumerate(run_all(cases(models, args.count, args.seed), args.workers), start=1):
+        outcomes[result.outcome] += 1
+        slowest = max(slowest, result.ms)
+        if result.failed:
+            failed.append(result)
+            if len(failed) <= args.show:
+                print(f"\n{result.case.model} seed {result.case.seed}: {result.outcome}: {result.detail}")
+        if sys.stderr.isatty() or k % 1000 == 0:
+            print(f"\r{k} of {args.count}, {len(failed)} failed", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    for outcome, count in outcomes.most_common():
+        print(f"{count:8d}  {outcome}")
+    took = time.perf_counter() - start
+    print(
+        f"{args.count} mutants of {len(models)} models in {took:.0f} s, slowest {slowest:.0f} ms of {1e3 * TIME_LIMIT:.0f} ms"
+    )
+    print(f"{len(failed)} crashes, hangs or stray exceptions")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
