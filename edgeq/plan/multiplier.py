@@ -20,6 +20,8 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
     """real ≈ q · 2^(shift − 31), q in [2^30, 2^31) or 0; refuses what no shift can express."""
     if real == 0.0:
         return 0, 0
+    if not math.isfinite(real):
+        raise CheckError(f"the ratio of scales is {real:g}, a finite number is expected")
     fraction, shift = math.frexp(real)
     q = math.floor(fraction * (1 << 31) + 0.5)
     if q == 1 << 31:
