@@ -27,8 +27,9 @@ from edgeq.engine import Model, build
 from edgeq.errors import EdgeqError
 from edgeq.tflite import decode, read, write
 
-LARGEST_INPUT = 2**28
-"""Bytes of input above which a mutant that was accepted is not run: the harness would need the memory, not edgeq."""
+LARGEST_INPUT = 2**24
+"""Bytes of input above which a mutant that was accepted is not run: making
+the input would take the time, not edgeq."""
 
 
 @lru_cache(maxsize=8)
