@@ -156,11 +156,16 @@ class Model:
         )
         self._program: Program | None = Program(self.plan, machine, threads)
 
+    @property
+    def program(self) -> Program:
+        """The plan on this machine, for those who measure it."""
+        if self._program is None:
+            raise InputError("the model is closed")
+        return self._program
+
     def __call__(self, x: Array | Mapping[str, Array], *, dequantize: bool = False) -> Any:
         """Run on x; see the class."""
-        program = self._program
-        if program is None:
-            raise InputError("the model is closed")
+        program = self.program
         arrays, samples, batched = self._prepare(x)
         results = [np.empty((samples, *p.shape), p.dtype) for p in self.outputs]
         program.run(arrays, results, samples)

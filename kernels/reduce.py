@@ -8,16 +8,16 @@ from numba import njit
 from .fixedpoint import clamp, multiply_double
 from .memory import f32, float_of_bits, i16, u8
 from .words.instruction import FLOAT
-from .words.reduce import HI, INNER, LO, MODE, MULTIPLIER, REDUCED, SHIFT, ZERO_X, ZERO_Y, X, Y
+from .words.reduce import BIAS, CENTRE, HI, INNER, LO, MODE, MULTIPLIER, REDUCED, SHIFT, ZERO_X, ZERO_Y, X, Y
 
 
 @njit(error_model="numpy", inline="always")
 def _requantize(total, g):
-    centred = total - g[ZERO_X] * g[REDUCED]
-    if g[MODE] == FLOAT:
-        q = np.int64(np.rint(np.float32(np.float32(centred) * float_of_bits(g[MULTIPLIER]))))
-    else:
-        q = multiply_double(centred, g[MULTIPLIER], g[SHIFT])
+    if g[MODE] == FLOAT:  # over raw numbers, CENTRE being what the arena adds to them; both zero points are in BIAS
+        raw = np.float32(total - g[CENTRE] * g[REDUCED])
+        scaled = np.float32(raw * float_of_bits(g[MULTIPLIER]))
+        return clamp(np.int64(np.rint(np.float32(scaled + float_of_bits(g[BIAS])))) + g[CENTRE], g[LO], g[HI])
+    q = multiply_double(total - g[ZERO_X] * g[REDUCED], g[MULTIPLIER], g[SHIFT])
     return clamp(q + g[ZERO_Y], g[LO], g[HI])
 
 

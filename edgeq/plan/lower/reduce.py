@@ -45,7 +45,10 @@ def mean(b: Builder, op: Op) -> None:
         words |= {rw.ZERO_X: b.zero_point(x), rw.ZERO_Y: b.zero_point(y), rw.LO: low, rw.HI: high}
         s_in, s_out = b.scale(x), b.scale(y)
         if takes(b, op):
-            words |= {rw.MODE: FLOAT, rw.MULTIPLIER: float(f32(f32(s_in / s_out) * f32(f32(1) / f32(reduced))))}
+            centre = 128 if x.dtype == "int8" else 0
+            m = f32(f32(s_in / s_out) * f32(f32(1) / f32(reduced)))
+            bias = f32(f32(b.zero_point(y) - centre) - f32(f32(reduced * (b.zero_point(x) - centre)) * m))
+            words |= {rw.MODE: FLOAT, rw.MULTIPLIER: m, rw.BIAS: bias, rw.CENTRE: centre}
         else:
             q, shift = quantize_multiplier(float(s_in) / float(s_out))
             bits = min(reduced.bit_length() - 1, 32, 31 + shift)  # reference_ops::QuantizedMeanOrSum
