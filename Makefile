@@ -4,7 +4,7 @@
 #   make demo     calibrate, quantize, seal, grant and run the model that comes with edgeq
 #   make test     the tests (ARGS="tests/test_demo.py -k flipped" narrows them)
 #   make lint     ruff, mypy, import-linter
-#   make bench    timings of the demo model beside whatever peers are installed
+#   make bench    timings of the demo's models beside the other runtimes that are installed
 #   make setup    the environment for all of the above
 #   make clean    remove everything that the targets made
 
@@ -14,6 +14,8 @@ VENV   := .venv
 RUN    := $(VENV)/bin
 PIP    := $(RUN)/python -m pip --quiet --disable-pip-version-check
 ARGS   ?=
+PEERS  := 'from importlib.util import find_spec as f; \
+	print(",".join(n for n, m in (("litert", "ai_edge_litert"), ("tflite", "tflite_runtime")) if f(m)))'
 
 .PHONY: setup demo test lint bench clean
 
@@ -32,7 +34,11 @@ lint: $(VENV)/.develop
 	$(RUN)/lint-imports
 
 bench: $(VENV)/.develop
-	$(RUN)/python -m edgeq bench edgeq/demo/digits.tflite $(ARGS)
+	rm -rf build/bench
+	$(RUN)/edgeq demo --keep build/bench
+	for model in digits digits_int8; do \
+		$(RUN)/edgeq bench build/bench/$$model.tflite --against "$$($(RUN)/python -c $(PEERS))" $(ARGS) || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
