@@ -11,16 +11,16 @@ from naive.oracle import Oracle, missing
 from edgeq.tflite import write
 
 SAMPLES = 3
-FLOAT_TOLERANCE = 1e-5
-"""Of the output's range: single operations in float32 against float64."""
+ULPS = 1e-5
+"""Of the output's range: where float32 sums are taken in another order, or the C library's expf is an ulp off."""
 
-ALL = cases()
+MOVES = ("RESHAPE", "PAD", "STRIDED_SLICE", "CONCATENATION", "DEQUANTIZE")
 
 
 @pytest.mark.parametrize("rounding", ["tflite", "xnnpack"])
-@pytest.mark.parametrize("case", ALL, ids=lambda c: c.name)
+@pytest.mark.parametrize("case", cases(), ids=lambda c: c.name)
 def test_twin_equals_runtime(case: Case, rounding: str) -> None:
-    """The twin computes what the runtime computes, on random inputs over the whole type."""
+    """The twin computes what the runtime computes, on random inputs over the whole type; floats too in the reference's order."""
     if reason := missing(rounding):
         pytest.skip(reason)
     oracle = Oracle(write(case.graph), rounding)
@@ -31,13 +31,7 @@ def test_twin_equals_runtime(case: Case, rounding: str) -> None:
         found = run(case.graph, inputs, rounding)[case.graph.outputs[0]]
         assert found.dtype == expected.dtype
         assert found.shape == expected.shape
-        if found.dtype == np.float32 and case.op not in (
-            "RESHAPE",
-            "PAD",
-            "STRIDED_SLICE",
-            "CONCATENATION",
-            "DEQUANTIZE",
-        ):
-            assert np.abs(found - expected).max() <= FLOAT_TOLERANCE * np.ptp(expected)
+        if found.dtype == np.float32 and case.op not in MOVES and (rounding == "xnnpack" or case.op == "SOFTMAX"):
+            assert np.abs(found - expected).max() <= ULPS * np.ptp(expected)
         else:
             np.testing.assert_array_equal(found, expected)

@@ -2,7 +2,7 @@
 
 `run` is what the kernels are held against, and is itself held against tflite-runtime and LiteRT. The rounding family `tflite` is
 TFLite's reference kernels (BUILTIN_REF of tflite-runtime 2.14), `xnnpack` is what LiteRT 2.3 runs by default. Float operations
-compute in float64 and round once, so they are near any runtime's float32, not equal to it.
+follow the reference kernels' order of float32 sums in both families; only SOFTMAX's exponential may be an ulp off.
 """
 
 from __future__ import annotations

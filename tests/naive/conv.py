@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from edgeq.graph import Padding
 
+from . import floating
 from .delegation import takes
 from .fixedpoint import (
     float32_requantize,
@@ -22,47 +23,19 @@ from .fixedpoint import (
     quantize_multiplier,
     round_half_away,
 )
-from .node import Node, centred, f32, float_activation, quantization, scale_of, zero_point_of
+from .node import Node, centred, f32, quantization, scale_of, zero_point_of
+from .windows import geometry, patches
 
 Array = npt.NDArray[Any]
 
 
-def patches(
-    x: Array, window: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], padding: int
-) -> Array:
-    """Windows of x (n, h, w, c), zeros outside: (n, out_h, out_w, window_h, window_w, c)."""
-    pads = [(0, 0)]
-    for size, k, s, d in zip(x.shape[1:3], window, stride, dilation, strict=True):
-        extent = (k - 1) * d + 1
-        total = max((-(-size // s) - 1) * s + extent - size, 0) if padding == Padding.SAME else 0
-        pads.append((total // 2, total - total // 2))
-    x = np.pad(x, [*pads, (0, 0)])
-    extents = tuple((k - 1) * d + 1 for k, d in zip(window, dilation, strict=True))
-    views = np.lib.stride_tricks.sliding_window_view(x, extents, axis=(1, 2))[:, :: stride[0], :: stride[1]]
-    return views[..., :: dilation[0], :: dilation[1]].transpose(0, 1, 2, 4, 5, 3)
-
-
-def geometry(node: Node) -> dict[str, Any]:
-    """Stride, dilation and padding options as `patches` takes them."""
-    return {
-        "stride": (node.option("stride_h"), node.option("stride_w")),
-        "dilation": (node.option("dilation_h_factor", 1) or 1, node.option("dilation_w_factor", 1) or 1),
-        "padding": node.option("padding"),
-    }
-
-
 def operands(node: Node, x: int = 0, w: int = 1) -> tuple[Array, Array]:
-    """Input and weights as real numbers or as integers less their zero points, both float64."""
-    if node.output.dtype == "float32":
-        return node.array(x).astype(np.float64), node.array(w).astype(np.float64)
+    """Input and weights less their zero points, as float64."""
     return centred(node, x).astype(np.float64), centred(node, w).astype(np.float64)
 
 
 def finish(node: Node, acc: Array, x: int = 0, w: int = 1, bias: int = 2) -> Array:
     """Bias, requantization, activation: (…, out_c) float64 sums to the output's type."""
-    if node.output.dtype == "float32":
-        real = acc + node.array(bias) if node.has(bias) else acc
-        return float_activation(node.option("fused_activation_function"), real).astype(np.float32)
     total = acc.astype(np.int64)
     if node.has(bias):
         total = total + node.array(bias).astype(np.int64)
@@ -101,6 +74,8 @@ def multipliers(real: Array) -> tuple[Array, Array]:
 
 def conv_2d(node: Node) -> Array:
     """x (n, h, w, in_c), weights (out_c, kh, kw, in_c / groups)."""
+    if node.output.dtype == "float32":
+        return floating.conv_2d(node)
     x, w = operands(node)
     groups = x.shape[3] // w.shape[3]
     acc = []
@@ -112,6 +87,8 @@ def conv_2d(node: Node) -> Array:
 
 def depthwise_conv_2d(node: Node) -> Array:
     """x (n, h, w, in_c), weights (1, kh, kw, in_c · depth_multiplier); output channel c reads input channel c // multiplier."""
+    if node.output.dtype == "float32":
+        return floating.depthwise_conv_2d(node)
     x, w = operands(node)
     x = np.repeat(x, w.shape[3] // x.shape[3], axis=3)
     p = patches(x, w.shape[1:3], **geometry(node))
@@ -120,6 +97,8 @@ def depthwise_conv_2d(node: Node) -> Array:
 
 def fully_connected(node: Node) -> Array:
     """x (…, k) flattened to rows of k, weights (out, k)."""
+    if node.output.dtype == "float32":
+        return floating.fully_connected(node)
     x, w = operands(node)
     y = finish(node, x.reshape(-1, w.shape[1]) @ w.T)
     return y.reshape(*x.shape[:-1], -1) if node.option("keep_num_dims", False) else y
@@ -127,6 +106,8 @@ def fully_connected(node: Node) -> Array:
 
 def transpose_conv(node: Node) -> Array:
     """inputs: output shape (4,) int32, weights (out_c, kh, kw, in_c), x (n, h, w, in_c), bias; each input pixel is spread."""
+    if node.output.dtype == "float32":
+        return floating.transpose_conv(node)
     out_shape = tuple(int(d) for d in node.array(0))
     x, w = operands(node, x=2, w=1)
     kh, kw = w.shape[1:3]

@@ -38,8 +38,8 @@ def sub(node: Node) -> Array:
 def sum_of(node: Node, sign: int) -> Array:
     """x + sign · y."""
     if node.output.dtype == "float32":
-        real = node.array(0).astype(np.float64) + sign * node.array(1).astype(np.float64)
-        return float_activation(node.option("fused_activation_function"), real).astype(np.float32)
+        real = node.array(0) + node.array(1) if sign > 0 else node.array(0) - node.array(1)
+        return float_activation(node.option("fused_activation_function"), real)
     return xnnpack_sum(node, sign) if takes(node) else tflite_sum(node, sign)
 
 
@@ -79,8 +79,7 @@ def xnnpack_sum(node: Node, sign: int) -> Array:
 def mul(node: Node) -> Array:
     """x · y, broadcast."""
     if node.output.dtype == "float32":
-        real = node.array(0).astype(np.float64) * node.array(1).astype(np.float64)
-        return float_activation(node.option("fused_activation_function"), real).astype(np.float32)
+        return float_activation(node.option("fused_activation_function"), node.array(0) * node.array(1))
     product = centred(node, 0) * centred(node, 1)
     # mul.cc takes the real multiplier in float32, unlike every other operation.
     scale = f32(scale_of(node.tensor(0)) * scale_of(node.tensor(1))) / scale_of(node.output)
@@ -96,7 +95,7 @@ def leaky_relu(node: Node) -> Array:
     alpha = f32(node.option("alpha"))
     if node.output.dtype == "float32":
         x = node.array(0)
-        return np.where(x >= 0, x, x * alpha).astype(np.float32)
+        return np.where(x >= 0, x, x * alpha)
     x = centred(node, 0)
     # activations.cc, LeakyReluPrepare: both quotients in float32.
     positive = f32(scale_of(node.tensor(0)) / scale_of(node.output))
@@ -115,7 +114,7 @@ def relu_with(activation: Activation) -> Callable[[Node], Array]:
 
     def relu(node: Node) -> Array:
         if node.output.dtype == "float32":
-            return float_activation(activation, node.array(0)).astype(np.float32)
+            return float_activation(activation, node.array(0))
         low, high = activation_range(activation, node.output)
         scale = f32(scale_of(node.tensor(0)) / scale_of(node.output))
         q = multiply_by_quantized_multiplier(centred(node, 0), *quantize_multiplier(float(scale)))

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .conv import patches
+from .floating import in_order
 from .node import Node, float_activation
+from .windows import patches
 
 Array = npt.NDArray[Any]
 
@@ -22,11 +23,12 @@ def windows(node: Node, x: Array) -> Array:
 def average_pool_2d(node: Node) -> Array:
     """Sum over the window divided by its valid elements; integers round half away from zero. Same scale in and out."""
     x = node.array(0)
-    total = windows(node, x.astype(np.float64)).sum(axis=(3, 4))
-    count = windows(node, np.ones_like(x, np.float64)).sum(axis=(3, 4))
+    count = windows(node, np.ones_like(x, np.int64)).sum(axis=(3, 4))
     if node.output.dtype == "float32":
-        return float_activation(node.option("fused_activation_function"), total / count).astype(np.float32)
-    total, count = total.astype(np.int64), count.astype(np.int64)
+        taps = windows(node, x)
+        total = in_order(taps[..., i, j, :] for i in range(taps.shape[3]) for j in range(taps.shape[4]))
+        return float_activation(node.option("fused_activation_function"), total / count.astype(np.float32))
+    total = windows(node, x.astype(np.int64)).sum(axis=(3, 4))
     magnitude = (np.abs(total) + count // 2) // count
     return node.clamp(np.where(total >= 0, magnitude, -magnitude))
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from .delegation import takes
 from .fixedpoint import multiply_by_quantized_multiplier, quantize_multiplier
+from .floating import in_order
 from .node import Node, f32, scale_of, zero_point_of
 
 Array = npt.NDArray[Any]
@@ -16,10 +17,12 @@ Array = npt.NDArray[Any]
 
 def mean(node: Node) -> Array:
     """Mean over the axes of input 1 (int32), keeping them as 1 where keep_dims says so."""
-    axes = tuple(int(a) for a in np.atleast_1d(node.array(1)))
+    axes = tuple(sorted(int(a) % node.array(0).ndim for a in np.atleast_1d(node.array(1))))
     keep = bool(node.option("keep_dims", False))
     if node.output.dtype == "float32":
-        return node.array(0).astype(np.float64).mean(axis=axes, keepdims=keep).astype(np.float32)
+        x = np.moveaxis(node.array(0), axes, range(len(axes)))
+        total = in_order(x.reshape(-1, *x.shape[len(axes) :]))
+        return (total / f32(node.array(0).size // total.size)).reshape(node.output.shape)
     s_in, s_out = scale_of(node.tensor(0)), scale_of(node.output)
     raw = node.array(0).astype(np.int64)
     total = raw.sum(axis=axes, keepdims=keep)
