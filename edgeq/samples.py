@@ -20,14 +20,15 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from io import BytesIO
+from contextlib import contextmanager
+from io import BufferedReader, BytesIO
 from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InputError
-from edgeq.files import PathLike, write_atomic
+from edgeq.files import PathLike, open_regular, write_atomic
 
 Array = npt.NDArray[Any]
 
@@ -70,10 +71,8 @@ class Samples(Mapping[str, Array]):
         self._arrays: dict[str, Array] = {}
         self._inflated = 0
         try:
-            with zipfile.ZipFile(path) as archive:
+            with _reading(path) as file, zipfile.ZipFile(file) as archive:
                 self._members = _by_name(path, archive.infolist())
-        except FileNotFoundError:
-            raise InputError(f"{path}: there is no such file") from None
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
         except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
@@ -115,7 +114,7 @@ class Samples(Mapping[str, Array]):
 
     def _map(self, member: zipfile.ZipInfo, where: str) -> Array:
         """The member's array as a view of the file, which must hold all of it."""
-        with open(self.path, "rb") as file:
+        with _reading(self.path) as file:
             file.seek(member.header_offset)
             fields = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
             if fields[0] != b"PK\x03\x04":
@@ -138,7 +137,7 @@ class Samples(Mapping[str, Array]):
                 f"{where}: compressed members of {self._inflated} bytes, the limit is {MAX_INFLATED}: save it with "
                 "np.savez (uncompressed), which needs no memory"
             )
-        with zipfile.ZipFile(self.path) as archive, archive.open(member) as file:
+        with _reading(self.path) as whole, zipfile.ZipFile(whole) as archive, archive.open(member) as file:
             shape, fortran, dtype = _header(file, where)
             _account(where, shape, dtype, member.file_size - file.tell())
             data = bytearray(math.prod(shape) * dtype.itemsize)
@@ -153,6 +152,13 @@ class Samples(Mapping[str, Array]):
                 raise InputError(f"{where}: goes on after its {len(data)} bytes")
         flat = np.frombuffer(data, dtype)
         return flat.reshape(shape, order="F" if fortran else "C")
+
+
+@contextmanager
+def _reading(path: PathLike) -> Iterator[IO[bytes]]:
+    """The regular file at `path`, buffered."""
+    with open_regular(path) as (raw, _):
+        yield BufferedReader(raw)
 
 
 def _by_name(path: PathLike, members: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
@@ -226,16 +232,14 @@ def _account(where: str, shape: tuple[int, ...], dtype: np.dtype[Any], left: int
 def read_npy(path: PathLike) -> Array:
     """The array of one .npy file, mapped (read-only), under the same rules as an NPZ member."""
     try:
-        with open(path, "rb") as file:
+        with _reading(path) as file:
             shape, fortran, dtype = _header(file, str(path))
             offset = file.tell()
             _account(str(path), shape, dtype, file.seek(0, 2) - offset)
             array = _mapped(file, shape, fortran, dtype, offset)
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, struct.error) as error:
         raise InputError(f"{path}: expected a NPY file: {error}") from None
     return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import click
 import pytest
 
-from edgeq.cli import app, main
+from edgeq.cli import app, main, show
 from edgeq.cli.app import COMMANDS
 from edgeq.errors import InputError
 
@@ -142,3 +143,19 @@ def test_completion_script(monkeypatch, capsys) -> None:
     monkeypatch.setenv("_EDGEQ_COMPLETE", "bash_source")
     assert main([]) == 0
     assert "_EDGEQ_COMPLETE=bash_complete" in capsys.readouterr().out
+
+
+def test_a_terminal_without_signs_gets_escapes(demo_folder) -> None:
+    """Where stdout cannot say ×, the command still finishes."""
+    done = subprocess.run(
+        [sys.executable, "-m", "edgeq", "inspect", "digits.tflite"],
+        cwd=demo_folder, env={**os.environ, "PYTHONIOENCODING": "iso8859-5"}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert b"1\\xd78\\xd78\\xd71" in done.stdout
+
+
+def test_json_has_no_nan(capsys) -> None:
+    """What JSON cannot say becomes null."""
+    show.as_json({"a": [float("nan"), 1.5], "b": float("inf")})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, 1.5], "b": None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 import zipfile
@@ -203,6 +204,15 @@ def test_directory_lies_are_refused(file, data, said) -> None:
     """What the archive's directory says of a member is held against the file, before memory is taken."""
     with pytest.raises(InputError, match=said):
         Samples(file(data))["x"]
+
+
+@pytest.mark.parametrize("read", [Samples, read_npy])
+def test_only_regular_files_are_read(tmp_path, read) -> None:
+    """A folder or a named pipe is refused at once, without waiting for a writer."""
+    os.mkfifo(tmp_path / "pipe")
+    for name, said in (("pipe", "found a named pipe"), ("", "found a directory"), ("none", "there is no such file")):
+        with pytest.raises(InputError, match=said):
+            read(tmp_path / name)
 
 
 def test_flipped_bytes_of_compressed_members_are_refused(tmp_path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,8 +35,16 @@ def note(text: str) -> None:
 
 
 def as_json(value: Any) -> None:
-    """The whole result as one JSON document, on stdout."""
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
+    """The whole result as one JSON document, on stdout; NaN and infinities, which JSON has not, become null."""
+    click.echo(json.dumps(_finite(value), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def facts(pairs: Sequence[tuple[str, object]]) -> None:
