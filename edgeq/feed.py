@@ -1,0 +1,140 @@
+"""Samples on their way into a model: any source of real numbers, cut into what one inference takes.
+
+A source is one of
+- an array (N, …), for a model with one input;
+- a mapping from input name to such arrays, N samples each (a single input may also be called "x");
+- an iterable of samples, each a tuple of arrays in the order of the model's inputs, a mapping by name, or one array; it
+  is gone through once, so it may be a generator.
+
+Where a row has another shape than the input but as many elements, it is read in row-major order. A model of batch size
+B takes B rows at a time; rows that do not fill the last batch are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import InputError
+from edgeq.graph import NUMPY_DTYPES, Graph, Tensor
+from edgeq.quantmod import DTYPES, QuantMod
+
+Array = npt.NDArray[Any]
+Source = Array | Mapping[str, Array] | Iterable[Any]
+
+
+def quantmod_of(tensor: Tensor) -> QuantMod | None:
+    """The transform of a per-tensor quantized integer tensor, None for any other."""
+    q = tensor.quantization
+    if q is None or tensor.dtype not in DTYPES or len(q.scale) != 1:
+        return None
+    return QuantMod.from_tflite(q.scale[0], q.zero_point[0] if len(q.zero_point) else 0, tensor.dtype)
+
+
+def feed(graph: Graph, samples: Source) -> Iterator[tuple[Array, ...]]:
+    """One tuple of arrays per inference, in the order of the graph's inputs and of their shapes.
+
+    Real numbers for float and for quantized inputs (float32): what comes in a quantized input's own dtype is taken for
+    codes and dequantized, all else for the numbers themselves. Other inputs get their own dtype. Raises InputError.
+    """
+    if isinstance(samples, (np.ndarray, Mapping)):
+        yield from _rows(graph, _by_input(graph, samples))
+        return
+    for sample in samples:
+        if isinstance(sample, (np.ndarray, Mapping)):
+            arrays = _by_input(graph, sample)
+        else:
+            arrays = [np.asarray(a) for a in sample]
+            if len(arrays) != len(graph.inputs):
+                raise InputError(f"a sample must hold {len(graph.inputs)} arrays, one per input, got {len(arrays)}")
+        shapes = [graph.tensors[i].shape for i in graph.inputs]
+        if all(a.size == math.prod(s) for a, s in zip(arrays, shapes, strict=True)):
+            yield _shaped(graph, arrays)
+        else:
+            yield from _rows(graph, arrays)
+
+
+def count(graph: Graph, samples: Source) -> int | None:
+    """How many inferences `feed` will give, None where only going through it would tell."""
+    if isinstance(samples, (np.ndarray, Mapping)):
+        arrays = _by_input(graph, samples)
+        shape = graph.tensors[graph.inputs[0]].shape
+        return len(arrays[0]) // _rows_a_run(graph, 0, arrays[0], shape)
+    return len(samples) if isinstance(samples, Sequence) else None
+
+
+def encode(graph: Graph, inputs: Sequence[Array]) -> list[Array]:
+    """What `feed` gave, as the graph's inputs take it: quantized where they are."""
+    out = []
+    for i, x in zip(graph.inputs, inputs, strict=True):
+        q = quantmod_of(graph.tensors[i])
+        out.append(x if q is None or x.dtype == q.dtype else q.quantize(x))
+    return out
+
+
+def _by_input(graph: Graph, samples: Array | Mapping[str, Array]) -> list[Array]:
+    names = graph.input_names()
+    if not isinstance(samples, Mapping):
+        if len(names) != 1:
+            raise InputError(f"the model has {len(names)} inputs ({', '.join(names)}): give samples by name")
+        return [samples]
+    if len(names) == 1 and names[0] not in samples and "x" in samples:
+        return [np.asarray(samples["x"])]
+    missing = [n for n in names if n not in samples]
+    if missing:
+        raise InputError(f"expected samples for {', '.join(map(repr, missing))}, found {', '.join(map(repr, samples))}")
+    return [np.asarray(samples[n]) for n in names]
+
+
+def _rows_a_run(graph: Graph, k: int, array: Array, shape: tuple[int, ...]) -> int:
+    """How many leading rows of `array` make input k of one inference."""
+    if array.ndim:
+        row, whole = math.prod(array.shape[1:]), math.prod(shape)
+        if shape and shape[0] and row * shape[0] == whole:
+            return shape[0]
+        if row == whole:
+            return 1
+    wanted = ", ".join(map(str, shape[1:]))
+    raise InputError(f"input {graph.input_names()[k]!r}: expected samples (N, {wanted}), got shape {array.shape}")
+
+
+def _rows(graph: Graph, arrays: Sequence[Array]) -> Iterator[tuple[Array, ...]]:
+    """Inferences out of arrays (N, …), one per input."""
+    shapes = [graph.tensors[i].shape for i in graph.inputs]
+    rows = [_rows_a_run(graph, k, a, s) for k, (a, s) in enumerate(zip(arrays, shapes, strict=True))]
+    runs = [len(a) // r for a, r in zip(arrays, rows, strict=True)]
+    if len(set(runs)) > 1:
+        found = ", ".join(f"{len(a)} for {n!r}" for a, n in zip(arrays, graph.input_names(), strict=True))
+        raise InputError(f"expected as many samples for each input, got {found}")
+    if runs[0] == 0:
+        raise InputError(f"expected at least {rows[0]} samples, which make one batch, got {len(arrays[0])}")
+    for n in range(runs[0]):
+        yield _shaped(graph, [a[n * r : (n + 1) * r] for a, r in zip(arrays, rows, strict=True)])
+
+
+def _shaped(graph: Graph, arrays: Sequence[Array]) -> tuple[Array, ...]:
+    """Each array in its input's shape and dtype, real where the input is."""
+    out = []
+    for i, a in zip(graph.inputs, arrays, strict=True):
+        t = graph.tensors[i]
+        q = quantmod_of(t)
+        if a.dtype.kind not in "biuf":
+            raise InputError(f"input {t.name!r}: expected numbers, got {a.dtype}")
+        a = a.reshape(t.shape)
+        if q is not None:
+            a = q.dequantize(a) if a.dtype == q.dtype else np.asarray(a, np.float32)
+        else:
+            dtype = NUMPY_DTYPES.get(t.dtype)
+            if dtype is None:
+                raise InputError(f"input {t.name!r} is of type {t.dtype}, which samples cannot have")
+            if a.dtype.kind == "f" and dtype.kind != "f":
+                raise InputError(f"input {t.name!r} takes {t.dtype}, got {a.dtype}")
+            a = np.asarray(a, dtype)
+        if a.dtype.kind == "f" and not np.isfinite(a).all():
+            raise InputError(f"input {t.name!r}: samples must be finite, found NaN or infinity")
+        out.append(a)
+    return tuple(out)

@@ -1,0 +1,136 @@
+"""A histogram of a stream, in constant memory, and the range that quantizes it with the least squared error.
+
+Bins are as wide as a power of two and aligned to zero: bin i counts the values in [i·width, (i + 1)·width). When a value
+falls outside, the width doubles and pairs of bins merge, so that the counts are those of a single pass over everything
+at the last width, whatever the order of the stream.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import InputError
+from edgeq.quantmod import QuantMod
+
+Array = npt.NDArray[Any]
+
+BINS = 2048
+"""Bins to each side of zero: at least 4 to a step of 8 bits, even when a doubling has just left half of them empty."""
+
+_CHUNK = 1 << 16  # values binned at once: the temporaries stay in the cache
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """What a stream of numbers looked like: exact bounds, and counts (2 · BINS,) int64, negative bins first.
+
+    width: of a bin, a power of two, 0 while nothing but zeros came; bin i stands at counts[i + BINS].
+    """
+
+    minimum: float = float("inf")
+    maximum: float = float("-inf")
+    width: float = 0.0
+    counts: Array = field(default_factory=lambda: np.zeros(2 * BINS, np.int64))
+
+    @property
+    def size(self) -> int:
+        """How many values came."""
+        return int(self.counts.sum())
+
+    def add(self, values: Array) -> Histogram:
+        """The histogram with these values too (any shape, float32 or float64). Raises InputError for NaN or infinity."""
+        flat = values.reshape(-1)
+        if not flat.size:
+            return self
+        lo, hi = float(flat.min()), float(flat.max())
+        if not (np.isfinite(lo) and np.isfinite(hi)):
+            raise InputError(f"values must be finite, found [{lo}, {hi}]")
+        width = max(self.width, _width(max(-lo, hi)))
+        counts = _merged(self.counts, self.width, width)
+        if width == 0.0:
+            counts[BINS] += flat.size
+        for start in range(0, flat.size if width else 0, _CHUNK):
+            # A product by a power of two is exact, so each value lands in its own bin.
+            scaled = np.multiply(flat[start : start + _CHUNK], 1.0 / width, dtype=np.float64)
+            counts += np.bincount(np.floor(scaled).astype(np.intp) + BINS, minlength=2 * BINS)
+        return Histogram(min(self.minimum, lo), max(self.maximum, hi), width, counts)
+
+    def merge(self, other: Histogram) -> Histogram:
+        """The histogram of both streams."""
+        width = max(self.width, other.width)
+        counts = _merged(self.counts, self.width, width) + _merged(other.counts, other.width, width)
+        return replace(
+            self,
+            minimum=min(self.minimum, other.minimum),
+            maximum=max(self.maximum, other.maximum),
+            width=width,
+            counts=counts,
+        )
+
+    def minmax(self) -> tuple[float, float]:
+        """The bounds, widened to hold 0; (0, 0) while nothing came."""
+        return min(self.minimum, 0.0), max(self.maximum, 0.0)
+
+    def points(self) -> tuple[Array, Array]:
+        """A value for each bin that is not empty, and how often it came: both (n,) float64.
+
+        The middle of a bin stands for its values, except that the ends are known better than that.
+        """
+        used = np.flatnonzero(self.counts)
+        values = (used - BINS + 0.5) * self.width if self.width else np.zeros(len(used))
+        return np.clip(values, self.minimum, self.maximum), self.counts[used].astype(np.float64)
+
+    def least_squares(self, bits: int = 8, symmetric: bool = False) -> tuple[float, float]:
+        """The range within the bounds whose `bits`-wide codes have the least mean squared error on this stream.
+
+        What is clipped errs by its distance, what is not by its rounding: narrowing a range trades the second for the
+        first (Sung, Shin and Hwang, "Resiliency of deep neural networks under quantization", 2015). The two ends are
+        searched in turn, each over shrinking fractions of what it is.
+        """
+        lo, hi = self.minmax()
+        if self.width == 0.0 or bits > 8:  # 16 bits resolve finer than the bins: there is nothing to see, nor to gain
+            return lo, hi
+        values, weights = self.points()
+
+        def error(a: float, b: float) -> float:
+            q = QuantMod.from_range(a, b, bits, symmetric=symmetric)
+            rounding: float = np.sum(weights * (q.dequantize(q.quantize(values)) - values) ** 2)
+            return rounding
+
+        if symmetric:
+            top = max(-lo, hi)
+            best = min(_FRACTIONS, key=lambda f: error(-f * top, f * top))
+            return -best * top, best * top
+        a, b = lo, hi
+        for _ in range(2):
+            b = hi * min(_FRACTIONS, key=lambda f: error(a, f * hi)) if hi > 0 else hi
+            a = lo * min(_FRACTIONS, key=lambda f: error(f * lo, b)) if lo < 0 else lo
+        return a, b
+
+
+_FRACTIONS = tuple(float(f) for f in np.concatenate([np.linspace(1.0, 0.5, 51), np.geomspace(0.48, 0.05, 20)]))
+
+
+def _width(top: float) -> float:
+    """The least power of two of which BINS cover [−top, top] (top itself must be inside, hence the strict bound)."""
+    if top == 0.0:
+        return 0.0
+    width = math.ldexp(1.0, max(math.ceil(math.log2(top / BINS)), -200))  # finer than any float32 needs
+    while width * BINS <= top:
+        width *= 2.0
+    return width
+
+
+def _merged(counts: Array, old: float, new: float) -> Array:
+    """A copy of the counts at a width that is a power of two wider."""
+    if old in (0.0, new):
+        return counts.copy()
+    factor = new / old
+    # floor(i / factor): bins stay aligned to zero, negative ones fold towards it from below.
+    place = np.floor(np.arange(-BINS, BINS) / factor).astype(np.intp) + BINS
+    return np.bincount(place, counts, 2 * BINS).astype(np.int64)

@@ -1,0 +1,54 @@
+"""From spans to parameters: the QuantMod of every tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from edgeq.calibrate import Ranges
+from edgeq.errors import QuantizeError
+from edgeq.graph import Graph
+from edgeq.histogram import Histogram
+from edgeq.quantize.layout import Layout
+from edgeq.quantize.weights import MOST_MULTIPLIER
+from edgeq.quantmod import QuantMod
+
+Parameters = Mapping[int, QuantMod]
+"""By tensor: the same QuantMod for all tensors of a group."""
+
+
+def histograms(graph: Graph, layout: Layout, ranges: Ranges) -> dict[int, Histogram]:
+    """What the tensors of each group whose scale is free were seen to hold, constants too, by group."""
+    merged: dict[int, Histogram] = {}
+    for group, members in layout.members().items():
+        if group in layout.fixed:
+            continue
+        h = Histogram()
+        for i in members:
+            if i not in ranges.histograms:
+                raise QuantizeError(f"tensor {i} ({graph.tensors[i].name}) was not calibrated")
+            h = h.merge(ranges.histograms[i])
+        for i in layout.constants.get(group, ()):
+            h = h.add(np.asarray(graph.tensors[i].data))
+        merged[group] = h
+    return merged
+
+
+def parameters(graph: Graph, layout: Layout, spans: Mapping[int, tuple[float, float]]) -> Parameters:
+    """By tensor, int8; outputs so narrow that a layer's multiplier would be too large for the runtimes are widened."""
+    groups = {**layout.fixed, **{g: QuantMod.from_range(a, b) for g, (a, b) in spans.items()}}
+    for n, rule in layout.rules.items():
+        if rule.weights is None:
+            continue
+        op = graph.ops[n]
+        s_in = float(groups[layout.groups[op.inputs[rule.data[0]]]].scale)
+        s_w = float(np.abs(np.asarray(graph.tensors[op.inputs[rule.weights]].data)).max(initial=0.0)) / 127
+        group = layout.groups[op.outputs[0]]
+        least = s_in * s_w / MOST_MULTIPLIER
+        if group not in layout.fixed and float(groups[group].scale) < least:
+            factor = least / float(groups[group].scale)
+            lo, hi = groups[group].limits
+            groups[group] = QuantMod.from_range(lo * factor, hi * factor)
+    return MappingProxyType({i: groups[g] for i, g in layout.groups.items()})

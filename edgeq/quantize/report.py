@@ -1,0 +1,97 @@
+"""What was done to each operation, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeq.feed import quantmod_of
+from edgeq.graph import Graph
+from edgeq.quantize.canonical import real
+from edgeq.quantize.compare import Comparison, decibels
+from edgeq.quantize.layout import Layout
+from edgeq.quantize.rewrite import Rewritten
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operation of the float model.
+
+    index, code, name: of the operation, and its first output's name; shape: that output's. integer: whether it runs in
+    integers. sqnr: of its first output, in dB, with all noise from upstream. weights_sqnr: of its weights alone, None
+    where it has none. scale, zero_point: of its first output, None where that is float.
+    """
+
+    index: int
+    code: str
+    name: str
+    shape: tuple[int, ...]
+    integer: bool
+    sqnr: float | None
+    weights_sqnr: float | None
+    scale: float | None
+    zero_point: int | None
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """An integer model and how it came about.
+
+    layers: a row per operation. sqnr: in dB, of the worst output, or of the scores that go into its softmax.
+    bytes_before, bytes_after: of the .tflite files. samples: how many inferences calibrated it. steps: what was tried
+    and chosen, a line each. changed: whether `graph` is a new one.
+    """
+
+    graph: Graph
+    layers: tuple[Layer, ...]
+    sqnr: float
+    bytes_before: int
+    bytes_after: int
+    samples: int
+    steps: tuple[str, ...]
+    changed: bool = True
+
+
+def layers(graph: Graph, layout: Layout, done: Rewritten, comparison: Comparison) -> tuple[Layer, ...]:
+    """A row for each operation of the float graph, in execution order."""
+    rows = []
+    for n, op in enumerate(graph.ops):
+        out = op.outputs[0]
+        q = quantmod_of(done.graph.tensors[done.tensors[out]]) if out in done.tensors else None
+        rows.append(
+            Layer(
+                n,
+                op.code,
+                graph.tensors[out].name,
+                graph.tensors[out].shape,
+                n in done.ops,
+                comparison.sqnr(out) if out in comparison.signal else None,
+                _weights_sqnr(graph, layout, done, n),
+                None if q is None else float(q.scale),
+                None if q is None else int(q.zero_point),
+            )
+        )
+    return tuple(rows)
+
+
+def integer_layers(graph: Graph, comparison: Comparison) -> tuple[Layer, ...]:
+    """A row for each operation of an integer graph that is compared with its own reconstruction."""
+    rows = []
+    for n, op in enumerate(graph.ops):
+        out = op.outputs[0]
+        q = quantmod_of(graph.tensors[out])
+        sqnr = comparison.sqnr(out) if out in comparison.signal else None
+        scale, zero = (None, None) if q is None else (float(q.scale), int(q.zero_point))
+        t = graph.tensors[out]
+        rows.append(Layer(n, op.code, t.name, t.shape, q is not None, sqnr, None, scale, zero))
+    return tuple(rows)
+
+
+def _weights_sqnr(graph: Graph, layout: Layout, done: Rewritten, n: int) -> float | None:
+    rule = layout.rules.get(n)
+    if rule is None or rule.weights is None:
+        return None
+    w = np.asarray(graph.tensors[graph.ops[n].inputs[rule.weights]].data).astype(np.float64)
+    rounded = real(done.graph.tensors[done.graph.ops[done.ops[n]].inputs[rule.weights]])
+    return decibels(float(np.sum(w * w)), float(np.sum((rounded - w) ** 2)))

@@ -1,0 +1,173 @@
+"""New scales for a model that is quantized already; the weights stay as they are, bit for bit.
+
+A layer's accumulator counts in units of s_in · s_w. A new s_in changes the unit, so the bias is counted anew:
+b' = round(b · s_in / s_in'). Multipliers, clamps and tables follow from the scales when the model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.errors import QuantizeError
+from edgeq.feed import quantmod_of
+from edgeq.graph import Graph, Quantization, Tensor
+from edgeq.quantize.layout import Groups
+from edgeq.quantize.rewrite import quantization
+from edgeq.quantize.rules import RULES
+from edgeq.quantize.weights import MOST_MULTIPLIER
+from edgeq.quantmod import QuantMod
+
+Array = npt.NDArray[Any]
+
+_FIXED = ("LOGISTIC", "SOFTMAX", "TANH")
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Which tensors of an integer graph may have another scale.
+
+    groups: quantized tensor → one of those that share its scale; pinned: the groups that keep theirs.
+    """
+
+    groups: Mapping[int, int]
+    pinned: frozenset[int]
+
+    def free(self) -> dict[int, list[int]]:
+        """The tensors of each group that may change."""
+        out: dict[int, list[int]] = {}
+        for tensor, group in self.groups.items():
+            if group not in self.pinned:
+                out.setdefault(group, []).append(tensor)
+        return out
+
+
+def scales(graph: Graph, keep_io: bool = True) -> Scales:
+    """The groups of an integer graph.
+
+    Pinned are: what the caller feeds and reads (with keep_io); what a kernel prescribes; what an operation without a
+    rule touches, since nothing is known of what it asks for; what shares its scale with a constant.
+    """
+    coded = {i: q for i, t in enumerate(graph.tensors) if t.data is None and (q := quantmod_of(t)) is not None}
+    groups = Groups()
+    for i in coded:
+        groups.add(i)
+    pinned = set(coded) & {*graph.inputs, *graph.outputs} if keep_io else set()
+    for op in graph.ops:
+        rule = RULES.get(op.code)
+        touched = [i for i in (*op.inputs, *op.outputs) if i in coded]
+        if op.code == "DEQUANTIZE":
+            continue
+        if rule is None:
+            pinned.update(touched)
+            continue
+        if op.code in _FIXED:
+            pinned.update(op.outputs)
+        if rule.weights is not None and graph.tensors[op.inputs[rule.weights]].data is None:
+            pinned.update(touched)  # weights that are computed: the bias counts in units of both scales
+        if op.code == "QUANTIZE" and len(touched) == 2 and coded[touched[0]].scale == coded[touched[1]].scale:
+            pinned.update(touched)  # from uint8 to int8 and the like, without loss as it is
+        if rule.same_scale:
+            out = op.outputs[0]
+            for i in touched:
+                if coded[i] == coded.get(out):  # uint8 concatenation takes inputs of other scales
+                    groups.join(out, i)
+            if any(graph.tensors[op.inputs[k]].data is not None for k in rule.inputs(op) if k < len(op.inputs)):
+                pinned.add(out)
+    found = {i: groups.find(i) for i in coded}
+    return Scales(MappingProxyType(found), frozenset(found[i] for i in pinned if i in found))
+
+
+def transform(graph: Graph, group: int, a: float, b: float) -> QuantMod:
+    """The transform of a span in the dtype of a group's tensors: int16 is symmetric, as TFLite's kernels want it."""
+    dtype = graph.tensors[group].dtype
+    if dtype == "int16":
+        return QuantMod.from_range(a, b, 16, symmetric=True, narrow=True)
+    return QuantMod.from_range(a, b, 8, dtype=dtype)
+
+
+def rescale(graph: Graph, found: Scales, spans: Mapping[int, tuple[float, float]]) -> Graph:
+    """The graph with the free groups' tensors in new scales, and every bias counted in the new units."""
+    new = {g: transform(graph, g, a, b) for g, (a, b) in spans.items()}
+    _widen(graph, found, new)
+    tensors = list(graph.tensors)
+    for i, group in found.groups.items():
+        if group in new:
+            tensors[i] = replace(tensors[i], quantization=quantization(new[group]))
+    ops = list(graph.ops)
+    readers = graph.main.consumers()
+    for n, op in enumerate(graph.ops):
+        rule = RULES.get(op.code)
+        if rule is None or rule.bias is None or rule.bias >= len(op.inputs) or op.inputs[rule.bias] < 0:
+            continue
+        source, at = op.inputs[rule.data[0]], op.inputs[rule.bias]
+        if found.groups.get(source) not in new:
+            continue
+        bias = _recounted(graph.tensors[at], graph.tensors[source], tensors[source])
+        if len(readers[at]) == 1:
+            tensors[at] = bias
+        else:  # each layer that shares it has its own input scale now
+            tensors.append(replace(bias, buffer=0))
+            inputs = tuple(len(tensors) - 1 if k == rule.bias else i for k, i in enumerate(op.inputs))
+            ops[n] = replace(op, inputs=inputs)
+    return graph.with_main(tensors=tuple(tensors), ops=tuple(ops))
+
+
+def _recounted(bias: Tensor, old: Tensor, new: Tensor) -> Tensor:
+    """The bias in units of the new input scale; exact before the one rounding (halves to even)."""
+    before, after = _scale(old), _scale(new)
+    ratio = Fraction(float(before)) / Fraction(float(after))
+    codes = [round(int(b) * ratio) for b in np.asarray(bias.data).reshape(-1)]
+    info = np.iinfo(np.asarray(bias.data).dtype)
+    if any(not info.min < c <= info.max for c in codes):
+        raise QuantizeError(f"bias {bias.name!r} does not fit {bias.dtype} at input scale {after}")
+    data = np.array(codes, info.dtype).reshape(bias.shape)
+    q = bias.quantization
+    if q is not None and len(q.scale):
+        q = Quantization((q.scale / before * after).astype(np.float32), q.zero_point, q.axis)
+    return replace(bias, data=data, quantization=q, buffer=0)
+
+
+def _widen(graph: Graph, found: Scales, new: dict[int, QuantMod]) -> None:
+    """Widen what would take a layer's multiplier s_in · s_w / s_out, or its bias, out of the runtimes' reach."""
+    for op in graph.ops:
+        rule = RULES.get(op.code)
+        if rule is None or rule.weights is None or op.inputs[rule.data[0]] not in found.groups:
+            continue
+        source = op.inputs[rule.data[0]]
+        if rule.bias is not None and rule.bias < len(op.inputs) and op.inputs[rule.bias] >= 0:
+            bias = np.asarray(graph.tensors[op.inputs[rule.bias]].data)
+            room = 2.0**30 if bias.dtype == np.int32 else 2.0**38
+            _at_least(
+                graph, found, new, source, _scale(graph.tensors[source]) * float(np.abs(bias).max(initial=0)) / room
+            )
+        q = graph.tensors[op.inputs[rule.weights]].quantization
+        if q is not None and op.outputs[0] in found.groups:
+            least = _at(graph, found, new, source) * float(q.scale.max()) / MOST_MULTIPLIER
+            _at_least(graph, found, new, op.outputs[0], least)
+
+
+def _at_least(graph: Graph, found: Scales, new: dict[int, QuantMod], tensor: int, scale: float) -> None:
+    """Give a tensor's group a scale of at least this, if it is free."""
+    group = found.groups[tensor]
+    if group in new and float(new[group].scale) < scale:
+        lo, hi = new[group].limits
+        factor = scale / float(new[group].scale)
+        new[group] = transform(graph, group, float(lo) * factor, float(hi) * factor)
+
+
+def _at(graph: Graph, found: Scales, new: Mapping[int, QuantMod], i: int) -> float:
+    """A tensor's scale as it will be."""
+    group = found.groups[i]
+    return float(new[group].scale) if group in new else _scale(graph.tensors[i])
+
+
+def _scale(t: Tensor) -> float:
+    assert t.quantization is not None
+    return float(t.quantization.scale[0])
