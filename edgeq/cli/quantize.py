@@ -81,10 +81,9 @@ def _finish(done: Quantized, output: str) -> None:
     from edgeq.tflite import write
 
     write_atomic(output, write(done.graph))
-    show.table(
-        ["#", "operation", "output", "runs in", "scale", "zero point", "SQNR dB", "weights SQNR dB"],
-        _rows(done.layers),
-    )
+    columns = ["#", "operation", "output", "runs in", "scale", "zero point", "SQNR dB", "weights SQNR dB"]
+    known = len(columns) - all(layer.weights_sqnr is None for layer in done.layers)  # calibration leaves weights alone
+    show.table(columns[:known], [row[:known] for row in _rows(done.layers)])
     show.result()
     show.facts(
         [
@@ -92,7 +91,7 @@ def _finish(done: Quantized, output: str) -> None:
             ("samples", done.samples),
             ("size", f"{figures.size(done.bytes_before)} to {figures.size(done.bytes_after)}"),
             ("output SQNR", f"{done.sqnr:.1f} dB"),
-            *(("", step) for step in done.steps),
+            *(("" if n else "steps", step) for n, step in enumerate(done.steps)),
         ]
     )
 
