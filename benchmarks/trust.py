@@ -1,0 +1,139 @@
+"""Time of the trust side, beside what bounds it and beside its peers: `python benchmarks/trust.py [--large MIB]`.
+
+Every figure is the best of several runs, in one process unless it says "command". The bounds are hashlib's SHA-256 and one
+call of ChaCha20-Poly1305 over the same bytes, on one core. model_signing is timed where it is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from importlib.util import find_spec
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from edgeq import grant, keys, loader, pack, seal
+from edgeq.files import write_atomic
+
+MIB = 1024 * 1024
+NOW = datetime.now(timezone.utc)
+
+
+def best(call: Callable[[], object], times: int = 7) -> float:
+    """Milliseconds of the fastest of `times` calls."""
+    fastest = float("inf")
+    for _ in range(times):
+        start = time.perf_counter()
+        call()
+        fastest = min(fastest, time.perf_counter() - start)
+    return fastest * 1e3
+
+
+def command(*arguments: str) -> Callable[[], object]:
+    """A call that runs this Python with these arguments."""
+    return lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+
+
+def row(what: str, ms: float, note: str = "") -> None:
+    print(f"{what:<44}{ms:>10.2f} ms   {note}")
+
+
+def imports() -> None:
+    bare = best(command("-c", "pass"))
+    for module in ("keys", "grant", "seal", "loader"):
+        row(f"import edgeq.{module}", best(command("-c", f"import edgeq.{module}")) - bare, "beyond the interpreter")
+
+
+def small(folder: Path, publisher: keys.PublisherKey) -> None:
+    """4 MiB: sealing and verifying, as a call and as a command, and model_signing's."""
+    data = b"\x1c\x00\x00\x00TFL3" + os.urandom(4 * MIB - 8)
+    source = seal.seal(data, publisher, model_id="bench/small", version=1, encrypt=False)
+    write_atomic(folder / "small.eqb", source.pieces())
+    pack.unpack(folder / "small.eqb", folder / "small")
+    row("SHA-256 of 4 MiB", best(lambda: hashlib.sha256(data).digest()), "bound")
+    row("verify 4 MiB", best(lambda: loader.verify(folder / "small.eqb", trust=publisher.public)))
+    edgeq = [sys.executable, "-m", "edgeq", "verify", str(folder / "small.eqb"), "--trust", str(folder / "p.pub")]
+    row("edgeq verify 4 MiB", best(command(*edgeq[1:])), "command")
+    if find_spec("model_signing") and find_spec("OpenSSL"):
+        theirs = ["-m", "model_signing", "verify", "key", str(folder / "small")]
+        theirs += ["--signature", str(folder / "small" / "model.sig"), "--public_key", str(folder / "p.pub")]
+        row("model_signing verify key 4 MiB", best(command(*theirs), 3), "command")
+        from model_signing import verifying
+
+        config = verifying.Config().use_elliptic_key_verifier(public_key=folder / "p.pub")
+        row(
+            "model_signing API verify 4 MiB",
+            best(lambda: config.verify(folder / "small", folder / "small" / "model.sig")),
+        )
+
+
+def large(folder: Path, publisher: keys.PublisherKey, device: keys.DeviceKey, mib: int) -> None:
+    """Sealing and opening, beside reading, hashing and decrypting the same bytes in one piece."""
+    data = b"\x1c\x00\x00\x00TFL3" + os.urandom(mib * MIB - 8)
+    (folder / "large.tflite").write_bytes(data)
+    row(f"read {mib} MiB", best((folder / "large.tflite").read_bytes), "bound")
+    row(f"SHA-256 of {mib} MiB", best(lambda: hashlib.sha256(data).digest()), "bound")
+    row(f"ChaCha20-Poly1305, {mib} MiB", one_call(data), "bound")
+    row(f"seal {mib} MiB", best(lambda: seal.seal(data, publisher, model_id="bench/large", version=1), 3))
+    write_atomic(folder / "large.eqb", seal.seal(data, publisher, model_id="bench/large", version=1).pieces())
+    size = (folder / "large.eqb").stat().st_size
+    print(f"{f'size of {mib} MiB, sealed':<44}{size - len(data):>10} B    +{(size - len(data)) / len(data):.4%}")
+    verified = loader.verify(folder / "large.eqb", trust=publisher.public)
+    held = grant.issue(verified, publisher, device.public, ["load"], now=NOW)
+    opening = {"grant": held, "identity": device, "trust": publisher.public}
+    row(f"verify {mib} MiB", best(lambda: loader.verify(folder / "large.eqb", trust=publisher.public)))
+    row(f"open {mib} MiB", best(lambda: loader.read_model(folder / "large.eqb", **opening)))
+    issue = best(lambda: [grant.issue(verified, publisher, device.public, ["load"], now=NOW) for _ in range(1000)], 1)
+    row("issue 1,000 grants", issue, f"{len(held)} bytes each")
+    trust = loader.Trust((publisher.public,))
+    row("verify one grant and unwrap its key", best(lambda: opened(held, trust, device, verified), 200))
+    (folder / "large.eqg").write_bytes(held)
+    peak(folder, mib)
+
+
+def one_call(data: bytes) -> float:
+    """Milliseconds of decrypting all of `data` in one call."""
+    cipher, out = ChaCha20Poly1305(bytes(32)), bytearray(len(data))
+    ciphertext = cipher.encrypt(bytes(12), data, None)
+    return best(lambda: cipher.decrypt_into(bytes(12), ciphertext, None, out))
+
+
+def opened(held: bytes, trust: loader.Trust, device: keys.DeviceKey, verified: loader.Verified) -> None:
+    """What a device does with a grant before it decrypts."""
+    assert verified.manifest is not None
+    grant.open_key(grant.verify(held, trust), device, verified.manifest)
+
+
+def peak(folder: Path, mib: int) -> None:
+    """Peak memory of a process that opens the large bundle, beyond one that only imports the loader (Linux)."""
+    measure = "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
+    load = "loader.read_model('large.eqb', grant='large.eqg', identity='d.key', trust='p.pub'); "
+    kib = []
+    for code in ("", load):
+        arguments = [sys.executable, "-c", f"from edgeq import loader; {code}{measure}"]
+        kib.append(int(subprocess.run(arguments, cwd=folder, capture_output=True, check=True).stdout))
+    print(f"{f'peak memory to open {mib} MiB':<44}{(kib[1] - kib[0]) / 1024:>10.1f} MiB  beyond importing the loader")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--large", type=int, default=64, metavar="MIB", help="size of the large model [64]")
+    large_mib = parser.parse_args().large
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        publisher, device = keys.new_publisher(folder / "p"), keys.new_device(folder / "d")
+        imports()
+        small(folder, publisher)
+        large(folder, publisher, device, large_mib)
+
+
+if __name__ == "__main__":
+    main()
