@@ -193,3 +193,10 @@ def test_import_is_light():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "edgeq" in loaded
     assert not {"numba", "llvmlite", "flatbuffers", "tflite"} & set(loaded)
+
+
+@pytest.mark.parametrize("length", [0, 2, 5, 65535])
+def test_stated_table_length_is_not_believed(length):
+    """A file whose vtable misstates its table's length, as many writers do, reads as it should."""
+    data = write(float_mlp())
+    assert difference(read(data), read(patched(data, site(data, "Model.vtable[1]"), length))) is None

@@ -72,8 +72,7 @@ class Decoder:
         self._tables += 1
         if self._tables > limits.MAX_TABLES:
             raise FormatError(f"{where}: more than {limits.MAX_TABLES} tables")
-        slots, length = self._vtable(pos, where)
-        self.charge(length + 4, where)
+        slots = self._vtable(pos, where)
         shape = layout(name)
         values: dict[str, Any] = {}
         present = len(slots)
@@ -81,34 +80,40 @@ class Decoder:
             offset = slots[f.slot] if f.slot < present else 0
             if f.kind == "union":
                 code_offset = slots[f.slot - 1] if f.slot <= present else 0
-                values[f.name] = self._union(name, f, pos, code_offset, offset, length, where)
+                values[f.name] = self._union(f, pos, code_offset, offset, where)
             elif offset == 0:
                 values[f.name] = f.default
             else:
-                if not 4 <= offset <= length - (f.size if f.kind == "scalar" else 4):
-                    raise FormatError(f"{where}.{f.name}: at byte {offset} of a table of {length} bytes")
+                self._inside(pos, offset, f.size if f.kind == "scalar" else 4, f"{where}.{f.name}")
                 values[f.name] = self._field(name, f, pos + offset, where)
         for slot in range(shape.slots, present):
             if slots[slot]:
                 self.unknown.add(f"{name} slot {slot}")
         return Table(name, values)
 
-    def _vtable(self, pos: int, where: str) -> tuple[tuple[int, ...], int]:
-        """The offsets in the vtable of the table at `pos`, and the table's length in bytes."""
+    def _vtable(self, pos: int, where: str) -> tuple[int, ...]:
+        """The offsets in the vtable of the table at `pos`.
+
+        The vtable also says how long the table is. That is not looked at: many writers misstate it (flatbuffers for Python did
+        until 25.12), no runtime checks it, and each field is checked against the file itself.
+        """
         self._need(pos, 4, where)
         vtable = pos - _I32.unpack_from(self.data, pos)[0]
         self._need(vtable, 4, f"{where}'s vtable")
-        vtable_length = _U16.unpack_from(self.data, vtable)[0]
-        length = _U16.unpack_from(self.data, vtable + 2)[0]
-        if vtable_length < 4 or vtable_length % 2 or vtable_length > 4 + 2 * limits.MAX_SLOTS:
-            raise FormatError(
-                f"{where}: a vtable of {vtable_length} bytes, expected an even 4 to {4 + 2 * limits.MAX_SLOTS}"
-            )
-        if length < 4:
-            raise FormatError(f"{where}: a table of {length} bytes, expected at least 4")
-        self._need(vtable, vtable_length, f"{where}'s vtable")
-        self._need(pos, length, where)
-        return struct.unpack_from(f"<{vtable_length // 2 - 2}H", self.data, vtable + 4), length
+        length = _U16.unpack_from(self.data, vtable)[0]
+        if length < 4 or length % 2 or length > 4 + 2 * limits.MAX_SLOTS:
+            raise FormatError(f"{where}: a vtable of {length} bytes, expected an even 4 to {4 + 2 * limits.MAX_SLOTS}")
+        self._need(vtable, length, f"{where}'s vtable")
+        slots = struct.unpack_from(f"<{length // 2 - 2}H", self.data, vtable + 4)
+        # An honest table takes 8 bytes at least, for the offsets to it and to its vtable, and one for each field.
+        self.charge(limits.ALIASING_FACTOR * 8 + len(slots) - slots.count(0), where)
+        return slots
+
+    def _inside(self, table: int, offset: int, count: int, where: str) -> None:
+        """A field of `count` bytes lies behind the table's own head and before the file's end."""
+        if offset < 4:
+            raise FormatError(f"{where}: at byte {offset} of its table, expected 4 or more")
+        self._need(table + offset, count, where)
 
     def _field(self, table: str, f: Field, pos: int, where: str) -> Any:
         if f.kind == "scalar":
@@ -121,25 +126,24 @@ class Decoder:
             return self._table(f.of, target, name)
         return self._vector(table, f, target, name)
 
-    def _union(
-        self, table: str, f: Field, pos: int, code_offset: int, offset: int, length: int, where: str
-    ) -> Table | None:
+    def _union(self, f: Field, pos: int, code_offset: int, offset: int, where: str) -> Table | None:
         """The member of a union, None for none; a member that our schema does not know comes without values."""
         if code_offset == 0:
             return None
-        if not 4 <= code_offset <= length - 1:
-            raise FormatError(f"{where}.{f.name}: type at byte {code_offset} of a table of {length} bytes")
+        name = f"{where}.{f.name}"
+        self._inside(pos, code_offset, 1, name)
         code = self.data[pos + code_offset]
         if code == 0:
             return None
-        if not 4 <= offset <= length - 4:
-            raise FormatError(f"{where}.{f.name}: member {code} at byte {offset} of a table of {length} bytes")
+        if offset == 0:
+            raise FormatError(f"{name}: member {code} without a table")
+        self._inside(pos, offset, 4, name)
         members = UNION_MEMBERS[f.of]
         if code >= len(members):
             self.unknown.add(f"{f.of} member {code}")
             return Table(f"{f.of}_{code}")
         target = pos + offset
-        return self._table(members[code], target + self._u32(target, where), f"{where}.{f.name}")
+        return self._table(members[code], target + self._u32(target, where), name)
 
     def _vector(self, table: str, f: Field, pos: int, where: str) -> Any:
         count = self._u32(pos, where)
@@ -151,7 +155,7 @@ class Decoder:
             )
         if f.items == "scalar":
             return self._scalars(table, f, start, count, where)
-        self.charge(nbytes + 4, where)
+        self.charge(4, where)  # the elements charge for themselves, and for the offsets to them
         out = []
         for i in range(count):
             at = start + 4 * i

@@ -44,7 +44,7 @@ def encode(root: Table, size_hint: int = 1024) -> bytes:
     """
     builder = flatbuffers.Builder(min(size_hint, limits.MAX_FILE_BYTES))
     try:
-        builder.Finish(_table(builder, root), file_identifier=FILE_IDENTIFIER)
+        builder.Finish(_table(builder, root, {}), file_identifier=FILE_IDENTIFIER)
     except flatbuffers.builder.BuilderSizeError:
         raise too_large(limits.MAX_FILE_BYTES + 1) from None
     size = len(builder.Bytes) - builder.Head()
@@ -53,7 +53,7 @@ def encode(root: Table, size_hint: int = 1024) -> bytes:
     return bytes(memoryview(builder.Bytes)[builder.Head() :])
 
 
-def _table(builder: Any, table: Table) -> int:
+def _table(builder: Any, table: Table, vtables: dict[str, dict[Any, int]]) -> int:
     """Write what the table points at, then the table; its offset."""
     shape = layout(table.type)
     values = dict(table.values)
@@ -64,11 +64,16 @@ def _table(builder: Any, table: Table) -> int:
             continue
         if f.kind == "union":
             slots.append((f.slot - 1, _CODE, _member(f, value, table.type)))
-        slots.append((f.slot, f, value if f.kind == "scalar" else _reference(builder, table.type, f, value)))
+        slots.append((f.slot, f, value if f.kind == "scalar" else _reference(builder, table.type, f, value, vtables)))
     if values:
         raise CheckError(f"{table.type} has no field {next(iter(values))!r}")
+    slots.sort(key=lambda s: -_width(s[1]))  # wide fields first: no padding between them
+    # Tables of one type share vtables, others must not: until 25.12 flatbuffers took tables of different lengths for the same.
+    # Starting each at its own alignment makes equal fields equal tables, so that its versions write the same bytes.
+    builder.vtables = vtables.setdefault(table.type, {})
+    builder.Prep(max([4, *(_width(f) for _, f, _ in slots)]), 0)
     builder.StartObject(shape.slots)
-    for slot, f, value in sorted(slots, key=lambda s: -s[1].size):  # wide fields first: least padding
+    for slot, f, value in slots:
         if f.kind == "scalar":
             _scalar(builder, slot, f, value, table.type)
         else:
@@ -77,7 +82,12 @@ def _table(builder: Any, table: Table) -> int:
     return offset
 
 
-_CODE = Field("type", 0, "scalar", "u8", "", "B", 1, 0)
+def _width(f: Field) -> int:
+    """Bytes that a field takes in its table."""
+    return f.size if f.kind == "scalar" else 4
+
+
+_CODE = Field("type", 0, "scalar", "u8", "", "B", 1, 0)  # which member of a union follows
 
 
 def _member(f: Field, value: Table, where: str) -> int:
@@ -94,16 +104,16 @@ def _scalar(builder: Any, slot: int, f: Field, value: Any, where: str) -> None:
         raise CheckError(f"{where}.{f.name}: {value!r} is not a {f.of}: {e}") from None
 
 
-def _reference(builder: Any, table: str, f: Field, value: Any) -> int:
+def _reference(builder: Any, table: str, f: Field, value: Any, vtables: dict[str, dict[Any, int]]) -> int:
     """Write a string, table or vector; its offset."""
     where = f"{table}.{f.name}"
     if f.kind == "str":
         return _string(builder, value, where)
     if f.kind in ("table", "union"):
-        return _table(builder, value)
+        return _table(builder, value, vtables)
     if f.items == "scalar":
         return _bytes(builder, _packed(f, value, where), f.size, ALIGNMENT.get(table, f.size))
-    offsets = [_string(builder, v, where) if f.items == "str" else _table(builder, v) for v in value]
+    offsets = [_string(builder, v, where) if f.items == "str" else _table(builder, v, vtables) for v in value]
     builder.StartVector(4, len(offsets), 4)
     for o in reversed(offsets):
         builder.PrependUOffsetTRelative(o)
