@@ -17,7 +17,7 @@ from edgeq import bundle, keys, limits, oms, stream
 from edgeq import grant as grants
 from edgeq import manifest as manifests
 from edgeq.bundle import Signed, Verified
-from edgeq.errors import ContainerError, FileSetError, NoGrantError, UnsignedError, UntrustedKeyError
+from edgeq.errors import ContainerError, FileSetError, InputError, NoGrantError, UnsignedError, UntrustedKeyError
 from edgeq.files import PathLike, read_limited
 from edgeq.keys import ContentKey, Identity, PublisherPublic
 from edgeq.manifest import Manifest
@@ -61,6 +61,8 @@ def read_model(
     Raises InputError, NotAModelError, TrustError and its kinds.
     """
     operations = (operation,) if isinstance(operation, str) else tuple(operation)
+    if not operations:
+        raise InputError(f"{path}: expected an operation to open it for, found none")
     with open_source(path) as source:
         if isinstance(source, PlainModel):
             if trust is not None or grant is not None:

@@ -156,6 +156,15 @@ def test_several_operations(tmp_path: Path) -> None:
         loader.read_model(tmp_path / "case.eqb", grant=one, **access)
 
 
+def test_no_operation(tmp_path: Path) -> None:
+    """Opening a bundle for nothing in particular is refused: no grant allows that."""
+    (tmp_path / "case.eqb").write_bytes(sealed().to_bytes())
+    with pytest.raises(InputError, match="expected an operation"):
+        loader.read_model(
+            tmp_path / "case.eqb", grant=granted(sealed()), identity=device(), trust=trust(), operation=(), now=NOW
+        )
+
+
 def test_what_is_given_back_cannot_be_written(tmp_path: Path) -> None:
     """The opened model is read-only: no caller changes a verified model by accident."""
     for source in (sealed(), plain()):
