@@ -129,3 +129,19 @@ def test_write_refuses_a_device() -> None:
     """A device is never renamed away."""
     with pytest.raises(OutputError, match="found a device"):
         write_atomic("/dev/null", b"data")
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["with hard links", "without hard links"])
+def test_write_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    """Without `replace`, a file gets its name once; a second one is refused and leaves the first whole."""
+
+    def no_links(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")  # what FAT says
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    write_atomic(tmp_path / "out", b"first", replace=False)
+    with pytest.raises(OutputError, match="there is a file already"):
+        write_atomic(tmp_path / "out", b"second", replace=False)
+    assert (tmp_path / "out").read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["out"]
