@@ -92,7 +92,6 @@ def _nothing(*_: object) -> None:
 
 PLANTS: dict[str, tuple[object, str, Callable[..., Any]]] = {
     "no bounds in the reader": (decode.Decoder, "_need", _nothing),
-    "no check of quantization": (check_module, "_quantization", _nothing),
     "no check of operations": (check_module, "_op", _nothing),
     "a crash": (check_module, "_order", _crash),
     "a hang": (check_module, "_order", _hang),
