@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from edgeq.errors import CheckError, UnsupportedError
-from edgeq.graph import NUMPY_DTYPES, Graph, Op, Quantization, Signature, SubGraph, Table, Tensor
+from edgeq.graph import NUMPY_DTYPES, Array, Graph, Op, Quantization, Signature, SubGraph, Table, Tensor
 from edgeq.tflite import limits
 from edgeq.tflite.names import shown
 from edgeq.tflite.ops import OP_FACTS
@@ -47,9 +47,9 @@ def check(graph: Graph) -> None:
     """Raise unless every index, shape, element type, scale, buffer length, option and the order of operations is sound.
 
     Raises:
-        CheckError: something in the graph contradicts something else; the message names it, what was found and
-        expected. UnsupportedError: the graph keeps constants where edgeq does not read them (sparse, in another
-        file).
+        CheckError: something in the graph contradicts something else; the message names it, and says what was found
+            and what was expected.
+        UnsupportedError: the graph keeps constants where edgeq does not read them (sparse, in another file).
     """
     if not graph.subgraphs:
         raise CheckError("the model has no subgraph, expected at least one")
@@ -101,7 +101,7 @@ def _tensor(t: Tensor, where: str, tensors: int) -> int:
     if t.extra is not None and t.extra.values.get("external_buffer"):
         raise UnsupportedError(f"{where}: its data lies in another file, edgeq reads models of one file")
     if t.data is not None:
-        _data(t, nbytes, where)
+        _data(t.data, t, nbytes, where)
     if t.quantization is not None:
         _quantization(t.quantization, t, where, tensors)
     return nbytes
@@ -115,23 +115,23 @@ def _shape_signature(t: Tensor, where: str) -> None:
         raise CheckError(f"{where}: shape signature {_some(signature)}, expected {list(t.shape)} or −1 in places")
 
 
-def _data(t: Tensor, nbytes: int, where: str) -> None:
-    assert t.data is not None
+def _data(data: Array, t: Tensor, nbytes: int, where: str) -> None:
+    """The array is what its tensor says, as far as NumPy can say it."""
     dtype = NUMPY_DTYPES.get(t.dtype)
     if dtype is None:
-        if t.data.dtype != np.uint8 or t.data.ndim != 1:
-            raise CheckError(f"{where}: data is {t.data.dtype} of {t.data.ndim} dimensions, expected the raw bytes")
-        if t.dtype in PACKED_BITS and len(t.data) != nbytes:
+        if data.dtype != np.uint8 or data.ndim != 1:
+            raise CheckError(f"{where}: data is {data.dtype} of {data.ndim} dimensions, expected the raw bytes")
+        if t.dtype in PACKED_BITS and len(data) != nbytes:
             raise CheckError(
-                f"{where}: data of {len(t.data)} bytes, but shape {list(t.shape)} of {t.dtype} needs {nbytes}"
+                f"{where}: data of {len(data)} bytes, but shape {list(t.shape)} of {t.dtype} needs {nbytes}"
             )
         return
-    if t.data.dtype != dtype or t.data.shape != t.shape:
+    if data.dtype != dtype or data.shape != t.shape:
         raise CheckError(
-            f"{where}: data is {t.data.dtype} of shape {list(t.data.shape)}, expected {dtype} of {list(t.shape)}"
+            f"{where}: data is {data.dtype} of shape {list(data.shape)}, expected {dtype} of {list(t.shape)}"
         )
-    if t.dtype == "bool" and t.data.size and t.data.view(np.uint8).max() > 1:
-        raise CheckError(f"{where}: a byte of {t.data.view(np.uint8).max()} in a bool constant, expected 0 or 1")
+    if t.dtype == "bool" and data.size and data.view(np.uint8).max() > 1:
+        raise CheckError(f"{where}: a byte of {data.view(np.uint8).max()} in a bool constant, expected 0 or 1")
 
 
 def _quantization(q: Quantization, t: Tensor, where: str, tensors: int) -> None:

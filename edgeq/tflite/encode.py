@@ -16,6 +16,7 @@ from edgeq.errors import CheckError
 from edgeq.graph import Array, Table
 from edgeq.tflite import limits
 from edgeq.tflite.buffers import too_large
+from edgeq.tflite.names import shown
 from edgeq.tflite.schema import FILE_IDENTIFIER, UNION_MEMBERS, Field, layout
 
 ALIGNMENT = {"Buffer": 16}
@@ -125,7 +126,7 @@ def _string(builder: Any, value: str, where: str) -> int:
     try:
         raw = value.encode()
     except UnicodeEncodeError as e:
-        raise CheckError(f"{where}: {value!r} is not text that UTF-8 can hold: {e.reason}") from None
+        raise CheckError(f"{where}: {shown(value)} is not text that UTF-8 can hold: {e.reason}") from None
     offset: int = builder.CreateString(raw)
     return offset
 

@@ -32,6 +32,4 @@ MAX_GRAPH_BYTES = 2**32
 """All tensors of one subgraph together, in bytes, had each its own memory."""
 
 MAX_STEP = 2**16
-"""A stride, dilation, filter length, block size or number of pieces; extents made of two of them fit int64 with
-room.
-"""
+"""A stride, dilation, filter length, block size or number of pieces: products of two of them fit int64 with room."""

@@ -45,9 +45,8 @@ def read(data: bytes | bytearray | memoryview | mmap.mmap | Array) -> Graph:
 
     Raises:
         FormatError: the bytes are not a well-formed .tflite flatbuffer.
-        CheckError: a tensor, operation or metadata entry names a buffer or operator code that is not there, or a
-        constant's
-            buffer is not as long as its shape and type say.
+        CheckError: a tensor, operation or metadata entry names a buffer or operator code that is not there, or the
+            buffer of a constant is not as long as its shape and type say.
     """
     source = _bytes_of(data)
     decoder = Decoder(source)
@@ -95,9 +94,7 @@ class _Buffers:
         self._used: set[int] = set()
 
     def raw(self, index: int, where: str) -> Array:
-        """The bytes of one buffer: 1-D uint8, empty for a buffer without data, which buffer 0 is whatever lies in
-        it.
-        """
+        """The bytes of one buffer, 1-D uint8; empty where it has none, and for buffer 0 whatever lies in it."""
         if index >= len(self._raw):
             raise CheckError(f"{where}: buffer {index}, but the file has {len(self._raw)}")
         self._used.add(index)
@@ -134,9 +131,7 @@ def _outside(decoder: Decoder, offset: int, size: int, where: str) -> Array:
 
 
 def _operator_code(table: Table) -> tuple[str, int, str | None]:
-    """(name, version, custom name): files from before the wide field have only the narrow one, whose top value says
-    so.
-    """
+    """(name, version, custom name). Files from before the wide code have the narrow one only, newer ones its cap."""
     v = table.values
     code = max(v["builtin_code"], v["deprecated_builtin_code"])
     name = OPERATORS[code] if 0 <= code < len(OPERATORS) else f"BUILTIN_{code}"
@@ -189,8 +184,9 @@ def _tensor(table: Table, where: str, buffers: _Buffers, computed: bool) -> Tens
 def _constant(
     buffers: _Buffers, index: int, dtype: str, shape: tuple[int, ...], sparse: bool, computed: bool, where: str
 ) -> Array | None:
-    """A tensor's constant data, or None. An empty buffer means "computed", unless nothing computes a tensor of no
-    elements.
+    """A tensor's constant data, or None.
+
+    An empty buffer means that the tensor is computed, unless it has no elements and nothing computes it.
     """
     numpy_dtype = NUMPY_DTYPES.get(dtype)
     raw = buffers.raw(index, where)
@@ -219,9 +215,7 @@ def _constant(
 
 
 def _quantization(table: Table | None) -> tuple[Quantization | None, Table | None]:
-    """(quantization, what the file says without quantizing): without scales the other fields mean nothing to a
-    runtime.
-    """
+    """(quantization, None); without scales, which runtimes take for not quantized, (None, the table if it says more)."""
     if table is None:
         return None, None
     v = table.values

@@ -34,7 +34,9 @@ def write(graph: Graph) -> bytes:
 
     extra = dict(graph.extra.values) if graph.extra else {}
     if unknown := extra.pop("unknown", ()):
-        raise UnsupportedError(f"writing would lose parts of the model that edgeq does not know: {', '.join(unknown)}")
+        raise UnsupportedError(
+            f"writing would lose parts of the model that edgeq does not know: {', '.join(unknown[:5])}"
+        )
     loose = extra.pop("buffers", ())
     tensors = [(f"subgraph {s} tensor {i}", t) for s, g in enumerate(graph.subgraphs) for i, t in enumerate(g.tensors)]
     requests = [
