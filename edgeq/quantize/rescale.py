@@ -26,9 +26,6 @@ from edgeq.quantmod import QuantMod
 
 Array = npt.NDArray[Any]
 
-_FIXED = ("LOGISTIC", "SOFTMAX", "TANH")
-
-
 @dataclass(frozen=True)
 class Scales:
     """Which tensors of an integer graph may have another scale.
@@ -67,7 +64,7 @@ def scales(graph: Graph, keep_io: bool = True) -> Scales:
         if rule is None:
             pinned.update(touched)
             continue
-        if op.code in _FIXED:
+        if rule.output is not None:
             pinned.update(op.outputs)
         if rule.weights is not None and graph.tensors[op.inputs[rule.weights]].data is None:
             pinned.update(touched)  # weights that are computed: the bias counts in units of both scales

@@ -1,7 +1,8 @@
 """Which operations have an integer form in TFLite, and what that form asks of its tensors.
 
 Source: TFLite's 8-bit quantization specification (ai.google.dev/edge/litert/models/quantization_spec) and the Prepare
-functions of the kernels. An operation that has no row here, or misses its row's conditions, stays float between a
+functions of the kernels. There is a row for each operation whose integer form edgeq runs, since what calibrates and
+judges is edgeq's engine. An operation without a row, or that misses its row's conditions, stays float between a
 DEQUANTIZE and a QUANTIZE.
 """
 
@@ -14,8 +15,6 @@ from types import MappingProxyType
 from edgeq.graph import Activation, Op, SubGraph
 from edgeq.quantmod import QuantMod
 
-INTEGER_DTYPES = ("int8", "uint8", "int16")
-
 
 @dataclass(frozen=True)
 class Rule:
@@ -24,7 +23,7 @@ class Rule:
     data: positions of the inputs that are quantized like activations; () stands for all of them.
     weights, bias: positions, for operations that have them; axis: the weights' output channels.
     same_scale: every data input and every output shares one scale and zero point.
-    output: the only scale and zero point that the kernel gives its output.
+    output: the only scale and zero point that the kernel gives its output. rank: the most dimensions that it takes.
     """
 
     data: tuple[int, ...] = (0,)
@@ -33,6 +32,7 @@ class Rule:
     axis: int = 0
     same_scale: bool = False
     output: QuantMod | None = None
+    rank: int = 8
 
     def inputs(self, op: Op) -> tuple[int, ...]:
         """Positions of the data inputs of an operation."""
@@ -40,7 +40,6 @@ class Rule:
 
 
 _UNIT = QuantMod.from_tflite(1 / 256, -128, "int8")  # [0, 1)
-_SIGNED_UNIT = QuantMod.from_tflite(1 / 128, 0, "int8")  # [-1, 1)
 _MOVES = Rule(same_scale=True)
 
 RULES: Mapping[str, Rule] = MappingProxyType(
@@ -51,26 +50,22 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "TRANSPOSE_CONV": Rule(data=(2,), weights=1, bias=3),
         "ADD": Rule(data=(0, 1)),
         "SUB": Rule(data=(0, 1)),
-        "MUL": Rule(data=(0, 1)),
+        "MUL": Rule(data=(0, 1), rank=4),  # tflite-runtime 2.14 aborts the process at a fifth dimension
         "MEAN": Rule(),
         "RELU": Rule(),
         "RELU6": Rule(),
         "LEAKY_RELU": Rule(),
-        "PRELU": Rule(data=(0, 1)),
-        "HARD_SWISH": Rule(),
-        "LOGISTIC": Rule(output=_UNIT),
         "SOFTMAX": Rule(output=_UNIT),
-        "TANH": Rule(output=_SIGNED_UNIT),
         "AVERAGE_POOL_2D": _MOVES,
         "MAX_POOL_2D": _MOVES,
         "CONCATENATION": Rule(data=(), same_scale=True),
+        "EXPAND_DIMS": _MOVES,
+        "MAXIMUM": Rule(data=(0, 1), same_scale=True),
+        "MINIMUM": Rule(data=(0, 1), same_scale=True),
         "PAD": _MOVES,
         "RESHAPE": _MOVES,
-        "RESIZE_BILINEAR": _MOVES,
-        "RESIZE_NEAREST_NEIGHBOR": _MOVES,
-        "SPACE_TO_DEPTH": _MOVES,
+        "SQUEEZE": _MOVES,
         "STRIDED_SLICE": _MOVES,
-        "TRANSPOSE": _MOVES,
         # Only in graphs that are quantized already: the way from one scale to another.
         "QUANTIZE": Rule(),
     }
@@ -91,6 +86,8 @@ def rule_for(op: Op, graph: SubGraph) -> Rule | None:
         return None
     real = [op.inputs[k] for k in rule.inputs(op) if k < len(op.inputs)] + list(op.outputs)
     if any(i < 0 or graph.tensors[i].dtype != "float32" or graph.tensors[i].is_variable for i in real):
+        return None
+    if any(len(graph.tensors[i].shape) > rule.rank for i in real):
         return None
     if rule.weights is not None and not _is_real_constant(op, rule.weights, graph):
         return None
