@@ -154,7 +154,7 @@ def depthwise_s16(g, scratch, lo, hi):
 def depthwise_runs(g, scratch, lo, hi):
     """8-bit over runs of bytes that lie together in input and output: whole rows at stride 1, pixels otherwise.
 
-    A block is 4·L bytes. Four taps at a time are loaded as bytes and interleaved, so that each 32-bit lane holds one output's four
+    A block is 4·L bytes. Four taps at a time are loaded as bytes and interleaved: each 32-bit lane holds one output's four
     products for one byte dot; packing the sums undoes the order. Weights, biases and multipliers come in blocks of that order and
     repeat after PERIOD blocks (several pixels' channels make a block where there are few channels).
     """
