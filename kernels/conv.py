@@ -75,6 +75,8 @@ WIDE_ACC = 8192  # scratch: int64 sums of s16
 
 _u8_4, _u8_2, _u8_1 = tile.make("u8", R4, 4), tile.make("u8", R2, 2), tile.make("u8", R1, 1)
 _u8_4s, _u8_2s, _u8_1s = tile.make("u8", 1, 4), tile.make("u8", 1, 2), tile.make("u8", 1, 1)
+_fused_4, _fused_2, _fused_1 = tile.make("u8fused", R4, 4), tile.make("u8fused", R2, 2), tile.make("u8fused", R1, 1)
+_fused_4s, _fused_2s, _fused_1s = tile.make("u8fused", 1, 4), tile.make("u8fused", 1, 2), tile.make("u8fused", 1, 1)
 _u8sum, _u8sum_s = tile.make("u8sum", RS, 4), tile.make("u8sum", 1, 4)
 _s16_4, _s16_4s = tile.make("s16", R4, 4), tile.make("s16", 1, 4)
 _f32_4, _f32_4s = tile.make("f32", R4, 4), tile.make("f32", 1, 4)
@@ -83,12 +85,25 @@ _f32_4, _f32_4s = tile.make("f32", R4, 4), tile.make("f32", 1, 4)
 @njit(error_model="numpy")
 def locate(g, rows, first, count):
     """Write the input addresses of output pixels first … first + count − 1 to `rows`."""
+    image = np.int32(first) // np.int32(g[OUT_HW])
+    rest = np.int32(first) - image * np.int32(g[OUT_HW])
+    line = rest // np.int32(g[OUT_W])
+    column, lines = rest - line * np.int32(g[OUT_W]), g[OUT_HW] // g[OUT_W]
+    start = g[X] + image * g[IMAGE] + line * g[ROW]
+    at, width, step = start + column * g[COLUMN], g[OUT_W], g[COLUMN]
     for i in range(count):
-        pixel = first + i
-        image = pixel // g[OUT_HW]
-        rest = pixel - image * g[OUT_HW]
-        line = rest // g[OUT_W]
-        rows[i] = g[X] + image * g[IMAGE] + line * g[ROW] + (rest - line * g[OUT_W]) * g[COLUMN]
+        rows[i] = at
+        at += step
+        column += 1
+        if column == width:
+            column = np.int64(0)
+            line += 1
+            start += g[ROW]
+            if line == lines:
+                line = np.int64(0)
+                image += 1
+                start = g[X] + image * g[IMAGE]
+            at = start
 
 
 @njit(error_model="numpy", inline="always")
@@ -211,6 +226,28 @@ def conv_hybrid(g, scratch, lo, hi):
 
 
 @njit(error_model="numpy")
+def fused_u8(g, rows, w, y, n0, count):
+    """The tile of NV vectors for a full or a single row, requantized in float32 and stored."""
+    segments, n_segments, steps, nv = i64(g[SEGMENTS]), g[N_SEGMENTS], g[STEPS], g[NV]
+    bias, scale, pitch, left = g[BIAS] + n0 * 4, g[MULTIPLIER] + n0 * 4, g[Y_PITCH], g[N] - n0
+    lo, hi, zero = np.float32(g[LO] - g[ZERO_POINT]), np.float32(g[HI] - g[ZERO_POINT]), np.int32(g[ZERO_POINT])
+    if nv == 4:
+        if count == R4:
+            _fused_4(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero)
+        else:
+            _fused_4s(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero)
+    elif nv == 2:
+        if count == R2:
+            _fused_2(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero)
+        else:
+            _fused_2s(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero)
+    elif count == R1:
+        _fused_1(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero)
+    else:
+        _fused_1s(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero)
+
+
+@njit(error_model="numpy")
 def conv_u8(g, scratch, lo, hi):
     """Activations u8, weights s8: the workhorse."""
     rows, acc, nv = i64(scratch), scratch + ACC, g[NV]
@@ -220,10 +257,16 @@ def conv_u8(g, scratch, lo, hi):
         m, count = next_tile(m, lo, hi, mr)
         locate(g, rows, m, count)
         w = g[W]
-        for n0 in range(0, g[N], nv * L):
-            tile_u8(g, rows, w, acc, count)
-            finish_u8(g, acc, count, nv, m, n0, False)
-            w += g[BLOCK]
+        if g[FAMILY] == FLOAT:
+            y = g[Y] + m * g[Y_PITCH]
+            for n0 in range(0, g[N], nv * L):
+                fused_u8(g, rows, w, y + n0, n0, count)
+                w += g[BLOCK]
+        else:
+            for n0 in range(0, g[N], nv * L):
+                tile_u8(g, rows, w, acc, count)
+                finish_u8(g, acc, count, nv, m, n0, False)
+                w += g[BLOCK]
         m += count
 
 

@@ -16,20 +16,28 @@ from .simd import (
     add_i32,
     clamp_f32,
     clamp_i32,
+    dot_u8s8,
     fma,
     load_f32,
     load_i16_as_i32,
     load_i32,
+    load_quad,
     load_u8_as_i32,
     mul_i32,
     multiply_double_rounded,
+    pack_u8,
     scale_to_i32,
     splat_f32,
     splat_i32,
     store,
     store_f32_some,
+    store_quad_some,
     store_u8,
     store_u8_some,
+    unpack8_high,
+    unpack8_low,
+    unpack16_high,
+    unpack16_low,
 )
 from .words.depthwise import (
     BIAS,
@@ -44,8 +52,10 @@ from .words.depthwise import (
     OUT_HW,
     OUT_W,
     PADDED_N,
+    PERIOD,
     RIGHT,
     ROW,
+    RUN,
     TAPS,
     Y_PITCH,
     ZERO_POINT,
@@ -60,10 +70,10 @@ from .words.instruction import FLOAT
 @njit(error_model="numpy", inline="always")
 def address(g, pixel):
     """Where the window of an output pixel begins."""
-    image = pixel // g[OUT_HW]
-    rest = pixel - image * g[OUT_HW]
-    line = rest // g[OUT_W]
-    return g[X] + image * g[IMAGE] + line * g[ROW] + (rest - line * g[OUT_W]) * g[COLUMN]
+    image = np.int32(pixel) // np.int32(g[OUT_HW])
+    rest = np.int32(pixel) - image * np.int32(g[OUT_HW])
+    line = rest // np.int32(g[OUT_W])
+    return g[X] + image * g[IMAGE] + line * g[ROW] + (rest - line * np.int32(g[OUT_W])) * g[COLUMN]
 
 
 @njit(error_model="numpy")
@@ -138,3 +148,62 @@ def depthwise_s16(g, scratch, lo, hi):
                 total = np.int64(lanes[j]) + bias[n + j]
                 q = requantize_s16(g, total, n + j)
                 y[n + j] = np.int16(q)
+
+
+@njit(error_model="numpy")
+def depthwise_runs(g, scratch, lo, hi):
+    """8-bit over runs of bytes that lie together in input and output: whole rows at stride 1, pixels otherwise.
+
+    A block is 4·L bytes. Four taps at a time are loaded as bytes and interleaved: each 32-bit lane holds one output's four
+    products for one byte dot; packing the sums undoes the order. Weights, biases and multipliers come in blocks of that order and
+    repeat after PERIOD blocks (several pixels' channels make a block where there are few channels).
+    """
+    taps, n_quads, pitch = i64(g[TAPS]), g[N_TAPS], np.int64(4 * L)
+    zero_point = splat_i32(np.int32(g[ZERO_POINT]))
+    lo_f, hi_f = splat_f32(np.float32(g[LO] - g[ZERO_POINT])), splat_f32(np.float32(g[HI] - g[ZERO_POINT]))
+    lo_i, hi_i = splat_i32(np.int32(g[LO])), splat_i32(np.int32(g[HI]))
+    as_float, run = g[FAMILY] == FLOAT, g[RUN]
+    for unit in range(lo, hi):
+        x, y = address(g, unit), g[Y] + unit * g[Y_PITCH]
+        period, w, p = np.int64(0), g[W], np.int64(0)
+        for at in range(0, run, 4 * L):
+            if period == g[PERIOD]:
+                period, w, p = np.int64(0), g[W], np.int64(0)
+            a0, a1 = load_i32(g[BIAS] + p), load_i32(g[BIAS] + p + pitch)
+            a2, a3 = load_i32(g[BIAS] + p + 2 * pitch), load_i32(g[BIAS] + p + 3 * pitch)
+            for t in range(0, 4 * n_quads, 4):
+                r0, r1 = load_quad(x + taps[t] + at), load_quad(x + taps[t + 1] + at)
+                r2, r3 = load_quad(x + taps[t + 2] + at), load_quad(x + taps[t + 3] + at)
+                low01, low23 = unpack8_low(r0, r1), unpack8_low(r2, r3)
+                high01, high23 = unpack8_high(r0, r1), unpack8_high(r2, r3)
+                a0 = dot_u8s8(a0, unpack16_low(low01, low23), load_quad(w))
+                a1 = dot_u8s8(a1, unpack16_high(low01, low23), load_quad(w + pitch))
+                a2 = dot_u8s8(a2, unpack16_low(high01, high23), load_quad(w + 2 * pitch))
+                a3 = dot_u8s8(a3, unpack16_high(high01, high23), load_quad(w + 3 * pitch))
+                w += 4 * pitch
+            m = g[MULTIPLIER] + p
+            if as_float:
+                a0 = scale_to_i32(a0, load_f32(m), lo_f, hi_f)
+                a1 = scale_to_i32(a1, load_f32(m + pitch), lo_f, hi_f)
+                a2 = scale_to_i32(a2, load_f32(m + 2 * pitch), lo_f, hi_f)
+                a3 = scale_to_i32(a3, load_f32(m + 3 * pitch), lo_f, hi_f)
+                a0, a1 = add_i32(a0, zero_point), add_i32(a1, zero_point)
+                a2, a3 = add_i32(a2, zero_point), add_i32(a3, zero_point)
+            else:
+                a0, a1 = doubled(g, a0, p), doubled(g, a1, p + pitch)
+                a2, a3 = doubled(g, a2, p + 2 * pitch), doubled(g, a3, p + 3 * pitch)
+                a0, a1 = clamp_i32(add_i32(a0, zero_point), lo_i, hi_i), clamp_i32(add_i32(a1, zero_point), lo_i, hi_i)
+                a2, a3 = clamp_i32(add_i32(a2, zero_point), lo_i, hi_i), clamp_i32(add_i32(a3, zero_point), lo_i, hi_i)
+            q = pack_u8(a0, a1, a2, a3)
+            if run - at >= 4 * L:
+                store(y + at, q)
+            else:
+                store_quad_some(y + at, q, run - at)
+            p += 4 * pitch
+            period += 1
+
+
+@njit(error_model="numpy")
+def doubled(g, acc, at):
+    """The double-rounded product of a vector of sums, its multipliers at byte `at`."""
+    return multiply_double_rounded(acc, load_i32(g[MULTIPLIER] + at), load_i32(g[LEFT] + at), load_i32(g[RIGHT] + at))

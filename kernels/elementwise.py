@@ -12,6 +12,17 @@ from numba import njit
 
 from .fixedpoint import clamp, multiply_double, multiply_single
 from .memory import f32, float_of_bits, i16, u8
+from .simd import (
+    L,
+    add_i32,
+    clamp_i32,
+    load_u8_as_i32,
+    mul_i32,
+    shift_right_i32,
+    splat_i32,
+    store_u8,
+    store_u8_some,
+)
 from .words.elementwise import (
     A0,
     A1,
@@ -76,21 +87,24 @@ def sum_double(a, b, g):
 
 @njit(error_model="numpy")
 def _add_u8_row(a, sa, b, sb, y, n, g):
+    """Addresses a, b, y; n elements; sa, sb 1 or 0."""
     if g[MODE] == DOUBLE:
         for i in range(n):
-            y[i] = np.uint8(sum_double(np.int64(a[i * sa]), np.int64(b[i * sb]), g))
+            u8(y)[i] = np.uint8(sum_double(np.int64(u8(a)[i * sa]), np.int64(u8(b)[i * sb]), g))
         return
-    ma, mb, shift = np.int32(g[MA]), np.int32(g[MB]), np.int32(g[SY])
-    bias = np.int32((np.int64(1) << (g[SY] - 1)) - g[ZERO_A] * g[MA] - g[ZERO_B] * g[MB])
-    zero, lo, hi = np.int32(g[ZERO_Y]), np.int32(g[LO]), np.int32(g[HI])
-    if sa == 1 and sb == 1:
-        for i in range(n):
-            t = np.int32(np.int32(bias + np.int32(np.int32(a[i]) * ma)) + np.int32(np.int32(b[i]) * mb))
-            y[i] = np.uint8(min(max(np.int32(np.int32(t >> shift) + zero), lo), hi))
-    else:
-        for i in range(n):
-            t = np.int32(np.int32(bias + np.int32(np.int32(a[i * sa]) * ma)) + np.int32(np.int32(b[i * sb]) * mb))
-            y[i] = np.uint8(min(max(np.int32(np.int32(t >> shift) + zero), lo), hi))
+    ma, mb, shift = splat_i32(np.int32(g[MA])), splat_i32(np.int32(g[MB])), np.int32(g[SY])
+    bias = splat_i32(np.int32((np.int64(1) << (g[SY] - 1)) - g[ZERO_A] * g[MA] - g[ZERO_B] * g[MB]))
+    zero, lo, hi = splat_i32(np.int32(g[ZERO_Y])), splat_i32(np.int32(g[LO])), splat_i32(np.int32(g[HI]))
+    fixed_a = mul_i32(splat_i32(np.int32(u8(a)[0])), ma)
+    fixed_b = mul_i32(splat_i32(np.int32(u8(b)[0])), mb)
+    for i in range(0, n, L):
+        t = add_i32(bias, mul_i32(load_u8_as_i32(a + i), ma) if sa else fixed_a)
+        t = add_i32(t, mul_i32(load_u8_as_i32(b + i), mb) if sb else fixed_b)
+        q = clamp_i32(add_i32(shift_right_i32(t, shift), zero), lo, hi)
+        if n - i >= L:
+            store_u8(y + i, q)
+        else:
+            store_u8_some(y + i, q, n - i)
 
 
 @njit(error_model="numpy")
@@ -109,13 +123,12 @@ def _mul_u8_row(a, sa, b, sb, y, n, g):
 def add_u8(g, scratch, lo, hi):
     """8-bit sum or difference."""
     if g[FLAT]:
-        _add_u8_row(
-            u8(g[A] + lo * g[A_STEP]), g[A_STEP], u8(g[B] + lo * g[B_STEP]), g[B_STEP], u8(g[Y] + lo), hi - lo, g
-        )
+        a, b = g[A] + lo * g[A_STEP], g[B] + lo * g[B_STEP]
+        _add_u8_row(a, g[A_STEP], b, g[B_STEP], g[Y] + lo, hi - lo, g)
         return
     for unit in range(lo, hi):
         oa, ob, oy = offsets(g, unit)
-        _add_u8_row(u8(g[A] + oa), g[A_STEP], u8(g[B] + ob), g[B_STEP], u8(g[Y] + oy), g[INNER], g)
+        _add_u8_row(g[A] + oa, g[A_STEP], g[B] + ob, g[B_STEP], g[Y] + oy, g[INNER], g)
 
 
 @njit(error_model="numpy")

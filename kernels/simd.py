@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from .isa import selected
+from .isa import X86, selected
 
 ISA = selected()
 L = ISA.lanes
@@ -396,3 +396,92 @@ def sub_i32(typingctx, a, b):
 def to_f32(typingctx, v):
     """int32 lanes as float32, to nearest."""
     return VF32(v), lambda context, builder, signature, args: builder.sitofp(args[0], llvm("f32", L))
+
+
+def _unpack(size: int, high: bool) -> Any:
+    """vpunpck: in each 16-byte part, the low or high half of two vectors, elements of `size` bytes alternating."""
+    count = 16 // size
+    pattern = [
+        part * count + count // 2 * high + i // 2 + (i % 2) * (4 * L // size)
+        for part in range(L // 4)
+        for i in range(count)
+    ]
+    element = {1: "i8", 2: "i16"}[size]
+
+    @intrinsic
+    def unpack(typingctx, a, b):
+        def codegen(context, builder, signature, args):
+            lanes = 4 * L // size
+            a, b = (builder.bitcast(v, llvm(element, lanes)) for v in args)
+            mixed = builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, lanes), pattern))
+            return builder.bitcast(mixed, llvm("i8", 4 * L))
+
+        return VQUAD(a, b), codegen
+
+    return unpack
+
+
+unpack8_low, unpack8_high = _unpack(1, False), _unpack(1, True)
+unpack16_low, unpack16_high = _unpack(2, False), _unpack(2, True)
+
+_PACK_S16 = {4: "llvm.x86.sse2.packssdw.128", 8: "llvm.x86.avx2.packssdw", 16: "llvm.x86.avx512.packssdw.512"}
+_PACK_U8 = {4: "llvm.x86.sse2.packuswb.128", 8: "llvm.x86.avx2.packuswb", 16: "llvm.x86.avx512.packuswb.512"}
+
+
+@intrinsic
+def pack_u8(typingctx, a, b, c, d):
+    """Four vectors of numbers in [0, 255] to bytes: part p of the result holds lanes 4p … 4p + 3 of a, b, c, d in turn.
+
+    Lane 4p + e of vector j thus is byte 16p + 4j + e: the inverse of what the unpacks do to four rows of bytes.
+    """
+
+    def codegen(context, builder, signature, args):
+        if ISA in X86:
+            half = llvm("i16", 2 * L)
+            low = _call(builder, _PACK_S16[L], half, args[0], args[1])
+            high = _call(builder, _PACK_S16[L], half, args[2], args[3])
+            return _call(builder, _PACK_U8[L], llvm("i8", 4 * L), low, high)
+        narrow = [builder.trunc(v, llvm("i8", L)) for v in args]
+        both = ir.Constant(ir.VectorType(I32, 2 * L), list(range(2 * L)))
+        ab, cd = (builder.shuffle_vector(x, y, both) for x, y in (narrow[:2], narrow[2:]))
+        order = [j * L + 4 * p + e for p in range(L // 4) for j in range(4) for e in range(4)]
+        return builder.shuffle_vector(ab, cd, ir.Constant(ir.VectorType(I32, 4 * L), order))
+
+    return VQUAD(a, b, c, d), codegen
+
+
+@intrinsic
+def store_quad_some(typingctx, address, vector, count):
+    """The first `count` bytes of a quad to `address`; nothing behind them is touched."""
+
+    def codegen(context, builder, signature, args):
+        quad = llvm("i8", 4 * L)
+        if L == 16:
+            n = builder.trunc(args[2], ir.IntType(8))
+            ids = ir.Constant(quad, list(range(4 * L)))
+            mask = builder.icmp_unsigned("<", ids, _splat(builder, n, 4 * L))
+            _masked(
+                builder, f"llvm.masked.store.v{4 * L}i8.p0", args[1], builder.inttoptr(args[0], quad.as_pointer()), mask
+            )
+            return context.get_dummy_value()
+        place = cgutils.alloca_once(builder, quad)
+        builder.store(args[1], place)
+        p8 = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [p8, p8, ir.IntType(64), ir.IntType(1)])
+        copy = cgutils.get_or_insert_function(builder.module, kind, "llvm.memcpy.p0.p0.i64")
+        builder.call(
+            copy, [builder.inttoptr(args[0], p8), builder.bitcast(place, p8), args[2], ir.Constant(ir.IntType(1), 0)]
+        )
+        return context.get_dummy_value()
+
+    return types.void(types.int64, vector, types.int64), codegen
+
+
+@intrinsic
+def shift_right_i32(typingctx, v, by):
+    """Lane-wise arithmetic shift right by one scalar."""
+
+    def codegen(context, builder, signature, args):
+        return builder.ashr(args[0], _splat(builder, args[1], L))
+
+    return VI32(v, types.int32), codegen

@@ -58,10 +58,53 @@ def source(kind: str, mr: int, nv: int) -> str:
     return "\n".join(out)
 
 
+def fused_source(mr: int, nv: int) -> str:
+    """The Python text of a u8 tile that requantizes in its registers and stores bytes.
+
+        tile(rows, segments, n_segments, steps, weights, bias, scale, y, pitch, left, lo, hi, zero)
+
+    The sums start from the bias. y: address of the first output; pitch: bytes from row to row; left: channels that exist from
+    here on; lo, hi: float32 clamps less the zero point; zero: the zero point.
+    """
+    rows, vectors = range(mr), range(nv)
+    out = ["def tile(rows, segments, n_segments, steps, weights, bias, scale, y, pitch, left, lo, hi, zero):"]
+    out += [f"    c0_{j} = load_i32(bias + {j * L * 4})" for j in vectors]
+    out += [f"    c{i}_{j} = c0_{j}" for i in rows if i for j in vectors]
+    out += ["    for s in range(n_segments):", "        at = segments[s]"]
+    out += [f"        r{i} = rows[{i}] + at" for i in rows]
+    out += ["        for k in range(steps):"]
+    out += [f"            w{j} = load_quad(weights + {j * L * 4})" for j in vectors]
+    for i in rows:
+        out += [f"            x = broadcast_quad(r{i} + k * 4)"]
+        out += [f"            c{i}_{j} = dot_u8s8(c{i}_{j}, x, w{j})" for j in vectors]
+    out += [f"            weights += {nv * L * 4}"]
+    out += ["    low, high, z = splat_f32(lo), splat_f32(hi), splat_i32(zero)"]
+    if nv == 4:  # four vectors of a row become one vector of bytes: the plan has ordered the channels for that
+        for j in vectors:
+            out += [f"    f = load_f32(scale + {j * L * 4})"]
+            out += [f"    c{i}_{j} = add_i32(scale_to_i32(c{i}_{j}, f, low, high), z)" for i in rows]
+        out += [f"    if left >= {4 * L}:"]
+        out += [f"        store(y + {i} * pitch, pack_u8(c{i}_0, c{i}_1, c{i}_2, c{i}_3))" for i in rows]
+        out += ["    else:"]
+        out += [
+            f"        store_quad_some(y + {i} * pitch, pack_u8(c{i}_0, c{i}_1, c{i}_2, c{i}_3), left)" for i in rows
+        ]
+        return "\n".join(out)
+    for j in vectors:
+        out += [f"    f = load_f32(scale + {j * L * 4})"]
+        out += [f"    c{i}_{j} = add_i32(scale_to_i32(c{i}_{j}, f, low, high), z)" for i in rows]
+        out += [f"    if left >= {(j + 1) * L}:"]
+        out += [f"        store_u8(y + {i} * pitch + {j * L}, c{i}_{j})" for i in rows]
+        out += [f"    elif left > {j * L}:"]
+        out += [f"        store_u8_some(y + {i} * pitch + {j * L}, c{i}_{j}, left - {j * L})" for i in rows]
+    return "\n".join(out)
+
+
 def make(kind: str, mr: int, nv: int) -> Callable[..., Any]:
-    """Compile-ready tile of `kind` with mr rows and nv vectors."""
-    namespace: dict[str, Any] = {n: getattr(simd, n) for n in (*_KINDS[kind][:4], "store", "ones_quad")}
-    exec(source(kind, mr, nv), namespace)
+    """Compile-ready tile of `kind` ("u8fused" included) with mr rows and nv vectors."""
+    names = (n for n in dir(simd) if not n.startswith("_"))
+    namespace: dict[str, Any] = {n: getattr(simd, n) for n in names}
+    exec(fused_source(mr, nv) if kind == "u8fused" else source(kind, mr, nv), namespace)
     compiled: Callable[..., Any] = njit(namespace["tile"], error_model="numpy", no_cpython_wrapper=True)
     return compiled
 

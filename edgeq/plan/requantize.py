@@ -21,6 +21,22 @@ def pad_to(values: Array, n: int) -> Array:
     return out
 
 
+def packing_order(lanes: int, blocks: int) -> Array:
+    """(blocks·4·lanes,) which channel lies in each lane of four vectors that `simd.pack_u8` turns into bytes in order.
+
+    Lane 4p + e of vector j becomes byte 16p + 4j + e of its block.
+    """
+    p, j, e = np.meshgrid(np.arange(lanes // 4), np.arange(4), np.arange(4), indexing="ij")
+    block = (16 * p + 4 * j + e).transpose(1, 0, 2).reshape(-1)
+    return (np.arange(blocks)[:, None] * 4 * lanes + block).reshape(-1)
+
+
+def ordered(values: Array, n: int, order: Array | None) -> Array:
+    """A vector padded to n and brought into packing order, if there is one."""
+    padded = pad_to(values, n)
+    return padded if order is None else padded[order]
+
+
 def weight_scales(b: Builder, op: Op, w: Tensor, channels: int) -> Array:
     """(channels,) float32 scales of the weights, spread out where there is one for all."""
     if w.quantization is None or len(w.quantization.scale) not in (1, channels):
@@ -30,11 +46,19 @@ def weight_scales(b: Builder, op: Op, w: Tensor, channels: int) -> Array:
 
 
 def requantize_words(
-    b: Builder, op: Op, x: Tensor, w: Tensor, y: Tensor, channels: int, padded: int, wide: bool = False
+    b: Builder,
+    op: Op,
+    x: Tensor,
+    w: Tensor,
+    y: Tensor,
+    channels: int,
+    padded: int,
+    wide: bool = False,
+    order: Array | None = None,
 ) -> Words:
     """Words FAMILY, MULTIPLIER, LEFT, RIGHT, ZERO_POINT, LO, HI (which conv and depthwise share) for 8- and 16-bit outputs.
 
-    `wide`: the runtimes sum in int64, as they do where an int16 layer has an int64 bias.
+    `wide`: the runtimes sum in int64, as they do where an int16 layer has an int64 bias. `order`: see packing_order.
     """
     activation = op.options.values.get("fused_activation_function", 0) if op.options is not None else 0
     low, high = b.bounds(y, activation)
@@ -46,11 +70,11 @@ def requantize_words(
     exact = np.float64(s_in) * s_w.astype(np.float64) / np.float64(s_out)
     if takes(b, op):
         words[cw.FAMILY] = FLOAT
-        words[cw.MULTIPLIER] = b.constant(pad_to((s_in * s_w).astype(np.float32) / s_out, padded))
+        words[cw.MULTIPLIER] = b.constant(ordered((s_in * s_w).astype(np.float32) / s_out, padded, order))
         return words
     if b.xnnpack and dense and wide:
         words[cw.FAMILY] = FLOAT64
-        words[cw.MULTIPLIER] = b.constant(pad_to(exact, padded))
+        words[cw.MULTIPLIER] = b.constant(ordered(exact, padded, order))
         return words
     if per_tensor and (y.dtype == "uint8" or dense):
         # GetQuantizedConvolutionMultipler: the product of the two scales in float32, the quotient in float64.
@@ -59,17 +83,17 @@ def requantize_words(
     if wide:
         reduced = np.where(q < 0x7FFF0000, (q.astype(np.int64) + (1 << 15)) >> 16, 0x7FFF).astype(np.int32)
         words[cw.FAMILY] = REDUCED
-        words[cw.MULTIPLIER] = b.constant(pad_to(reduced, padded))
-        words[cw.RIGHT] = b.constant(pad_to((15 - shift).astype(np.int32), padded))
+        words[cw.MULTIPLIER] = b.constant(ordered(reduced, padded, order))
+        words[cw.RIGHT] = b.constant(ordered((15 - shift).astype(np.int32), padded, order))
         return words
-    words[cw.MULTIPLIER] = b.constant(pad_to(q, padded))
+    words[cw.MULTIPLIER] = b.constant(ordered(q, padded, order))
     if y.dtype == "int16":
         words[cw.FAMILY] = HALF_UP if b.xnnpack and op.code != "DEPTHWISE_CONV_2D" else DOUBLE
-        words[cw.RIGHT] = b.constant(pad_to(shift, padded))
+        words[cw.RIGHT] = b.constant(ordered(shift, padded, order))
         return words
     words[cw.FAMILY] = DOUBLE
-    words[cw.LEFT] = b.constant(pad_to(np.maximum(shift, 0).astype(np.int32), padded))
-    words[cw.RIGHT] = b.constant(pad_to(np.maximum(-shift, 0).astype(np.int32), padded))
+    words[cw.LEFT] = b.constant(ordered(np.maximum(shift, 0).astype(np.int32), padded, order))
+    words[cw.RIGHT] = b.constant(ordered(np.maximum(-shift, 0).astype(np.int32), padded, order))
     return words
 
 

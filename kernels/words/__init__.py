@@ -10,6 +10,7 @@ KERNELS = (
     "conv_s16",
     "conv_f32",
     "depthwise_u8",
+    "depthwise_runs",
     "depthwise_s16",
     "depthwise_f32",
     "add_u8",

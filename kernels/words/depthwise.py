@@ -5,3 +5,4 @@ N_TAPS = 10
 OUT_W, OUT_HW, ROW, COLUMN, IMAGE = 12, 13, 14, 15, 16
 N, Y_PITCH, PADDED_N = 17, 18, 19
 FAMILY, ZERO_POINT, LO, HI = 21, 22, 23, 24
+RUN, PERIOD = 25, 26  # depthwise_runs: bytes of a run; blocks after which the weights repeat

@@ -12,7 +12,16 @@ from edgeq.kernels.words import conv as cw
 from edgeq.kernels.words import move as mw
 from edgeq.kernels.words import unary as uw
 from edgeq.plan.builder import Builder, itemsize
-from edgeq.plan.requantize import bias_values, float_limits, pad_to, requantize_words, weight_scales
+from edgeq.plan.delegation import takes
+from edgeq.plan.requantize import (
+    bias_values,
+    float_limits,
+    ordered,
+    packing_order,
+    pad_to,
+    requantize_words,
+    weight_scales,
+)
 from edgeq.plan.types import Ref, Words
 from edgeq.plan.window import Axis, axis, copy, fill_value, image, padded_input
 
@@ -188,12 +197,15 @@ def product(
             high = np.clip(centred, -128, 127)
             packed_from = np.concatenate([high, centred - high], axis=1).astype(np.int8)
             segments = segments * 2
-    packed = pack(packed_from, PER_STEP[kind], nv * lanes)
+    order = None
+    if kernel == "conv_u8" and nv == 4 and takes(b, op):  # the fused tile packs four vectors into one
+        order = packing_order(lanes, -(-count // (nv * lanes)))
+    packed = pack(packed_from, PER_STEP[kind], nv * lanes, order)
     padded = packed.shape[0] * nv * lanes
     if kind != "f32":
-        words |= requantize_words(b, op, x, part_of(w, part), out, count, padded, is_wide(b, op, bias_at))
+        words |= requantize_words(b, op, x, part_of(w, part), out, count, padded, is_wide(b, op, bias_at), order)
     words |= {
-        cw.X: rows.x, cw.W: b.constant(packed), cw.BIAS: b.constant(pad_to(bias, padded)),
+        cw.X: rows.x, cw.W: b.constant(packed), cw.BIAS: b.constant(ordered(bias, padded, order)),
         cw.SEGMENTS: b.constant(np.array(segments, np.int64)), cw.N_SEGMENTS: len(segments), cw.STEPS: packed.shape[2],
         cw.NV: nv, cw.BLOCK: packed[0].nbytes,
     }  # fmt: skip
@@ -219,12 +231,16 @@ def vectors(blocks: int) -> int:
     return min((1, 2, 4), key=lambda nv: -(-blocks // nv) * nv * (1 + 0.1 / nv))
 
 
-def pack(weights: Array, per_step: int, lanes: int) -> Array:
-    """(out, segments, length) → (blocks, segments, steps, lanes, per_step), zeros where there is nothing."""
+def pack(weights: Array, per_step: int, lanes: int, order: Array | None = None) -> Array:
+    """(out, segments, length) → (blocks, segments, steps, lanes, per_step), zeros where there is nothing.
+
+    `order`: which padded channel goes to each lane; as they come by default.
+    """
     out, segments, length = weights.shape
     steps, blocks = -(-length // per_step), -(-out // lanes)
     full = np.zeros((blocks * lanes, segments, steps * per_step), weights.dtype)
     full[:out, :, :length] = weights
+    full = full if order is None else full[order]
     return np.ascontiguousarray(full.reshape(blocks, lanes, segments, steps, per_step).transpose(0, 2, 3, 1, 4))
 
 

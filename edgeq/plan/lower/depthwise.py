@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from edgeq.errors import CheckError
@@ -9,9 +11,12 @@ from edgeq.graph import Array, Op
 from edgeq.kernels.words import depthwise as dw
 from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.lower.conv import is_wide, kind_of, product, window_rows
-from edgeq.plan.requantize import bias_values, float_limits, pad_to, requantize_words
-from edgeq.plan.types import Words
-from edgeq.plan.window import axis, copy, image, padded_input
+from edgeq.plan.requantize import bias_values, float_limits, packing_order, pad_to, requantize_words
+from edgeq.plan.types import Ref, Words
+from edgeq.plan.window import Axis, axis, copy, image, padded_input
+
+MAX_REPEATED_BYTES = 1 << 16
+"""Weights that may be written out repeatedly so that blocks can hold several pixels' channels."""
 
 MAX_TAPS = 511
 """Taps whose int16 · int8 products surely fit an int32."""
@@ -55,6 +60,11 @@ def depthwise_conv_2d(b: Builder, op: Op) -> None:
         source = repeated
     taps = [i * o.dilation_h_factor * columns.padded * out_c * size + j * o.dilation_w_factor * out_c * size
             for i in range(kh) for j in range(kw)]  # fmt: skip
+    if kind == "u8" and (words := as_runs(b, op, source, weights, rows, columns, taps)) is not None:
+        units = n * rows.out * (1 if columns.stride == 1 else columns.out)
+        macs = n * rows.out * columns.out * out_c * len(taps)
+        b.emit("depthwise_runs", units, words | {dw.Y: b.write(op)}, macs=macs)
+        return
     padded = -(-out_c // b.lanes) * b.lanes
     words: Words = {
         dw.X: source, dw.Y: b.write(op), dw.TAPS: b.constant(np.array(taps, np.int64)), dw.N_TAPS: len(taps),
@@ -88,6 +98,43 @@ def depthwise_conv_2d(b: Builder, op: Op) -> None:
         words,
         macs=pixels * out_c * len(taps),
     )
+
+
+def as_runs(
+    b: Builder, op: Op, source: Ref, weights: Array, rows: Axis, columns: Axis, taps: list[int]
+) -> Words | None:
+    """Words of depthwise_runs, or None where it does not apply (weights beyond a byte) or does not pay.
+
+    Measured per block of four vectors: about as long as two rounds of the plain kernel, which does one vector of a pixel.
+    """
+    x, w, y = b.tensor(op, 0), b.tensor(op, 1), b.output(op)
+    out_c, block = weights.shape[3], 4 * b.lanes
+    flat = weights.reshape(len(taps), out_c).astype(np.int32) - (0 if w.dtype == "int8" else b.zero_point(w))
+    if flat.min() < -128 or flat.max() > 127:
+        return None
+    run = columns.out * out_c if columns.stride == 1 else out_c
+    blocks = -(-run // block)
+    plain = run // out_c * -(-out_c // b.lanes)
+    if 2 * blocks > plain:
+        return None
+    period = min(math.lcm(out_c, block) // block, blocks)
+    if period * block * len(taps) > MAX_REPEATED_BYTES and period > -(-out_c // block):
+        return None
+    channel = (np.arange(period * block) % out_c)[packing_order(b.lanes, period)]
+    quads = -(-len(taps) // 4)
+    full = np.zeros((4 * quads, out_c), np.int8)
+    full[: len(taps)] = flat
+    packed = full[:, channel].reshape(quads, 4, period, block).transpose(2, 0, 3, 1)
+    raw = bias_values(b, op, 2, out_c, "int32").astype(np.int64)
+    bias = (raw - b.zero_point(x) * flat.sum(axis=0, dtype=np.int64)).astype(np.int32)
+    line = columns.padded * out_c
+    words: Words = {
+        dw.X: source, dw.W: b.constant(packed), dw.BIAS: b.constant(bias[channel]), dw.N_TAPS: quads,
+        dw.TAPS: b.constant(np.array(taps + [taps[-1]] * (4 * quads - len(taps)), np.int64)), dw.RUN: run, dw.PERIOD: period,
+        dw.OUT_W: 1 if columns.stride == 1 else columns.out, dw.OUT_HW: rows.out * (1 if columns.stride == 1 else columns.out),
+        dw.ROW: rows.stride * line, dw.COLUMN: columns.stride * out_c, dw.IMAGE: rows.padded * line, dw.Y_PITCH: run,
+    }  # fmt: skip
+    return words | requantize_words(b, op, x, w, y, out_c, out_c, is_wide(b, op, 2), channel)
 
 
 LOWERINGS = {"DEPTHWISE_CONV_2D": depthwise_conv_2d}
