@@ -34,7 +34,7 @@ def packing_order(lanes: int, blocks: int) -> Array:
 def ordered(values: Array, n: int, order: Array | None) -> Array:
     """A vector padded to n and brought into packing order, if there is one."""
     padded = pad_to(values, n)
-    return padded if order is None else padded[order]
+    return padded if order is None else np.take(padded, order)
 
 
 def weight_scales(b: Builder, op: Op, w: Tensor, channels: int) -> Array:

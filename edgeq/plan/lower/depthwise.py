@@ -60,10 +60,10 @@ def depthwise_conv_2d(b: Builder, op: Op) -> None:
         source = repeated
     taps = [i * o.dilation_h_factor * columns.padded * out_c * size + j * o.dilation_w_factor * out_c * size
             for i in range(kh) for j in range(kw)]  # fmt: skip
-    if kind == "u8" and (words := as_runs(b, op, source, weights, rows, columns, taps)) is not None:
+    if kind == "u8" and (runs := as_runs(b, op, source, weights, rows, columns, taps)) is not None:
         units = n * rows.out * (1 if columns.stride == 1 else columns.out)
         macs = n * rows.out * columns.out * out_c * len(taps)
-        b.emit("depthwise_runs", units, words | {dw.Y: b.write(op)}, macs=macs)
+        b.emit("depthwise_runs", units, {**runs, dw.Y: b.write(op)}, macs=macs)
         return
     padded = -(-out_c // b.lanes) * b.lanes
     words: Words = {
