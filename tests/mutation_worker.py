@@ -1,4 +1,4 @@
-"""One process that runs mutants: read, check, build, one inference, under a limit on memory.
+"""One process that runs mutants: read, check, build, one inference, under a limit on memory, with guard pages behind buffers.
 
 Reads requests, one JSON object a line, `{"model": path or name of a small model, "seed": n}`; answers each with one line
 `{"outcome": ..., "detail": ..., "ms": ...}`. The outcome is "ran", the name of the EdgeqError that refused the mutant, or
@@ -8,12 +8,13 @@ Reads requests, one JSON object a line, `{"model": path or name of a small model
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
+import mmap
 import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from mutation import mutant
 from tflite_models import SMALL_MODELS
 
 from edgeq import check as check_module
-from edgeq.engine import Model, build
+from edgeq import engine
 from edgeq.errors import EdgeqError
 from edgeq.tflite import decode, read, write
 
@@ -42,14 +43,14 @@ def attempt(data: bytes, seed: int) -> str:
     """Do with a file what a device would; raises what edgeq raises."""
     graph = read(data)
     check_module.check(graph)
-    with build(graph, rounding="tflite" if seed % 2 else "xnnpack") as model:
+    with engine.build(graph, rounding="tflite" if seed % 2 else "xnnpack") as model:
         if sum(p.dtype.itemsize * float(np.prod(p.shape, dtype=float)) for p in model.inputs) > LARGEST_INPUT:
             return "built"
         model(_inputs(model, seed))
     return "ran"
 
 
-def _inputs(model: Model, seed: int) -> dict[str, np.ndarray]:
+def _inputs(model: engine.Model, seed: int) -> dict[str, np.ndarray]:
     """Noise, and where the model is made for one value of an input, that value."""
     rng = np.random.default_rng(seed)
     out = {p.name: (100 * rng.standard_normal(p.shape)).astype(p.dtype) for p in model.inputs}
@@ -72,8 +73,6 @@ def answer(model: str, seed: int | None) -> dict[str, Any]:
 
 
 def _crash(*_: object) -> None:
-    import ctypes
-
     ctypes.string_at(0)
 
 
@@ -90,9 +89,28 @@ def _nothing(*_: object) -> None:
     return
 
 
-PLANTS: dict[str, tuple[object, str, Callable[..., Any]]] = {
+def _guarded(size: int) -> np.ndarray:
+    """Memory for the machine that ends where a page begins that nothing may touch: stepping over the end is a crash."""
+    page = mmap.PAGESIZE
+    pages = -(-size // page) + 2
+    region = mmap.mmap(-1, pages * page)
+    bytes_of = np.frombuffer(region, np.uint8)
+    address = bytes_of.ctypes.data
+    for guard in (address, address + (pages - 1) * page):
+        if _LIBC.mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), _PROT_NONE):
+            raise OSError(ctypes.get_errno(), "mprotect")
+    start = ((pages - 1) * page - size) // engine.ALIGNMENT * engine.ALIGNMENT
+    return bytes_of[start : start + size]
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PROT_NONE = 0  # sys/mman.h; the mmap module does not have it
+
+
+PLANTS: dict[str, tuple[object, str, object]] = {
     "no bounds in the reader": (decode.Decoder, "_need", _nothing),
     "no check of operations": (check_module, "_op", _nothing),
+    "an arena too small": (engine, "SLACK", -2000),
     "a crash": (check_module, "_order", _crash),
     "a hang": (check_module, "_order", _hang),
     "too much memory": (check_module, "_order", _swell),
@@ -107,6 +125,7 @@ def main() -> None:
     parser.add_argument("--plant", choices=PLANTS)
     args = parser.parse_args()
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever prints must not be taken for an answer
+    engine.aligned = _guarded
     ready = answer("float mlp", None)  # loads the kernels, compiles them if nobody has: not on a mutant's time
     if args.plant:
         owner, name, replacement = PLANTS[args.plant]

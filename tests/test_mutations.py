@@ -29,6 +29,7 @@ def test_a_seed_is_a_mutant():
     [
         ("no bounds in the reader", "stray"),
         ("no check of operations", "stray"),
+        ("an arena too small", "crash"),
         ("a crash", "crash"),
         ("a hang", "hang"),
         ("too much memory", "stray"),
