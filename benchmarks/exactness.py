@@ -30,7 +30,7 @@ from naive.oracle import NAMES, Oracle, missing
 from naive.ties import ties
 from real_inputs import Inputs, as_input, golden, real_inputs
 
-from edgeq.errors import EdgeqError
+from edgeq.errors import EdgeqError, UnsupportedError
 from edgeq.graph import Graph
 from edgeq.tflite import read, write
 
@@ -253,7 +253,11 @@ def operation_rows(options: argparse.Namespace) -> Iterable[Row]:
             if reason := missing(rounding):
                 rows[key] = replace(row, note=f"skipped: {reason}")
                 continue
-            ours = (twin if options.twin else engine)(graph, rounding)
+            try:
+                ours = (twin if options.twin else engine)(graph, rounding)
+            except UnsupportedError as e:
+                rows[key] = replace(row, note=f"not run: {e}")
+                continue
             rows[key] = compare(row, ours, Oracle(write(graph), rounding), inputs)
     return [rows[k] for k in sorted(rows)]
 

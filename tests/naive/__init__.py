@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from edgeq.graph import Activation, Graph
 
-from . import conv, elementwise, pool, reduce, requant, shape, softmax
+from . import conv, elementwise, pool, reduce, requant, resize, shape, softmax, transcendental
 from .node import Node
 
 Array = npt.NDArray[Any]
@@ -30,7 +30,9 @@ TWINS: Mapping[str, Callable[[Node], Array]] = MappingProxyType(
         "DEPTHWISE_CONV_2D": conv.depthwise_conv_2d,
         "DEQUANTIZE": requant.dequantize,
         "FULLY_CONNECTED": conv.fully_connected,
+        "HARD_SWISH": transcendental.hard_swish,
         "LEAKY_RELU": elementwise.leaky_relu,
+        "LOGISTIC": transcendental.logistic,
         "MAX_POOL_2D": pool.max_pool_2d,
         "MEAN": reduce.mean,
         "MUL": elementwise.mul,
@@ -39,9 +41,12 @@ TWINS: Mapping[str, Callable[[Node], Array]] = MappingProxyType(
         "RELU": elementwise.relu_with(Activation.RELU),
         "RELU6": elementwise.relu_with(Activation.RELU6),
         "RESHAPE": shape.reshape,
+        "RESIZE_BILINEAR": resize.bilinear,
+        "RESIZE_NEAREST_NEIGHBOR": resize.nearest,
         "SOFTMAX": softmax.softmax,
         "STRIDED_SLICE": shape.strided_slice,
         "SUB": elementwise.sub,
+        "TANH": transcendental.tanh,
         "TRANSPOSE_CONV": conv.transpose_conv,
     }
 )

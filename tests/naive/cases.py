@@ -382,6 +382,48 @@ def moves() -> Iterator[Case]:
         )
 
 
+def curves() -> Iterator[Case]:
+    """LOGISTIC, TANH, HARD_SWISH: every value of the type; int16 also at the powers of two that have a path of their own."""
+    outputs = {
+        ("LOGISTIC", "int8"): (1 / 256, -128), ("LOGISTIC", "uint8"): (1 / 256, 0), ("LOGISTIC", "int16"): (1 / 32768, 0),
+        ("TANH", "int8"): (1 / 128, 0), ("TANH", "uint8"): (1 / 128, 128), ("TANH", "int16"): (1 / 32768, 0),
+    }  # fmt: skip
+    for code in ("LOGISTIC", "TANH", "HARD_SWISH"):
+        for dtype in (*QUANTIZED, "float32") if code != "HARD_SWISH" else ("int8", "uint8", "float32"):
+            for k in range(4):
+                name = f"{code} {dtype} {k}"
+                rng = generator(name)
+                s = scale_for(dtype, rng)
+                if dtype == "int16" and k:
+                    s = 2.0 ** -(13 - k)
+                x = tensor("x", (1, 4099), dtype, s, zero_for(dtype, rng))
+                s_out, z_out = outputs.get((code, dtype), (s and s * 0.8, zero_for(dtype, rng)))
+                options = "HardSwishOptions" if code == "HARD_SWISH" else None
+                yield Case(name, single(code, [x], tensor("y", (1, 4099), dtype, s_out, z_out), options))
+
+
+def resizes() -> Iterator[Case]:
+    """RESIZE_BILINEAR and RESIZE_NEAREST_NEIGHBOR: larger, smaller, odd; the three ways that pixels may lie."""
+    for code, options in (
+        ("RESIZE_BILINEAR", "ResizeBilinearOptions"),
+        ("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions"),
+    ):
+        for dtype in (*QUANTIZED, "float32"):
+            for text, corners, half in (("", False, False), (" half pixel", False, True), (" corners", True, False)):
+                for (h, w), (out_h, out_w) in (
+                    ((9, 7), (16, 15)),
+                    ((4, 4), (8, 8)),
+                    ((16, 15), (9, 7)),
+                    ((1, 5), (3, 10)),
+                ):
+                    name = f"{code} {dtype}{text} {h}x{w} to {out_h}x{out_w}"
+                    rng = generator(name)
+                    s, z = scale_for(dtype, rng), zero_for(dtype, rng)
+                    x, y = tensor("x", (1, h, w, 13), dtype, s, z), tensor("y", (1, out_h, out_w, 13), dtype, s, z)
+                    ways = {"align_corners": corners, "half_pixel_centers": half}
+                    yield Case(name, single(code, [x, constant("size", [out_h, out_w])], y, options, **ways))
+
+
 def cases() -> list[Case]:
     """All of them."""
-    return [*products(), *binaries(), *unaries(), *reductions(), *softmaxes(), *moves()]
+    return [*products(), *binaries(), *unaries(), *reductions(), *softmaxes(), *curves(), *resizes(), *moves()]

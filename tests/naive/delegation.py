@@ -18,7 +18,7 @@ def takes(node: Node) -> bool:
     if code == "DEPTHWISE_CONV_2D":
         # One scale along axis 3 is not recognised as per-tensor quantization, which is the only kind for uint8.
         return node.output.dtype == "int8" or quantization(node.tensor(1)).axis == 0
-    if code in CONVOLUTIONS or code == "MEAN":
+    if code in CONVOLUTIONS or code in ("MEAN", "RESIZE_BILINEAR"):
         return True
     if code in ("ADD", "SUB"):
         return all(2.0**-10 <= scale_of(node.tensor(k)) / scale_of(node.output) < 2.0**8 for k in (0, 1))
