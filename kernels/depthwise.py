@@ -13,16 +13,17 @@ from .conv import requantize_s16
 from .memory import i16, i32, i64
 from .simd import (
     L,
+    add_f32,
     add_i32,
     clamp_f32,
     clamp_i32,
     dot_u8s8,
-    fma,
     load_f32,
     load_i16_as_i32,
     load_i32,
     load_quad,
     load_u8_as_i32,
+    mul_f32,
     mul_i32,
     multiply_double_rounded,
     pack_u8,
@@ -38,6 +39,7 @@ from .simd import (
     unpack8_low,
     unpack16_high,
     unpack16_low,
+    zero_f32,
 )
 from .words.depthwise import (
     BIAS,
@@ -109,19 +111,19 @@ def depthwise_u8(g, scratch, lo, hi):
 
 @njit(error_model="numpy")
 def depthwise_f32(g, scratch, lo, hi):
-    """float32: fused multiply-adds, clamped."""
+    """float32 in the order of TFLite's reference, not fused: before a hybrid convolution an ulp can cross a rounding tie."""
     taps, n_taps, pitch = i64(g[TAPS]), g[N_TAPS], g[PADDED_N] * 4
     low, high = load_f32(g[MULTIPLIER]), load_f32(g[MULTIPLIER] + 4 * L)
     for pixel in range(lo, hi):
         x = address(g, pixel)
         y = g[Y] + pixel * g[Y_PITCH]
         for n in range(0, g[N], L):
-            acc = load_f32(g[BIAS] + n * 4)
+            acc = zero_f32()
             w = g[W] + n * 4
             for t in range(n_taps):
-                acc = fma(acc, load_f32(x + taps[t] + n * 4), load_f32(w))
+                acc = add_f32(acc, mul_f32(load_f32(x + taps[t] + n * 4), load_f32(w)))
                 w += pitch
-            v = clamp_f32(acc, low, high)
+            v = clamp_f32(add_f32(acc, load_f32(g[BIAS] + n * 4)), low, high)
             left = g[N] - n
             if left >= L:
                 store(y + n * 4, v)
