@@ -221,7 +221,7 @@ def first_difference(
             if not one.good:
                 op = next(op for op in graph.ops if i in op.outputs)
                 return replace(
-                    one, inputs="1 of them", note=f"first in tensor {i} {graph.tensors[i].name!r} of {op.code}"
+                    one, inputs="1 of them", note=f"first in tensor {i} {graph.tensors[i].name[-40:]!r} of {op.code}"
                 )
     return replace(
         row,
