@@ -266,3 +266,20 @@ def test_memory_does_not_grow_with_the_samples():
 
     peak(2)
     assert peak(400) < 1.2 * peak(4)
+
+
+def test_extremes_to_be_expected():
+    """Of an exponential tail, four times the values mostly keep to what is expected; a hard bound is not moved."""
+    rng = np.random.default_rng(0)
+    kept = 0
+    for _ in range(50):
+        h = of(rng.exponential(size=2000))
+        lo, hi = h.expected()
+        assert lo == 0.0
+        assert h.maximum < hi < h.maximum + 6
+        kept += rng.exponential(size=8000).max() <= hi
+    assert kept >= 35
+    lo, hi = of(np.clip(rng.normal(size=5000), -1, 1)).expected()
+    assert lo == pytest.approx(-1, abs=2e-3)
+    assert hi == pytest.approx(1, abs=2e-3)
+    assert of([0.0]).expected() == (0.0, 0.0)
