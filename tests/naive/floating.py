@@ -49,7 +49,10 @@ def conv_2d(node: Node) -> Array:
         return hybrid_conv_2d(node)
     x, w = node.array(0), weights(node)
     p = patches(x, w.shape[1:3], **geometry(node))
-    return finish(node, in_order(p[..., i, j, c, None] * w[:, i, j, c] for i, j, c in np.ndindex(w.shape[1:])))
+    # Filter k of g groups reads the channels of its own group.
+    groups = x.shape[3] // w.shape[3]
+    first = np.arange(w.shape[0]) // (w.shape[0] // groups) * w.shape[3]
+    return finish(node, in_order(p[..., i, j, first + c] * w[:, i, j, c] for i, j, c in np.ndindex(w.shape[1:])))
 
 
 def depthwise_conv_2d(node: Node) -> Array:
