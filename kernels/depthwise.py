@@ -109,24 +109,41 @@ def depthwise_u8(g, scratch, lo, hi):
 
 @njit(error_model="numpy")
 def depthwise_f32(g, scratch, lo, hi):
-    """float32: fused multiply-adds, clamped."""
-    taps, n_taps, pitch = i64(g[TAPS]), g[N_TAPS], g[PADDED_N] * 4
-    low, high = load_f32(g[MULTIPLIER]), load_f32(g[MULTIPLIER] + 4 * L)
-    for pixel in range(lo, hi):
-        x = address(g, pixel)
-        y = g[Y] + pixel * g[Y_PITCH]
-        for n in range(0, g[N], L):
-            acc = load_f32(g[BIAS] + n * 4)
-            w = g[W] + n * 4
+    """float32 over runs (see depthwise_runs), four vectors at a time; weights [block][tap][4·L] repeat after PERIOD blocks."""
+    taps, n_taps, run, pitch = i64(g[TAPS]), g[N_TAPS], g[RUN], np.int64(4 * L)
+    low, high = load_f32(g[MULTIPLIER]), load_f32(g[MULTIPLIER] + pitch)
+    for unit in range(lo, hi):
+        x, y = address(g, unit), g[Y] + unit * g[Y_PITCH]
+        period, w, p = np.int64(0), g[W], g[BIAS]
+        for at in range(0, run, 4 * L):
+            if period == g[PERIOD]:
+                period, w, p = np.int64(0), g[W], g[BIAS]
+            a0, a1, a2, a3 = load_f32(p), load_f32(p + pitch), load_f32(p + 2 * pitch), load_f32(p + 3 * pitch)
             for t in range(n_taps):
-                acc = fma(acc, load_f32(x + taps[t] + n * 4), load_f32(w))
-                w += pitch
-            v = clamp_f32(acc, low, high)
-            left = g[N] - n
-            if left >= L:
-                store(y + n * 4, v)
+                from_x = x + taps[t] + at * 4
+                a0 = fma(a0, load_f32(from_x), load_f32(w))
+                a1 = fma(a1, load_f32(from_x + pitch), load_f32(w + pitch))
+                a2 = fma(a2, load_f32(from_x + 2 * pitch), load_f32(w + 2 * pitch))
+                a3 = fma(a3, load_f32(from_x + 3 * pitch), load_f32(w + 3 * pitch))
+                w += 4 * pitch
+            a0, a1 = clamp_f32(a0, low, high), clamp_f32(a1, low, high)
+            a2, a3 = clamp_f32(a2, low, high), clamp_f32(a3, low, high)
+            to, left = y + at * 4, run - at
+            if left >= 4 * L:
+                store(to, a0)
+                store(to + pitch, a1)
+                store(to + 2 * pitch, a2)
+                store(to + 3 * pitch, a3)
             else:
-                store_f32_some(y + n * 4, v, left)
+                store_f32_some(to, a0, left)
+                if left > L:
+                    store_f32_some(to + pitch, a1, left - L)
+                if left > 2 * L:
+                    store_f32_some(to + 2 * pitch, a2, left - 2 * L)
+                if left > 3 * L:
+                    store_f32_some(to + 3 * pitch, a3, left - 3 * L)
+            p += 4 * pitch
+            period += 1
 
 
 @njit(error_model="numpy")
