@@ -165,8 +165,10 @@ def uncertain(graph: Graph, rounding: str) -> list[str]:
 
 def rows_of(path: Path, options: argparse.Namespace) -> Iterable[Row]:
     """Everything asked about one model file."""
-    content = path.read_bytes()
-    graph = read(content)
+    graph = read(path.read_bytes())
+    if options.tensors:
+        graph = laid_open(graph)
+    content = write(graph) if options.tensors else path.read_bytes()
     name, rng = path.stem, np.random.default_rng(options.seed)
     floating = graph.tensors[graph.outputs[0]].dtype == "float32"
     samples = {"random": random_inputs(graph, options.samples, rng)}
@@ -181,7 +183,7 @@ def rows_of(path: Path, options: argparse.Namespace) -> Iterable[Row]:
         except (EdgeqError, NotImplementedError) as e:
             yield replace(first, note=f"not run: {e}", differing=1, worst=np.inf)
             continue
-        if vectors := golden(name, graph):
+        if not options.tensors and (vectors := golden(name, graph)):
             yield compare(
                 replace(first, oracle="golden vectors", inputs="golden"),
                 ours,
@@ -200,14 +202,18 @@ def rows_of(path: Path, options: argparse.Namespace) -> Iterable[Row]:
                 yield first_difference(row, graph, rounding, inputs, options)
 
 
+def laid_open(graph: Graph) -> Graph:
+    """The graph with every computed tensor as an output, in order; without signatures, which name the outputs it had."""
+    return replace(graph.with_main(outputs=tuple(i for op in graph.ops for i in op.outputs)), signatures=())
+
+
 def first_difference(
     row: Row, graph: Graph, rounding: str, inputs: Sequence[Inputs], options: argparse.Namespace
 ) -> Row:
     """The first tensor, in the order of computation, that differs in any sample: every tensor is made an output."""
-    order = tuple(i for op in graph.ops for i in op.outputs)
-    # Signatures name the outputs that the model used to have.
-    laid_open = replace(graph.with_main(outputs=order), signatures=())
-    ours, oracle = (twin if options.twin else engine)(laid_open, rounding), Oracle(write(laid_open), rounding)
+    opened = laid_open(graph)
+    order = opened.outputs
+    ours, oracle = (twin if options.twin else engine)(opened, rounding), Oracle(write(opened), rounding)
     for sample in inputs:
         for i, found, expected in zip(order, ours(sample), oracle(sample), strict=True):
             floating = graph.tensors[i].dtype == "float32"
@@ -221,7 +227,7 @@ def first_difference(
             if not one.good:
                 op = next(op for op in graph.ops if i in op.outputs)
                 return replace(
-                    one, inputs="1 of them", note=f"first in tensor {i} {graph.tensors[i].name!r} of {op.code}"
+                    one, inputs="1 of them", note=f"first in tensor {i} {graph.tensors[i].name[-40:]!r} of {op.code}"
                 )
     return replace(
         row,
@@ -291,6 +297,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounding", choices=["tflite", "xnnpack", "both"], default="both")
     parser.add_argument("--twin", action="store_true", help="the naive twins instead of the engine")
     parser.add_argument("--layers", action="store_true", help="show the first tensor that differs")
+    parser.add_argument("--tensors", action="store_true", help="compare every tensor, not only the outputs")
     parser.add_argument("--ops", action="store_true", help="models of one operation each")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)

@@ -1,8 +1,8 @@
 """A histogram of a stream, in constant memory, and the range that quantizes it with the least squared error.
 
-Bins are as wide as a power of two and aligned to zero: bin i counts the values in [i·width, (i + 1)·width). When a value
-falls outside, the width doubles and pairs of bins merge, so that the counts are those of a single pass over everything
-at the last width, whatever the order of the stream.
+Bins are as wide as a power of two and aligned to zero: bin i counts the values in [i·width, (i + 1)·width). When a
+value falls outside, the width doubles and pairs of bins merge, so that the counts are those of a single pass over
+everything at the last width, whatever the order of the stream.
 """
 
 from __future__ import annotations
@@ -75,6 +75,24 @@ class Histogram:
     def minmax(self) -> tuple[float, float]:
         """The bounds, widened to hold 0; (0, 0) while nothing came."""
         return min(self.minimum, 0.0), max(self.maximum, 0.0)
+
+    def expected(self, rank: int = 8) -> tuple[float, float]:
+        """The bounds that much more of the same stream is expected to keep to; (0, 0) while nothing came.
+
+        Each end moves on by as far as the `rank` outermost values lie apart. A tail that falls off exponentially by a
+        factor e per σ has its extreme grow by σ·ln k over k times the values, and its 8 outermost values lie
+        σ·(1 + 1/2 + … + 1/7) = 2.6·σ apart in the mean, so that is about 13 times the values; for a stream with a hard
+        bound it is nothing.
+        """
+        lo, hi = self.minmax()
+        if not self.width:
+            return lo, hi
+        seen = np.cumsum(self.counts)
+        rank = min(rank, int(seen[-1]))
+        low = (int(np.searchsorted(seen, rank)) - BINS) * self.width  # of the bin with the rank-th value from below
+        high = (int(np.searchsorted(seen, seen[-1] - rank, side="right")) + 1 - BINS) * self.width
+        below, above = max(low - self.minimum, 0.0), max(self.maximum - high, 0.0)
+        return lo - below if lo < 0 else lo, hi + above if hi > 0 else hi
 
     def points(self) -> tuple[Array, Array]:
         """A value for each bin that is not empty, and how often it came: both (n,) float64.

@@ -266,3 +266,14 @@ def test_memory_does_not_grow_with_the_samples():
 
     peak(2)
     assert peak(400) < 1.2 * peak(4)
+
+
+def test_extremes_to_be_expected():
+    """The end of an exponential tail moves on by 2.6·σ in the mean; a hard bound and an end at zero stay."""
+    rng = np.random.default_rng(0)
+    streams = [of(rng.exponential(3.0, size=2000)) for _ in range(300)]
+    beyond = [h.expected()[1] - h.maximum for h in streams]
+    assert np.mean(beyond) / 3.0 == pytest.approx(sum(1 / k for k in range(1, 8)), rel=0.1)
+    assert {h.expected()[0] for h in streams} == {0.0}
+    assert of(np.clip(rng.normal(size=5000), -1, 1)).expected() == pytest.approx((-1, 1), abs=2e-3)
+    assert of([0.0]).expected() == (0.0, 0.0)

@@ -578,3 +578,51 @@ def test_seal_refuses_what_readers_would(tmp_path: Path) -> None:
     for model_id, version in (("", 1), ("../x", 1), ("x" * 129, 1), ("x", 0), ("x", 2**53)):
         with pytest.raises(DocumentError):
             seal.seal(model(), publisher(), model_id=model_id, version=version)
+
+
+def deep(folder: Path) -> None:
+    path = folder
+    for _ in range(40):
+        path = path / "d"
+    path.mkdir(parents=True)
+
+
+def no_signature_bytes(folder: Path) -> None:
+    (folder / "model.sig").write_bytes(b"")
+
+
+def long_signature(folder: Path) -> None:
+    (folder / "model.sig").write_bytes(b" " * (limits.SIGNATURE + 1))
+
+
+def many_files(folder: Path) -> None:
+    for number in range(limits.DIRECTORY_FILES + 1):
+        (folder / f"{number}").touch()
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (deep, FileSetError),
+        (no_signature_bytes, LengthError),
+        (long_signature, LengthError),
+        (many_files, FileSetError),
+    ],
+)
+def test_row_14_directories_have_limits(
+    tmp_path: Path, change: Callable[[Path], None], error: type[TrustError]
+) -> None:
+    """A directory that is too deep or too full, or whose signature is empty or too long, is refused."""
+    folder = signed_directory(tmp_path / "model", {"config": b"1"})
+    change(folder)
+    with pytest.raises(error):
+        loader.verify(folder, trust=trust())
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "payload.bin", "model.sig"])
+def test_row_14_empty_part(tmp_path: Path, name: str) -> None:
+    """A bundle's directory with an empty file is refused by its length."""
+    pack.unpack(written(tmp_path, plain().to_bytes()), tmp_path / "bundle")
+    (tmp_path / "bundle" / name).write_bytes(b"")
+    with pytest.raises(LengthError):
+        loader.verify(tmp_path / "bundle", trust=trust())

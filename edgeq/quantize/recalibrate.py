@@ -14,19 +14,23 @@ from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.report import Quantized, integer_layers
 from edgeq.quantize.rescale import Scales, rescale, scales
 from edgeq.quantize.rewrite import Rewritten
-from edgeq.quantize.search import Search, Spans
+from edgeq.quantize.search import Found, Search, Spans, chosen
 from edgeq.tflite import write
 
 HOLD_BACK = 4
 """Every so many-th sample sets no range: it judges."""
+
+LEAST_GAIN = 0.1
+"""Of the noise: for less than this it is not worth to give up ranges that were made from more samples."""
 
 
 def recalibrate(graph: Graph, samples: Source, progress: Progress | None = None, *, keep_io: bool = True) -> Quantized:
     """A quantized model with new activation ranges from `samples` (edgeq.feed says what those may be).
 
     The measure is the float model that the codes stand for (edgeq.quantize.reconstruct). Every fourth sample is held
-    back: the new ranges are kept only if they bring the integer model closer to that float model on those, else the
-    model comes back as it was, with `changed` False and the reason in `steps`. Weights stay as they are, bit for bit;
+    back: the new ranges are kept only if they bring the integer model clearly closer to that float model on those, else
+    the model comes back as it was, with `changed` False and the reason in `steps`. Ranges reach beyond the local
+    extremes, as far as more such samples are expected to (edgeq.histogram). Weights stay as they are, bit for bit;
     biases are counted anew in the new units. keep_io: inputs and outputs keep their scales, so that what feeds and
     reads the model needs no change.
 
@@ -45,19 +49,22 @@ def recalibrate(graph: Graph, samples: Source, progress: Progress | None = None,
     seen = _seen(free, ranges)
     place = {i: i for i, t in enumerate(graph.tensors) if t.data is None}
 
-    def make(chosen: Spans) -> Rewritten:
-        return Rewritten(rescale(graph, free, chosen), place, {})
+    def make(at: Spans) -> Rewritten:
+        return Rewritten(rescale(graph, free, at), place, {})
 
     say(0, 1, "choosing ranges")
     search = Search(make, judge_by(real, held.keeper.kept))
     old = search.candidate("the ranges it has", {})
     candidates = [old]
     if seen:
-        bits = {g: 16 if graph.tensors[g].dtype == "int16" else 8 for g in seen}
-        candidates.append(search.candidate("minmax ranges", {g: h.minmax() for g, h in seen.items()}))
-        candidates.append(search.candidate("mse ranges", {g: h.least_squares(bits[g]) for g, h in seen.items()}))
-    best = search.best(candidates)
-    changed = best.name != old.name
+        ranges_by = {
+            "the extremes to be expected": {g: h.expected() for g, h in seen.items()},
+            "minmax ranges": {g: h.minmax() for g, h in seen.items()},
+            "mse ranges": {g: h.least_squares(_bits(graph, g)) for g, h in seen.items()},
+        }
+        candidates += [search.candidate(name, at) for name, at in ranges_by.items()]
+    best = _first_near_best(candidates)
+    changed = bool(best.spans)
     if changed:
         best = search.with_headroom(best, old.error)
     comparison = compare(real, best.done.graph, place, held.keeper.kept)
@@ -86,10 +93,26 @@ def _seen(free: Scales, ranges: Ranges) -> dict[int, Histogram]:
     return out
 
 
+def _first_near_best(candidates: list[Found]) -> Found:
+    """The first candidate, the ranges it has, unless others are clearly better; of those the first near the best.
+
+    They come with the widest ranges first: where the samples held back do not tell two apart, the wider clips less of
+    what they did not show.
+    """
+    best = min(c.error for c in candidates)
+    if best > (1 - LEAST_GAIN) * candidates[0].error:
+        return chosen(candidates, candidates[0])
+    return chosen(candidates, next(c for c in candidates[1:] if c.error * (1 - LEAST_GAIN) <= best))
+
+
+def _bits(graph: Graph, group: int) -> int:
+    return 16 if graph.tensors[group].dtype == "int16" else 8
+
+
 def _why(tried: bool) -> str:
     if not tried:
         return "not changed: every scale is prescribed, or belongs to an input or output"
-    return "not changed: no new ranges come closer on the samples held back"
+    return f"not changed: no new ranges come {LEAST_GAIN:.0%} closer on the samples held back"
 
 
 class _HeldBack:

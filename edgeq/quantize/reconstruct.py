@@ -33,6 +33,7 @@ def reconstruct(graph: Graph) -> Graph:
                 t = graph.tensors[i]
                 if t.data is not None and t.quantization is not None and len(t.quantization.scale):
                     tensors[i] = replace(t, dtype="float32", data=real(t), quantization=None, buffer=0)
+            op = _with_real_bias(op, rule, graph, tensors)
             op = _clamped(op, graph)
         # Versions grow with integer types; the float form needs none of that.
         ops.append(replace(op, version=1))
@@ -43,8 +44,21 @@ def reconstruct(graph: Graph) -> Graph:
 
 
 def _real_constants(op: Op, rule: Rule) -> list[int]:
-    positions = [*rule.inputs(op), *(k for k in (rule.weights, rule.bias) if k is not None)]
+    positions = rule.inputs(op) if rule.weights is None else (*rule.inputs(op), rule.weights)
     return [op.inputs[k] for k in positions if k < len(op.inputs) and op.inputs[k] >= 0]
+
+
+def _with_real_bias(op: Op, rule: Rule, graph: Graph, tensors: list[Tensor]) -> Op:
+    """The operation with a bias of reals, its own: what it counts in is s_in · s_w, whatever the file says of it."""
+    if rule.weights is None or rule.bias is None or rule.bias >= len(op.inputs) or op.inputs[rule.bias] < 0:
+        return op
+    x, w, b = (graph.tensors[op.inputs[k]] for k in (rule.data[0], rule.weights, rule.bias))
+    if b.data is None or b.dtype == "float32" or x.quantization is None or w.quantization is None:
+        return op
+    unit = float(x.quantization.scale[0]) * w.quantization.scale.astype(np.float64)
+    data = (np.asarray(b.data).astype(np.float64) * unit).astype(np.float32)
+    tensors.append(replace(b, dtype="float32", data=data, quantization=None, buffer=0))
+    return replace(op, inputs=tuple(len(tensors) - 1 if k == rule.bias else i for k, i in enumerate(op.inputs)))
 
 
 def _identity(op: Op, tensors: list[Tensor]) -> Op:

@@ -26,6 +26,7 @@ from edgeq.quantmod import QuantMod
 
 Array = npt.NDArray[Any]
 
+
 @dataclass(frozen=True)
 class Scales:
     """Which tensors of an integer graph may have another scale.

@@ -16,7 +16,7 @@ from edgeq.quantize.layout import Layout, arrange
 from edgeq.quantize.parameters import histograms, parameters
 from edgeq.quantize.report import Quantized, layers
 from edgeq.quantize.rewrite import Rewritten, rewrite
-from edgeq.quantize.search import ENOUGH, Found, Search, Spans, noise, noisiest, spans
+from edgeq.quantize.search import ENOUGH, Found, Search, Spans, chosen, noise, noisiest, spans
 from edgeq.recipe import RECIPES, Recipe
 from edgeq.tflite import write
 
@@ -43,8 +43,8 @@ def quantize(
     derive, judge = keeper.kept[::2], keeper.kept[1::2] or keeper.kept
     seen = histograms(graph, layout, ranges)
 
-    def make(chosen: Spans) -> Rewritten:
-        return rewrite(graph, layout, parameters(graph, layout, chosen), recipe.per_channel)
+    def make(at: Spans) -> Rewritten:
+        return rewrite(graph, layout, parameters(graph, layout, at), recipe.per_channel)
 
     say(0, 4, "choosing ranges")
     search = Search(make, judge_by(graph, judge))
@@ -54,11 +54,11 @@ def quantize(
         a, b = candidates
         picked = _winners(graph, layout, a, b, judge)
         candidates.append(search.candidate("the better of both for each tensor", picked))
-    best = search.best(candidates)
+    best = chosen(candidates, min(candidates, key=lambda c: c.error))  # of equals the first
     if recipe.bias_correction:
         say(1, 4, "correcting biases")
         means = mean_inputs(graph, derive)
-        other = Search(lambda chosen: _corrected(graph, make(chosen), means), search.judge)
+        other = Search(lambda at: _corrected(graph, make(at), means), search.judge)
         corrected = other.candidate(best.name, best.spans)
         kept = corrected.error < best.error
         steps = (*best.steps, f"bias correction: {noise(corrected.error)}{' (kept)' if kept else ' (not kept)'}")

@@ -57,12 +57,6 @@ class Search:
         done = self._make(spans)
         return Found(name, spans, done, self.judge.error(done.graph, done.tensors))
 
-    def best(self, candidates: list[Found]) -> Found:
-        """The one with the least error; of equals the first."""
-        best = min(candidates, key=lambda c: c.error)
-        lines = (f"{c.name}: {noise(c.error)}{' (chosen)' if c is best else ''}" for c in candidates)
-        return replace(best, steps=tuple(lines))
-
     def refined(self, found: Found, order: list[int], progress: Progress = silent) -> Found:
         """Spans widened or narrowed one group at a time, in `order`, as far as the budget goes."""
         cost = sum(t.size for t in found.done.graph.tensors if t.data is None) * len(self.judge.inputs)
@@ -77,7 +71,7 @@ class Search:
         line = f"refined ranges, {len(moves)} tries: {noise(best.error)}"
         return replace(best, steps=(*found.steps, line))
 
-    def with_headroom(self, found: Found, most: float = ENOUGH) -> Found:
+    def with_headroom(self, found: Found, most: float = 1.0) -> Found:
         """Wider spans, as wide as leaves the error below ENOUGH, and below `most`.
 
         What calibration saw is less than what will come, and a clipped value errs by far more than a coarser step:
@@ -93,6 +87,12 @@ class Search:
                 line = f"headroom of {factor:g}: {noise(wide.error)}, of which {noise(ENOUGH)} is enough"
                 return replace(wide, steps=(*found.steps, line))
         return found
+
+
+def chosen(candidates: list[Found], one: Found) -> Found:
+    """One of the candidates, with a line on each of them."""
+    lines = (f"{c.name}: {noise(c.error)}{' (chosen)' if c is one else ''}" for c in candidates)
+    return replace(one, steps=tuple(lines))
 
 
 def spans(seen: Mapping[int, Histogram], method: str) -> dict[int, tuple[float, float]]:

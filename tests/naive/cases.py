@@ -259,6 +259,12 @@ def binaries() -> Iterator[Case]:
             for other in ((13,), (1, 7, 5, 1), (1,)):
                 yield binary(f"{code} {dtype} with {list(other)}", code, dtype, (1, 7, 5, 13), other)
             yield binary(f"{code} {dtype} of 105", code, dtype, (1, 7, 5, 3), (1, 7, 5, 3))
+    for code in ("ADD", "SUB"):
+        for exponents in ((12, 12, 12), (13, 12, 12), (12, 14, 12)):
+            a, b, c = (tensor(n, (1, 4099), "int16", 2.0**-e) for n, e in zip("abc", exponents, strict=True))
+            options = {"pot_scale_int16": True, "fused_activation_function": int(exponents[1] == 14)}
+            graph = single(code, [a, b], c, f"{code.capitalize()}Options", **options)
+            yield Case(f"{code} int16 powers of two {exponents}", graph)
 
 
 def unary(name: str, code: str, source: str, target: str, s_in: float | None, s_out: float | None,

@@ -17,6 +17,7 @@ from .fixedpoint import (
     multiply_by_quantized_multiplier,
     multiply_once_rounded,
     quantize_multiplier,
+    rounding_divide_by_pot,
 )
 from .node import Node, activation_range, centred, f32, float_activation, scale_of, zero_point_of
 
@@ -40,7 +41,27 @@ def sum_of(node: Node, sign: int) -> Array:
     if node.output.dtype == "float32":
         real = node.array(0) + node.array(1) if sign > 0 else node.array(0) - node.array(1)
         return float_activation(node.option("fused_activation_function"), real)
-    return xnnpack_sum(node, sign) if takes(node) else tflite_sum(node, sign)
+    if takes(node):
+        return xnnpack_sum(node, sign)
+    if (
+        node.output.dtype == "int16"
+        and node.option("pot_scale_int16", False)
+        and None not in (shifts := pot_shifts(node))
+    ):
+        return pot_sum(node, sign, shifts)
+    return tflite_sum(node, sign)
+
+
+def pot_shifts(node: Node) -> list[int | None]:
+    """log2(s_k / s_out) for both inputs, None where one of the two scales is not a power of two."""
+    parts = [math.frexp(float(scale_of(t))) for t in (node.tensor(0), node.tensor(1), node.output)]
+    return [k - parts[2][1] if f == parts[2][0] == 0.5 else None for f, k in parts[:2]]
+
+
+def pot_sum(node: Node, sign: int, shifts: list[int | None]) -> Array:
+    """reference_ops::Add on int16 with power-of-two scales: one input is shifted right, rounding. Others are refused."""
+    x, y = (rounding_divide_by_pot(centred(node, k), -(n or 0)) for k, n in enumerate(shifts))
+    return node.clamp(x + sign * y)
 
 
 def tflite_sum(node: Node, sign: int) -> Array:

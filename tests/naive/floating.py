@@ -21,6 +21,14 @@ from .windows import geometry, patches
 Array = npt.NDArray[Any]
 
 
+def weights(node: Node) -> Array:
+    """Weights in float32; int8 ones have a twin for CONV_2D with one scale only."""
+    w = node.array(1)
+    if w.dtype != f32:
+        raise NotImplementedError(f"no twin for {node.op.code} of float32 with {w.dtype} weights")
+    return w
+
+
 def in_order(terms: Iterable[Array]) -> Array:
     """Float32 sum of arrays, from the first to the last, starting at 0."""
     total: Array = np.zeros((), f32)
@@ -37,23 +45,26 @@ def finish(node: Node, total: Array, bias: int = 2) -> Array:
 
 def conv_2d(node: Node) -> Array:
     """reference_ops::Conv: over rows, columns and channels of the window; conv.cc EvalHybrid with int8 weights."""
-    x, w = node.array(0), node.array(1)
-    if w.dtype == np.int8:
+    if node.array(1).dtype == np.int8 and not quantization(node.tensor(1)).per_axis:
         return hybrid_conv_2d(node)
+    x, w = node.array(0), weights(node)
     p = patches(x, w.shape[1:3], **geometry(node))
-    return finish(node, in_order(p[..., i, j, c, None] * w[:, i, j, c] for i, j, c in np.ndindex(w.shape[1:])))
+    # Filter k of g groups reads the channels of its own group.
+    groups = x.shape[3] // w.shape[3]
+    first = np.arange(w.shape[0]) // (w.shape[0] // groups) * w.shape[3]
+    return finish(node, in_order(p[..., i, j, first + c] * w[:, i, j, c] for i, j, c in np.ndindex(w.shape[1:])))
 
 
 def depthwise_conv_2d(node: Node) -> Array:
     """reference_ops::DepthwiseConv: over rows and columns of the window."""
-    x, w = node.array(0), node.array(1)
+    x, w = node.array(0), weights(node)
     p = patches(np.repeat(x, w.shape[3] // x.shape[3], axis=3), w.shape[1:3], **geometry(node))
     return finish(node, in_order(p[..., i, j, :] * w[0, i, j] for i, j in np.ndindex(w.shape[1:3])))
 
 
 def fully_connected(node: Node) -> Array:
     """reference_ops::FullyConnected: along the input."""
-    w = node.array(1)
+    w = weights(node)
     x = node.array(0).reshape(-1, w.shape[1])
     y = finish(node, in_order(x[:, k, None] * w[:, k] for k in range(w.shape[1])))
     return y.reshape(node.output.shape)
@@ -61,7 +72,7 @@ def fully_connected(node: Node) -> Array:
 
 def transpose_conv(node: Node) -> Array:
     """reference_ops::TransposeConv: input pixels in raster order, each adding its products channel by channel."""
-    w, x = node.array(1), node.array(2)
+    w, x = weights(node), node.array(2)
     out_shape = tuple(int(d) for d in node.array(0))
     steps = (node.option("stride_h"), node.option("stride_w"))
     before = [

@@ -99,7 +99,7 @@ def logistic_int16(node: Node) -> Array:
 
 
 def tanh_int16(node: Node) -> Array:
-    """reference_integer_ops::Tanh: 2σ(2x) − 1; the output's scale is 2^-15. LiteRT's builtin: not for scales 2^-12 and 2^-11."""
+    """reference_integer_ops::Tanh: 2σ(2x) − 1; the output's scale is 2^-15. LiteRT's builtin differs for scales 2^-12, 2^-11."""
     if node.xnnpack and (shift := pot_shift(node)) in (0, 1):
         x = gemmlowp16.saturated(node.array(0).astype(np.int64) << shift)
         return gemmlowp16.tanh(np.maximum(x, -32767)).astype(np.int16)
