@@ -13,16 +13,17 @@ from .conv import requantize_s16
 from .memory import i16, i32, i64
 from .simd import (
     L,
+    add_f32,
     add_i32,
     clamp_f32,
     clamp_i32,
     dot_u8s8,
-    fma,
     load_f32,
     load_i16_as_i32,
     load_i32,
     load_quad,
     load_u8_as_i32,
+    mul_f32,
     mul_i32,
     multiply_double_rounded,
     pack_u8,
@@ -38,6 +39,7 @@ from .simd import (
     unpack8_low,
     unpack16_high,
     unpack16_low,
+    zero_f32,
 )
 from .words.depthwise import (
     BIAS,
@@ -109,7 +111,10 @@ def depthwise_u8(g, scratch, lo, hi):
 
 @njit(error_model="numpy")
 def depthwise_f32(g, scratch, lo, hi):
-    """float32 over runs (see depthwise_runs), four vectors at a time; weights [block][tap][4·L] repeat after PERIOD blocks."""
+    """float32 over runs (see depthwise_runs), four vectors at a time; weights [block][tap][4·L] repeat after PERIOD blocks.
+
+    In the order of TFLite's reference and not fused: before a hybrid convolution an ulp can cross a rounding tie.
+    """
     taps, n_taps, run, pitch = i64(g[TAPS]), g[N_TAPS], g[RUN], np.int64(4 * L)
     low, high = load_f32(g[MULTIPLIER]), load_f32(g[MULTIPLIER] + pitch)
     for unit in range(lo, hi):
@@ -118,30 +123,31 @@ def depthwise_f32(g, scratch, lo, hi):
         for at in range(0, run, 4 * L):
             if period == g[PERIOD]:
                 period, w, p = np.int64(0), g[W], g[BIAS]
-            a0, a1, a2, a3 = load_f32(p), load_f32(p + pitch), load_f32(p + 2 * pitch), load_f32(p + 3 * pitch)
-            for t in range(n_taps):
-                from_x = x + taps[t] + at * 4
-                a0 = fma(a0, load_f32(from_x), load_f32(w))
-                a1 = fma(a1, load_f32(from_x + pitch), load_f32(w + pitch))
-                a2 = fma(a2, load_f32(from_x + 2 * pitch), load_f32(w + 2 * pitch))
-                a3 = fma(a3, load_f32(from_x + 3 * pitch), load_f32(w + 3 * pitch))
-                w += 4 * pitch
-            a0, a1 = clamp_f32(a0, low, high), clamp_f32(a1, low, high)
-            a2, a3 = clamp_f32(a2, low, high), clamp_f32(a3, low, high)
             to, left = y + at * 4, run - at
             if left >= 4 * L:
-                store(to, a0)
-                store(to + pitch, a1)
-                store(to + 2 * pitch, a2)
-                store(to + 3 * pitch, a3)
+                a0, a1, a2, a3 = zero_f32(), zero_f32(), zero_f32(), zero_f32()
+                for t in range(n_taps):
+                    from_x, v = x + taps[t] + at * 4, w + 4 * t * pitch
+                    a0 = add_f32(a0, mul_f32(load_f32(from_x), load_f32(v)))
+                    a1 = add_f32(a1, mul_f32(load_f32(from_x + pitch), load_f32(v + pitch)))
+                    a2 = add_f32(a2, mul_f32(load_f32(from_x + 2 * pitch), load_f32(v + 2 * pitch)))
+                    a3 = add_f32(a3, mul_f32(load_f32(from_x + 3 * pitch), load_f32(v + 3 * pitch)))
+                store(to, clamp_f32(add_f32(a0, load_f32(p)), low, high))
+                store(to + pitch, clamp_f32(add_f32(a1, load_f32(p + pitch)), low, high))
+                store(to + 2 * pitch, clamp_f32(add_f32(a2, load_f32(p + 2 * pitch)), low, high))
+                store(to + 3 * pitch, clamp_f32(add_f32(a3, load_f32(p + 3 * pitch)), low, high))
             else:
-                store_f32_some(to, a0, left)
-                if left > L:
-                    store_f32_some(to + pitch, a1, left - L)
-                if left > 2 * L:
-                    store_f32_some(to + 2 * pitch, a2, left - 2 * L)
-                if left > 3 * L:
-                    store_f32_some(to + 3 * pitch, a3, left - 3 * L)
+                for j in range(0, left, L):
+                    acc = zero_f32()
+                    for t in range(n_taps):
+                        from_x = x + taps[t] + (at + j) * 4
+                        acc = add_f32(acc, mul_f32(load_f32(from_x), load_f32(w + 4 * t * pitch + j * 4)))
+                    acc = clamp_f32(add_f32(acc, load_f32(p + j * 4)), low, high)
+                    if left - j >= L:
+                        store(to + j * 4, acc)
+                    else:
+                        store_f32_some(to + j * 4, acc, left - j)
+            w += 4 * n_taps * pitch
             p += 4 * pitch
             period += 1
 
