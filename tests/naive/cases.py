@@ -209,8 +209,9 @@ def products() -> Iterator[Case]:
                 # TRANSPOSE_CONV has no fused activation: tflite-runtime 2.14 ignores one.
                 for text, activation in ACTIVATIONS.items() if code != "TRANSPOSE_CONV" else [("", Activation.NONE)]:
                     yield product(start + text, code, dtype, per_channel=per_channel, activation=activation)
-                if code == "FULLY_CONNECTED":
+                if code in ("FULLY_CONNECTED", "TRANSPOSE_CONV"):
                     yield product(f"{start} no bias", code, dtype, per_channel=per_channel, bias=None)
+                if code == "FULLY_CONNECTED":
                     if dtype == "int16":
                         yield product(f"{start} int32 bias", code, dtype, per_channel=per_channel, bias="int32")
                     continue

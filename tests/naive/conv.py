@@ -39,8 +39,13 @@ def finish(node: Node, acc: Array, x: int = 0, w: int = 1, bias: int = 2) -> Arr
     total = acc.astype(np.int64)
     if node.has(bias):
         total = total + node.array(bias).astype(np.int64)
-    wide = node.has(bias) and node.tensor(bias).dtype == "int64"
+    wide = node.tensor(bias).dtype == "int64" if node.has(bias) else wide_without_bias(node)
     return node.clamp(requantize(node, total, x, w, wide) + zero_point_of(node.output))
+
+
+def wide_without_bias(node: Node) -> bool:
+    """Whether the runtime sums in int64 where no bias says which width: LiteRT's TRANSPOSE_CONV int16."""
+    return node.xnnpack and node.op.code == "TRANSPOSE_CONV" and node.output.dtype == "int16"
 
 
 def requantize(node: Node, acc: Array, x: int, w: int, wide: bool) -> Array:
