@@ -79,7 +79,8 @@ _fused_4, _fused_2, _fused_1 = tile.make("u8fused", R4, 4), tile.make("u8fused",
 _fused_4s, _fused_2s, _fused_1s = tile.make("u8fused", 1, 4), tile.make("u8fused", 1, 2), tile.make("u8fused", 1, 1)
 _u8sum, _u8sum_s = tile.make("u8sum", RS, 4), tile.make("u8sum", 1, 4)
 _s16_4, _s16_4s = tile.make("s16", R4, 4), tile.make("s16", 1, 4)
-_f32_4, _f32_4s = tile.make("f32", R4, 4), tile.make("f32", 1, 4)
+_f32_4, _f32_2, _f32_1 = tile.make("f32", R4, 4), tile.make("f32", R2, 2), tile.make("f32", R1, 1)
+_f32_4s, _f32_2s, _f32_1s = tile.make("f32", 1, 4), tile.make("f32", 1, 2), tile.make("f32", 1, 1)
 
 
 @njit(error_model="numpy")
@@ -291,35 +292,39 @@ def conv_u8_sum(g, scratch, lo, hi):
 
 
 @njit(error_model="numpy")
+def tile_f32(g, rows, w, y, n0, count):
+    """The float tile of NV vectors for a full or a single row."""
+    segments, n_segments, steps, nv = i64(g[SEGMENTS]), g[N_SEGMENTS], g[STEPS], g[NV]
+    bias, pitch, left = g[BIAS] + n0 * 4, g[Y_PITCH], g[N] - n0
+    lo, hi = f32(g[MULTIPLIER])[0], f32(g[MULTIPLIER])[L]
+    if nv == 4:
+        if count == R4:
+            _f32_4(rows, segments, n_segments, steps, w, bias, y, pitch, left, lo, hi)
+        else:
+            _f32_4s(rows, segments, n_segments, steps, w, bias, y, pitch, left, lo, hi)
+    elif nv == 2:
+        if count == R2:
+            _f32_2(rows, segments, n_segments, steps, w, bias, y, pitch, left, lo, hi)
+        else:
+            _f32_2s(rows, segments, n_segments, steps, w, bias, y, pitch, left, lo, hi)
+    elif count == R1:
+        _f32_1(rows, segments, n_segments, steps, w, bias, y, pitch, left, lo, hi)
+    else:
+        _f32_1s(rows, segments, n_segments, steps, w, bias, y, pitch, left, lo, hi)
+
+
+@njit(error_model="numpy")
 def conv_f32(g, scratch, lo, hi):
     """float32: bias added, clamped, stored."""
-    rows, acc, nv = i64(scratch), scratch + ACC, np.int64(4)
-    segments, limits = i64(g[SEGMENTS]), g[MULTIPLIER]
-    low, high = load_f32(limits), load_f32(limits + 4 * L)
+    rows, nv = i64(scratch), g[NV]
+    mr = rows_of(nv)
     m = lo
     while m < hi:
-        m, count = next_tile(m, lo, hi, np.int64(R4))
+        m, count = next_tile(m, lo, hi, mr)
         locate(g, rows, m, count)
-        w = g[W]
+        w, y = g[W], g[Y] + m * g[Y_PITCH]
         for n0 in range(0, g[N], nv * L):
-            if count == R4:
-                _f32_4(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
-            else:
-                _f32_4s(rows, segments, g[N_SEGMENTS], g[STEPS], w, acc)
-            for j in range(nv):
-                n = n0 + j * L
-                left = g[N] - n
-                if left <= 0:
-                    break
-                bias = load_f32(g[BIAS] + n * 4)
-                y = g[Y] + m * g[Y_PITCH] + n * 4
-                for i in range(count):
-                    v = clamp_f32(add_f32(load_f32(acc + (i * nv + j) * L * 4), bias), low, high)
-                    if left >= L:
-                        store(y, v)
-                    else:
-                        store_f32_some(y, v, left)
-                    y += g[Y_PITCH]
+            tile_f32(g, rows, w, y + n0 * 4, n0, count)
             w += g[BLOCK]
         m += count
 

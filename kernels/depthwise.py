@@ -111,24 +111,45 @@ def depthwise_u8(g, scratch, lo, hi):
 
 @njit(error_model="numpy")
 def depthwise_f32(g, scratch, lo, hi):
-    """float32 in the order of TFLite's reference, not fused: before a hybrid convolution an ulp can cross a rounding tie."""
-    taps, n_taps, pitch = i64(g[TAPS]), g[N_TAPS], g[PADDED_N] * 4
-    low, high = load_f32(g[MULTIPLIER]), load_f32(g[MULTIPLIER] + 4 * L)
-    for pixel in range(lo, hi):
-        x = address(g, pixel)
-        y = g[Y] + pixel * g[Y_PITCH]
-        for n in range(0, g[N], L):
-            acc = zero_f32()
-            w = g[W] + n * 4
-            for t in range(n_taps):
-                acc = add_f32(acc, mul_f32(load_f32(x + taps[t] + n * 4), load_f32(w)))
-                w += pitch
-            v = clamp_f32(add_f32(acc, load_f32(g[BIAS] + n * 4)), low, high)
-            left = g[N] - n
-            if left >= L:
-                store(y + n * 4, v)
+    """float32 over runs (see depthwise_runs), four vectors at a time; weights [block][tap][4·L] repeat after PERIOD blocks.
+
+    In the order of TFLite's reference and not fused: before a hybrid convolution an ulp can cross a rounding tie.
+    """
+    taps, n_taps, run, pitch = i64(g[TAPS]), g[N_TAPS], g[RUN], np.int64(4 * L)
+    low, high = load_f32(g[MULTIPLIER]), load_f32(g[MULTIPLIER] + pitch)
+    for unit in range(lo, hi):
+        x, y = address(g, unit), g[Y] + unit * g[Y_PITCH]
+        period, w, p = np.int64(0), g[W], g[BIAS]
+        for at in range(0, run, 4 * L):
+            if period == g[PERIOD]:
+                period, w, p = np.int64(0), g[W], g[BIAS]
+            to, left = y + at * 4, run - at
+            if left >= 4 * L:
+                a0, a1, a2, a3 = zero_f32(), zero_f32(), zero_f32(), zero_f32()
+                for t in range(n_taps):
+                    from_x, v = x + taps[t] + at * 4, w + 4 * t * pitch
+                    a0 = add_f32(a0, mul_f32(load_f32(from_x), load_f32(v)))
+                    a1 = add_f32(a1, mul_f32(load_f32(from_x + pitch), load_f32(v + pitch)))
+                    a2 = add_f32(a2, mul_f32(load_f32(from_x + 2 * pitch), load_f32(v + 2 * pitch)))
+                    a3 = add_f32(a3, mul_f32(load_f32(from_x + 3 * pitch), load_f32(v + 3 * pitch)))
+                store(to, clamp_f32(add_f32(a0, load_f32(p)), low, high))
+                store(to + pitch, clamp_f32(add_f32(a1, load_f32(p + pitch)), low, high))
+                store(to + 2 * pitch, clamp_f32(add_f32(a2, load_f32(p + 2 * pitch)), low, high))
+                store(to + 3 * pitch, clamp_f32(add_f32(a3, load_f32(p + 3 * pitch)), low, high))
             else:
-                store_f32_some(y + n * 4, v, left)
+                for j in range(0, left, L):
+                    acc = zero_f32()
+                    for t in range(n_taps):
+                        from_x = x + taps[t] + (at + j) * 4
+                        acc = add_f32(acc, mul_f32(load_f32(from_x), load_f32(w + 4 * t * pitch + j * 4)))
+                    acc = clamp_f32(add_f32(acc, load_f32(p + j * 4)), low, high)
+                    if left - j >= L:
+                        store(to + j * 4, acc)
+                    else:
+                        store_f32_some(to + j * 4, acc, left - j)
+            w += 4 * n_taps * pitch
+            p += 4 * pitch
+            period += 1
 
 
 @njit(error_model="numpy")

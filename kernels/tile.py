@@ -7,9 +7,9 @@ the same for every row, from each row's own address.
     tile(rows, segments, n_segments, steps, weights, out)
 
 rows: pointer to MR addresses; segments: pointer to byte offsets; steps: k-steps in a segment; weights: address of
-[segment][step][NV·L lanes][k within step]; out: address of int32 or float32 [MR][NV·L], overwritten.
+[segment][step][NV·L lanes][k within step]; out: address of int32 [MR][NV·L], overwritten.
 
-A k-step is four bytes ("u8": u8·s8), two int16 ("s16"), or one float32 ("f32"). A row may be read up to one step past a
+A k-step is four bytes ("u8": u8·s8), two int16 ("s16"), or one float32 (the float tile). A row may be read up to one step past a
 segment's end: the weights there are zero, and the arena has room behind its last tensor.
 
 "u8sum" also adds up each row's activations, for weights with a zero point (uint8 models): the sums follow the tile in `out`.
@@ -29,7 +29,6 @@ _KINDS = {  # loads of a weight vector and an activation broadcast, the multiply
     "u8": ("load_quad", "broadcast_quad", "dot_u8s8", "zero_i32", 4),
     "u8sum": ("load_quad", "broadcast_quad", "dot_u8s8", "zero_i32", 4),
     "s16": ("load_pair", "broadcast_pair", "dot_s16", "zero_i32", 4),
-    "f32": ("load_f32", "broadcast_f32", "fma", "zero_f32", 4),
 }
 
 
@@ -100,11 +99,41 @@ def fused_source(mr: int, nv: int) -> str:
     return "\n".join(out)
 
 
+def fused_f32_source(mr: int, nv: int) -> str:
+    """The Python text of a float32 tile that starts from the bias, clamps and stores.
+
+        tile(rows, segments, n_segments, steps, weights, bias, y, pitch, left, lo, hi)
+
+    As fused_source, without requantization; lo and hi are the clamps.
+    """
+    rows, vectors = range(mr), range(nv)
+    out = ["def tile(rows, segments, n_segments, steps, weights, bias, y, pitch, left, lo, hi):"]
+    out += [f"    c0_{j} = load_f32(bias + {j * L * 4})" for j in vectors]
+    out += [f"    c{i}_{j} = c0_{j}" for i in rows if i for j in vectors]
+    out += ["    for s in range(n_segments):", "        at = segments[s]"]
+    out += [f"        r{i} = rows[{i}] + at" for i in rows]
+    out += ["        for k in range(steps):"]
+    out += [f"            w{j} = load_f32(weights + {j * L * 4})" for j in vectors]
+    for i in rows:
+        out += [f"            x = broadcast_f32(r{i} + k * 4)"]
+        out += [f"            c{i}_{j} = fma(c{i}_{j}, x, w{j})" for j in vectors]
+    out += [f"            weights += {nv * L * 4}"]
+    out += ["    low, high = splat_f32(lo), splat_f32(hi)"]
+    out += [f"    c{i}_{j} = clamp_f32(c{i}_{j}, low, high)" for i in rows for j in vectors]
+    for j in vectors:
+        out += [f"    if left >= {(j + 1) * L}:"]
+        out += [f"        store(y + {i} * pitch + {j * L * 4}, c{i}_{j})" for i in rows]
+        out += [f"    elif left > {j * L}:"]
+        out += [f"        store_f32_some(y + {i} * pitch + {j * L * 4}, c{i}_{j}, left - {j * L})" for i in rows]
+    return "\n".join(out)
+
+
 def make(kind: str, mr: int, nv: int) -> Callable[..., Any]:
-    """Compile-ready tile of `kind` ("u8fused" included) with mr rows and nv vectors."""
+    """Compile-ready tile of `kind` ("u8fused" and "f32" are those that store results) with mr rows and nv vectors."""
     names = (n for n in dir(simd) if not n.startswith("_"))
     namespace: dict[str, Any] = {n: getattr(simd, n) for n in names}
-    exec(fused_source(mr, nv) if kind == "u8fused" else source(kind, mr, nv), namespace)
+    sources = {"u8fused": fused_source, "f32": fused_f32_source}
+    exec(sources[kind](mr, nv) if kind in sources else source(kind, mr, nv), namespace)
     compiled: Callable[..., Any] = njit(namespace["tile"], error_model="numpy", no_cpython_wrapper=True)
     return compiled
 

@@ -28,13 +28,15 @@ def packing_order(lanes: int, blocks: int) -> Array:
     """
     p, j, e = np.meshgrid(np.arange(lanes // 4), np.arange(4), np.arange(4), indexing="ij")
     block = (16 * p + 4 * j + e).transpose(1, 0, 2).reshape(-1)
-    return (np.arange(blocks)[:, None] * 4 * lanes + block).reshape(-1)
+    order: Array = (np.arange(blocks)[:, None] * 4 * lanes + block).reshape(-1)
+    return order
 
 
 def ordered(values: Array, n: int, order: Array | None) -> Array:
     """A vector padded to n and brought into packing order, if there is one."""
     padded = pad_to(values, n)
-    return padded if order is None else np.take(padded, order)
+    reordered: Array = padded if order is None else padded[order]
+    return reordered
 
 
 def weight_scales(b: Builder, op: Op, w: Tensor, channels: int) -> Array:

@@ -174,6 +174,7 @@ def product(
         bias = bias_values(b, op, bias_at, total, "float32")[part]
         words[cw.MULTIPLIER] = float_limits(b, op)
         packed_from = weights.astype(np.float32)
+        nv = vectors(-(-count // lanes))
     elif kind == "s16":
         bias = bias_values(b, op, bias_at, total, "int64")[part]
         packed_from, segments, chunk = split_runs(weights.astype(np.int16), segments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -42,16 +43,8 @@ def depthwise_conv_2d(b: Builder, op: Op) -> None:
     source = padded_input(b, b.read(op, 0), x, rows, columns)
     if c == 1:
         place = window_rows(source, n, 1, 1, rows, columns, size)
-        product(
-            b,
-            op,
-            kind,
-            place,
-            weights[0].transpose(2, 0, 1).reshape(out_c, len(place.segments), -1),
-            slice(0, out_c),
-            b.write(op),
-            2,
-        )
+        filters = weights[0].transpose(2, 0, 1).reshape(out_c, len(place.segments), -1)
+        product(b, op, kind, place, filters, slice(0, out_c), b.write(op), 2)
         return
     if out_c != c:
         times, pixels = out_c // c, n * rows.padded * columns.padded
@@ -60,81 +53,151 @@ def depthwise_conv_2d(b: Builder, op: Op) -> None:
         source = repeated
     taps = [i * o.dilation_h_factor * columns.padded * out_c * size + j * o.dilation_w_factor * out_c * size
             for i in range(kh) for j in range(kw)]  # fmt: skip
-    if kind == "u8" and (runs := as_runs(b, op, source, weights, rows, columns, taps)) is not None:
-        units = n * rows.out * (1 if columns.stride == 1 else columns.out)
-        macs = n * rows.out * columns.out * out_c * len(taps)
-        b.emit("depthwise_runs", units, {**runs, dw.Y: b.write(op)}, macs=macs)
-        return
-    padded = -(-out_c // b.lanes) * b.lanes
-    words: Words = {
-        dw.X: source, dw.Y: b.write(op), dw.TAPS: b.constant(np.array(taps, np.int64)), dw.N_TAPS: len(taps),
-        dw.OUT_W: columns.out, dw.OUT_HW: rows.out * columns.out, dw.ROW: rows.stride * columns.padded * out_c * size,
-        dw.COLUMN: columns.stride * out_c * size, dw.IMAGE: rows.padded * columns.padded * out_c * size,
-        dw.N: out_c, dw.Y_PITCH: out_c * size, dw.PADDED_N: padded,
-    }  # fmt: skip
-    flat = weights.reshape(len(taps), out_c)
+    layer = Layer(op, source, n, rows, columns, weights.reshape(len(taps), out_c), tuple(taps))
     if kind == "f32":
-        bias = bias_values(b, op, 2, out_c, "float32")
-        words[dw.MULTIPLIER] = float_limits(b, op)
-        values: Array = flat.astype(np.float32)
-    elif kind == "s16":
-        if len(taps) > MAX_TAPS:
-            raise b.unsupported(op, f"a window of {len(taps)} taps on int16, at most {MAX_TAPS} are expected")
-        bias = bias_values(b, op, 2, out_c, "int64")
-        values = flat.astype(np.int32)
+        float_runs(b, layer)
+    elif kind == "s16" or not byte_runs(b, layer):
+        single_pixels(b, layer, kind)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A depthwise layer whose borders are real: filters (taps, channels) as stored, the taps' byte offsets in a window."""
+
+    op: Op
+    source: Ref
+    n: int
+    rows: Axis
+    columns: Axis
+    filters: Array
+    taps: tuple[int, ...]
+
+    @property
+    def channels(self) -> int:
+        """Output channels, which input channels equal."""
+        return int(self.filters.shape[1])
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds."""
+        return self.n * self.rows.out * self.columns.out * self.filters.size
+
+    @property
+    def run(self) -> int:
+        """Elements that lie together in input and output: a row at stride 1, else a pixel."""
+        return self.channels * (self.columns.out if self.columns.stride == 1 else 1)
+
+    @property
+    def units(self) -> int:
+        """Runs in the output."""
+        return self.n * self.rows.out * (1 if self.columns.stride == 1 else self.columns.out)
+
+    def words(self, size: int, per_line: int) -> Words:
+        """Where runs lie; `per_line` of them in an output row."""
+        line = self.columns.padded * self.channels * size
+        return {
+            dw.X: self.source, dw.OUT_W: per_line, dw.OUT_HW: self.rows.out * per_line, dw.ROW: self.rows.stride * line,
+            dw.COLUMN: self.columns.stride * self.channels * size, dw.IMAGE: self.rows.padded * line,
+        }  # fmt: skip
+
+    def period(self, block: int) -> int:
+        """Blocks after which channels begin anew, or that a run has."""
+        return min(math.lcm(self.channels, block) // block, -(-self.run // block))
+
+
+def centred(b: Builder, layer: Layer) -> Array:
+    """8-bit filters less their zero point, int32."""
+    w = b.tensor(layer.op, 1)
+    return layer.filters.astype(np.int32) - (0 if w.dtype == "int8" else b.zero_point(w))
+
+
+def folded_bias(b: Builder, layer: Layer, filters: Array) -> Array:
+    """(channels,) int32: the bias less what the input's zero point adds to every sum, modulo 2^32."""
+    raw = bias_values(b, layer.op, 2, layer.channels, "int32").astype(np.int64)
+    folded: Array = raw - b.zero_point(b.tensor(layer.op, 0)) * filters.sum(axis=0, dtype=np.int64)
+    return folded.astype(np.int32)
+
+
+def too_long(layer: Layer, period: int, block: int, size: int) -> bool:
+    """Whether repeating the weights costs too much memory."""
+    repeated = period > -(-layer.channels // block)
+    return repeated and period * block * len(layer.taps) * size > MAX_REPEATED_BYTES
+
+
+def float_runs(b: Builder, layer: Layer) -> None:
+    """float32: weights [block][tap][4·lanes]."""
+    block = 4 * b.lanes
+    period = layer.period(block)
+    if too_long(layer, period, block, 4) and layer.columns.stride == 1:
+        # Rows would need too many copies of the weights: take pixels as runs, which any stride allows.
+        period, run, per_line = -(-layer.channels // block), layer.channels, layer.columns.out
     else:
-        values = flat.astype(np.int32) - (0 if w.dtype == "int8" else b.zero_point(w))
-        raw = bias_values(b, op, 2, out_c, "int32").astype(np.int64)
-        bias = (raw - b.zero_point(x) * values.sum(axis=0, dtype=np.int64)).astype(np.int32)
-    if kind != "f32":
-        words |= requantize_words(b, op, x, w, y, out_c, padded, is_wide(b, op, 2))
-    full = np.zeros((len(taps), padded), values.dtype)
-    full[:, :out_c] = values
-    words[dw.W], words[dw.BIAS] = b.constant(full), b.constant(pad_to(bias, padded))
-    pixels = n * rows.out * columns.out
-    b.emit(
-        {"u8": "depthwise_u8", "s16": "depthwise_s16", "f32": "depthwise_f32"}[kind],
-        pixels,
-        words,
-        macs=pixels * out_c * len(taps),
-    )
+        run, per_line = layer.run, 1 if layer.columns.stride == 1 else layer.columns.out
+    channel = np.arange(period * block) % layer.channels
+    packed = layer.filters.astype(np.float32)[:, channel].reshape(len(layer.taps), period, block).transpose(1, 0, 2)
+    bias = bias_values(b, layer.op, 2, layer.channels, "float32")[channel]
+    words: Words = layer.words(4, per_line) | {
+        dw.W: b.constant(packed), dw.BIAS: b.constant(bias), dw.MULTIPLIER: float_limits(b, layer.op), dw.RUN: run,
+        dw.PERIOD: period, dw.TAPS: b.constant(np.array(layer.taps, np.int64)), dw.N_TAPS: len(layer.taps),
+        dw.Y_PITCH: run * 4, dw.Y: b.write(layer.op),
+    }  # fmt: skip
+    b.emit("depthwise_f32", layer.n * layer.rows.out * per_line, words, macs=layer.macs)
 
 
-def as_runs(
-    b: Builder, op: Op, source: Ref, weights: Array, rows: Axis, columns: Axis, taps: list[int]
-) -> Words | None:
-    """Words of depthwise_runs, or None where it does not apply (weights beyond a byte) or does not pay.
+def byte_runs(b: Builder, layer: Layer) -> bool:
+    """Emit depthwise_runs; False where it does not apply (weights beyond a byte) or does not pay.
 
     Measured per block of four vectors: about as long as two rounds of the plain kernel, which does one vector of a pixel.
     """
-    x, w, y = b.tensor(op, 0), b.tensor(op, 1), b.output(op)
-    out_c, block = weights.shape[3], 4 * b.lanes
-    flat = weights.reshape(len(taps), out_c).astype(np.int32) - (0 if w.dtype == "int8" else b.zero_point(w))
-    if flat.min() < -128 or flat.max() > 127:
-        return None
-    run = columns.out * out_c if columns.stride == 1 else out_c
-    blocks = -(-run // block)
-    plain = run // out_c * -(-out_c // b.lanes)
-    if 2 * blocks > plain:
-        return None
-    period = min(math.lcm(out_c, block) // block, blocks)
-    if period * block * len(taps) > MAX_REPEATED_BYTES and period > -(-out_c // block):
-        return None
-    channel = (np.arange(period * block) % out_c)[packing_order(b.lanes, period)]
-    quads = -(-len(taps) // 4)
-    full = np.zeros((4 * quads, out_c), np.int8)
-    full[: len(taps)] = flat
+    op, block = layer.op, 4 * b.lanes
+    filters = centred(b, layer)
+    period = layer.period(block)
+    plain = layer.run // layer.channels * -(-layer.channels // b.lanes)
+    if (
+        filters.min() < -128
+        or filters.max() > 127
+        or 2 * -(-layer.run // block) > plain
+        or too_long(layer, period, block, 1)
+    ):
+        return False
+    channel = (np.arange(period * block) % layer.channels)[packing_order(b.lanes, period)]
+    quads = -(-len(layer.taps) // 4)
+    full = np.zeros((4 * quads, layer.channels), np.int8)
+    full[: len(filters)] = filters
     packed = full[:, channel].reshape(quads, 4, period, block).transpose(2, 0, 3, 1)
-    raw = bias_values(b, op, 2, out_c, "int32").astype(np.int64)
-    bias = (raw - b.zero_point(x) * flat.sum(axis=0, dtype=np.int64)).astype(np.int32)
-    line = columns.padded * out_c
-    words: Words = {
-        dw.X: source, dw.W: b.constant(packed), dw.BIAS: b.constant(bias[channel]), dw.N_TAPS: quads,
-        dw.TAPS: b.constant(np.array(taps + [taps[-1]] * (4 * quads - len(taps)), np.int64)), dw.RUN: run, dw.PERIOD: period,
-        dw.OUT_W: 1 if columns.stride == 1 else columns.out, dw.OUT_HW: rows.out * (1 if columns.stride == 1 else columns.out),
-        dw.ROW: rows.stride * line, dw.COLUMN: columns.stride * out_c, dw.IMAGE: rows.padded * line, dw.Y_PITCH: run,
+    taps = layer.taps + layer.taps[-1:] * (4 * quads - len(layer.taps))
+    per_line = 1 if layer.columns.stride == 1 else layer.columns.out
+    words: Words = layer.words(1, per_line) | {
+        dw.W: b.constant(packed), dw.BIAS: b.constant(folded_bias(b, layer, filters)[channel]), dw.N_TAPS: quads,
+        dw.TAPS: b.constant(np.array(taps, np.int64)), dw.RUN: layer.run, dw.PERIOD: period, dw.Y_PITCH: layer.run,
     }  # fmt: skip
-    return words | requantize_words(b, op, x, w, y, out_c, out_c, is_wide(b, op, 2), channel)
+    x, w, y = b.tensor(op, 0), b.tensor(op, 1), b.output(op)
+    words |= requantize_words(b, op, x, w, y, layer.channels, layer.channels, is_wide(b, op, 2), channel)
+    b.emit("depthwise_runs", layer.units, words | {dw.Y: b.write(op)}, macs=layer.macs)
+    return True
+
+
+def single_pixels(b: Builder, layer: Layer, kind: str) -> None:
+    """A vector of channels of one pixel at a time: int16, and what byte_runs leaves."""
+    op, channels = layer.op, layer.channels
+    padded = -(-channels // b.lanes) * b.lanes
+    if kind == "s16":
+        if len(layer.taps) > MAX_TAPS:
+            raise b.unsupported(op, f"a window of {len(layer.taps)} taps on int16, at most {MAX_TAPS} are expected")
+        bias, filters, size = bias_values(b, op, 2, channels, "int64"), layer.filters.astype(np.int32), 2
+    else:
+        filters, size = centred(b, layer), 1
+        bias = folded_bias(b, layer, filters)
+    full = np.zeros((len(layer.taps), padded), np.int32)
+    full[:, :channels] = filters
+    words: Words = layer.words(size, layer.columns.out) | {
+        dw.W: b.constant(full), dw.BIAS: b.constant(pad_to(bias, padded)), dw.N: channels, dw.Y_PITCH: channels * size,
+        dw.TAPS: b.constant(np.array(layer.taps, np.int64)), dw.N_TAPS: len(layer.taps), dw.PADDED_N: padded,
+    }  # fmt: skip
+    x, w, y = b.tensor(op, 0), b.tensor(op, 1), b.output(op)
+    words |= requantize_words(b, op, x, w, y, channels, padded, is_wide(b, op, 2))
+    kernel = "depthwise_s16" if kind == "s16" else "depthwise_u8"
+    b.emit(kernel, layer.n * layer.rows.out * layer.columns.out, words | {dw.Y: b.write(op)}, macs=layer.macs)
 
 
 LOWERINGS = {"DEPTHWISE_CONV_2D": depthwise_conv_2d}
