@@ -15,7 +15,7 @@ RUN    := $(VENV)/bin
 PIP    := $(RUN)/python -m pip --quiet --disable-pip-version-check
 ARGS   ?=
 PEERS  := 'from importlib.util import find_spec as f; \
-	print(",".join(n for n, m in (("litert", "ai_edge_litert"), ("tflite", "tflite_runtime")) if f(m)))'
+	print(",".join(n for n, m in (("litert", "ai_edge_litert"), ("tflite", "tflite_runtime"), ("openvino", "openvino")) if f(m)))'
 
 .PHONY: setup demo test lint bench clean
 

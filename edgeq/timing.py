@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.errors import InputError
-
 if TYPE_CHECKING:
     from edgeq.engine import Model
 
@@ -61,40 +59,6 @@ def edgeq(model: Model) -> Call:
     inputs = {port.name: random_input(port.shape, port.dtype, rng) for port in model.inputs}
     given = inputs if len(inputs) > 1 else next(iter(inputs.values()))
     return lambda: model(given)
-
-
-def peer(name: str, data: bytes, threads: int) -> Call:
-    """One inference of another runtime, copying input in and output out as edgeq's call does.
-
-    name: "litert" (ai-edge-litert, its default XNNPACK delegate) or "tflite" (tflite-runtime). Raises InputError when it
-    is not installed or cannot run the model.
-    """
-    try:
-        if name == "litert":
-            from ai_edge_litert.interpreter import Interpreter
-        else:
-            from tflite_runtime.interpreter import Interpreter
-    except ImportError as error:
-        raise InputError(f"{name} cannot be imported ({error}): pip install 'edgeq[{name}]'") from None
-    try:
-        interpreter = Interpreter(model_content=data, num_threads=threads)
-        interpreter.allocate_tensors()
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"{name} cannot run this model: {str(error).splitlines()[0]}") from None
-    rng = np.random.default_rng(SEED)
-    inputs = [
-        (detail["index"], random_input(tuple(map(int, detail["shape"])), detail["dtype"], rng))
-        for detail in interpreter.get_input_details()
-    ]
-    outputs = [detail["index"] for detail in interpreter.get_output_details()]
-
-    def call() -> list[Array]:
-        for index, value in inputs:
-            interpreter.set_tensor(index, value)
-        interpreter.invoke()
-        return [interpreter.get_tensor(index) for index in outputs]
-
-    return call
 
 
 def alternate(calls: Mapping[str, Call], rounds: int, advance: Callable[[int], object]) -> dict[str, Array]:

@@ -8,7 +8,7 @@ from edgeq.cli import figures, models, show
 from edgeq.cli.models import Access
 from edgeq.errors import InputError
 
-PEERS = ("litert", "tflite")
+PEERS = ("litert", "tflite", "openvino", "onnxruntime")
 
 
 @click.command()
@@ -30,17 +30,18 @@ def bench(model: str, against: str, rounds: int, as_json: bool, rounding: str, t
 
     The plain model is handed to other runtimes, so --against needs a grant that allows export when MODEL is a bundle.
     """
+    from edgeq import peers as runtimes
     from edgeq import timing
 
     peers = [name.strip() for name in against.split(",") if name.strip()]
     for name in peers:
         if name not in PEERS:
-            raise InputError(f"--against: expected {' or '.join(PEERS)}, found {name!r}")
+            raise InputError(f"--against: expected {', '.join(PEERS[:-1])} or {PEERS[-1]}, found {name!r}")
     with models.open_model(model, access, rounding, threads) as engine:
         calls = {"edgeq": timing.edgeq(engine)}
         if peers:
             data = bytes(models.model_bytes(model, access, "export"))
-            calls.update({name: timing.peer(name, data, threads) for name in peers})
+            calls.update({name: runtimes.call(name, data, threads) for name in peers})
         with show.progress("timing", rounds) as advance:
             times = timing.alternate(calls, rounds, advance)
     rows = timing.summary(times, "edgeq")
