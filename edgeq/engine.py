@@ -72,21 +72,36 @@ class Context:
         f[fw.N_INPUTS], f[fw.N_OUTPUTS] = len(plan.inputs), len(plan.outputs)
         for i, p in enumerate(ports):
             at = constant_base + p.place.offset if p.place.block == CONSTANT else base + plan.offset(p.place)
-            f[fw.RECORDS + i * fw.RECORD_WORDS :][1:4] = at, p.size, p.flip
+            record = f[fw.RECORDS + i * fw.RECORD_WORDS :]
+            record[fw.PLACE] = at
+            record[fw.BYTES : fw.BYTES + len(p.words)] = p.words
         self.address = int(f.ctypes.data)
         self.slots = [fw.RECORDS + i * fw.RECORD_WORDS for i in range(len(ports))]
 
 
 class Staged(Context):
-    """A context with arrays of its own for one sample's inputs and outputs, so that a call need not look addresses up."""
+    """A context with arrays of its own for one sample of one input and one output: a call need not look addresses up.
 
-    def __init__(self, plan: Plan, constants: Array, ports: Sequence[Port], outputs: int) -> None:
+    `dtype` is the input's own, or float32 for an input that is quantized on the way.
+    """
+
+    def __init__(self, plan: Plan, constants: Array, x: Port, y: Port, dtype: np.dtype[Any]) -> None:
         super().__init__(plan, constants, 1)
-        self.arrays = [np.zeros(p.shape, p.dtype) for p in ports]
-        for slot, a in zip(self.slots, self.arrays, strict=True):
+        self.input, self.output = np.zeros(x.shape, dtype), np.zeros(y.shape, y.dtype)
+        for slot, a in zip(self.slots, (self.input, self.output), strict=True):
             self.frame[slot] = a.ctypes.data
+        words = plan.inputs[0].float_words
+        if words is not None and dtype == np.float32:
+            self.frame[self.slots[0] + fw.BYTES :][: len(words)] = words
         self.frame[fw.BATCH] = 1
-        self.input, self.output = self.arrays[0], self.arrays[-outputs]
+
+
+def judge(status: int) -> None:
+    """Turn the machine's answer into an error, if it is one."""
+    if status == fw.NOT_A_NUMBER:
+        raise InputError("the input holds NaN, which has no code")
+    if status != 0:
+        raise MachineError(f"the machine stopped with status {status}; 0 is expected")
 
 
 class Program:
@@ -119,7 +134,10 @@ class Program:
         """As `run`, in a context of the caller's."""
         frame = context.frame
         addresses = [a.ctypes.data for a in (*inputs, *outputs)]
-        sizes = [p.size for p in (*self.plan.inputs, *self.plan.outputs)]
+        for slot, a, p in zip(context.slots, inputs, self.plan.inputs, strict=False):
+            words = p.float_words if p.float_words is not None and a.dtype == np.float32 else p.words
+            frame[slot + fw.BYTES : slot + fw.BYTES + len(words)] = words
+        sizes = [a.nbytes // max(samples, 1) for a in (*inputs, *outputs)]
         for start in range(0, samples, SAMPLES_PER_CALL):
             for slot, address, size in zip(context.slots, addresses, sizes, strict=True):
                 frame[slot] = address + start * size
@@ -135,8 +153,7 @@ class Program:
                     status = self.machine.run(context.address, 0)
                     for other in others:
                         status = min(status, other.result())
-            if status != 0:
-                raise MachineError(f"the machine stopped with status {status}; 0 is expected")
+            judge(status)
 
     def close(self) -> None:
         """Stop the worker threads."""
@@ -170,10 +187,12 @@ class Model:
             port(n, graph.tensors[i]) for n, i in zip(graph.output_names(), graph.outputs, strict=True)
         )
         self._program: Program | None = Program(self.plan, machine, threads)
-        self._staged: list[Staged] = []
-        self._stages = self._can_stage(threads)
-        self._one_shape: tuple[int, ...] = self.inputs[0].shape if self._stages else ()
-        self._one_dtype: np.dtype[Any] | None = self.inputs[0].dtype if self._stages else None
+        self._staged: dict[np.dtype[Any], list[Staged]] = {}
+        self._one_shape: tuple[int, ...] = ()
+        if self._can_stage(threads):
+            self._one_shape = self.inputs[0].shape
+            accepted = [self.inputs[0].dtype, *([np.dtype(np.float32)] if self.plan.inputs[0].float_words else [])]
+            self._staged = {dtype: [] for dtype in accepted}
 
     @property
     def program(self) -> Program:
@@ -184,14 +203,10 @@ class Model:
 
     def __call__(self, x: Array | Mapping[str, Array], *, dequantize: bool = False) -> Any:
         """Run on x; see the class."""
-        if (
-            self._stages
-            and type(x) is np.ndarray
-            and x.shape == self._one_shape
-            and x.dtype is self._one_dtype
-            and not dequantize
-        ):
-            return self._run_staged(x)
+        if self._staged and type(x) is np.ndarray and x.shape == self._one_shape and x.dtype in self._staged:
+            result = self._run_staged(x, self._staged[x.dtype])
+            q = self.outputs[0].quantmod if dequantize else None
+            return result if q is None else q.dequantize(result)
         program = self.program
         arrays, samples, batched = self._prepare(x)
         results = [np.empty((samples, *p.shape), p.dtype) for p in self.outputs]
@@ -212,21 +227,20 @@ class Model:
         small = all(p.size <= STAGED_BYTES for p in (*self.plan.inputs, *self.plan.outputs))
         return len(self.inputs) == 1 and len(ports) == 2 and small and threads == 1 and not self.plan.required
 
-    def _run_staged(self, x: Array) -> Array:
+    def _run_staged(self, x: Array, free: list[Staged]) -> Array:
         """One sample in the model's own shape and type: what a tiny model's call is made of, kept short (1.5 µs measured)."""
         program = self._program
         if program is None:
             raise InputError("the model is closed")
         try:
-            context = self._staged.pop()
+            context = free.pop()
         except IndexError:
-            context = Staged(self.plan, program.constants, (*self.inputs, *self.outputs), 1)
+            context = Staged(self.plan, program.constants, self.inputs[0], self.outputs[0], x.dtype)
         context.input[...] = x
         status = program.machine.run(context.address, 0)
         result = context.output.copy()
-        self._staged.append(context)
-        if status != 0:
-            raise MachineError(f"the machine stopped with status {status}; 0 is expected")
+        free.append(context)
+        judge(status)
         return result
 
     def _prepare(self, x: Array | Mapping[str, Array]) -> tuple[list[Array], int, bool]:
@@ -304,12 +318,14 @@ def samples_of(a: Array, p: Port) -> tuple[int, bool]:
 
 
 def converted(a: Array, p: Port) -> Array:
-    """The array in the port's dtype: unchanged, or floats quantized by the port's parameters."""
+    """The array in the port's dtype: unchanged, or floats quantized by the port's parameters (float32 ones by the machine)."""
     if a.dtype == p.dtype:
         return np.ascontiguousarray(a)
     if a.dtype.kind == "f":
         if p.dtype.kind == "f":
             return np.ascontiguousarray(a, p.dtype)
+        if p.quantmod is not None and a.dtype == np.float32:
+            return np.ascontiguousarray(a)
         if p.quantmod is not None:
             return np.ascontiguousarray(p.quantmod.quantize(np.ascontiguousarray(a)))
     also = " or floats" if p.quantmod is not None or p.dtype.kind == "f" else ""

@@ -4,7 +4,7 @@
 Every thread of an inference enters it with its own number; after each instruction they meet at a barrier. Inputs are copied in
 and outputs out here too, so that an inference is one foreign call.
 
-Returns 0, or −1 − i when instruction i names no kernel (which a plan never does).
+Returns 0; NOT_A_NUMBER where an input to quantize holds NaN; −1 − i when instruction i names no kernel (which a plan never does).
 """
 
 from __future__ import annotations
@@ -13,19 +13,30 @@ import numpy as np
 from numba import njit
 
 from . import conv, depthwise, elementwise, move, pool, reduce, softmax, unary
-from .memory import copy, fetch_add, i64, load_acquire, u8
+from .memory import copy, f32, f64_of_bits, fetch_add, i16, i64, load_acquire, u8
 from .words import KERNELS
 from .words.frame import (
+    ADDRESS,
     BARRIER,
     BATCH,
+    BIAS,
+    BYTES,
+    COPY,
     COUNT,
+    FLIP,
     INSTRUCTIONS,
+    KIND,
     N_INPUTS,
     N_OUTPUTS,
+    NOT_A_NUMBER,
+    PLACE,
+    QUANTIZE_U8,
     RECORD_WORDS,
     RECORDS,
+    SCALE,
     SCRATCH,
     THREADS,
+    TOP,
 )
 from .words.instruction import OP, SCRATCH_BYTES, UNITS, WORDS
 
@@ -59,14 +70,45 @@ def meet(frame, passed):
 
 
 @njit(error_model="numpy")
-def transfer(target, source, size, flip):
-    """Copy bytes, with the top bit of each changed where `flip` says so."""
-    if flip:
-        x, y = u8(source), u8(target)
+def quantize(target, source, size, kind, r):
+    """float32 to codes floor(C·x + d), saturating, in float64 as edgeq.quantmod defines it; how many are NaN."""
+    x, c, d, top = f32(source), f64_of_bits(r[SCALE]), f64_of_bits(r[BIAS]), np.float64(r[TOP])
+    bad = np.int64(0)
+    if kind == QUANTIZE_U8:
         for i in range(size):
-            y[i] = np.uint8(x[i] ^ np.uint8(128))
+            t = np.float64(x[i]) * c + d
+            bad += t != t
+            u8(target)[i] = np.uint8(np.int32(min(max(np.floor(t), 0.0), top)) if t == t else np.int32(0))
     else:
-        copy(target, source, size)
+        for i in range(size // 2):
+            t = np.float64(x[i]) * c + d
+            bad += t != t
+            q = np.int32(min(max(np.floor(t), 0.0), top)) if t == t else np.int32(0)
+            i16(target)[i] = np.int16(q - np.int32(32768))
+    return bad
+
+
+@njit(error_model="numpy")
+def transfer_in(r, sample):
+    """One sample of one input, from the caller to the arena; how many values have no code."""
+    size, kind = r[BYTES], r[KIND]
+    if kind == COPY:
+        copy(r[PLACE], r[ADDRESS] + sample * size, size)
+    elif kind == FLIP:
+        flip(r[PLACE], r[ADDRESS] + sample * size, size)
+    elif kind == QUANTIZE_U8:
+        return quantize(r[PLACE], r[ADDRESS] + sample * size * 4, size, kind, r)
+    else:
+        return quantize(r[PLACE], r[ADDRESS] + sample * size * 2, size, kind, r)
+    return np.int64(0)
+
+
+@njit(error_model="numpy")
+def flip(target, source, size):
+    """Copy bytes with the top bit of each changed."""
+    x, y = u8(source), u8(target)
+    for i in range(size):
+        y[i] = np.uint8(x[i] ^ np.uint8(128))
 
 
 @njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
@@ -79,8 +121,8 @@ def run(frame_address, thread):
         if thread == 0:
             record = frame_address + RECORDS * 8
             for _ in range(frame[N_INPUTS]):
-                r = i64(record)
-                transfer(r[1], r[0] + sample * r[2], r[2], r[3])
+                if transfer_in(i64(record), sample):
+                    status = np.int64(NOT_A_NUMBER)
                 record += RECORD_WORDS * 8
         passed = meet(frame, passed)
         at = frame[INSTRUCTIONS]
@@ -95,7 +137,10 @@ def run(frame_address, thread):
             record = frame_address + (RECORDS + frame[N_INPUTS] * RECORD_WORDS) * 8
             for _ in range(frame[N_OUTPUTS]):
                 r = i64(record)
-                transfer(r[0] + sample * r[2], r[1], r[2], r[3])
+                if r[KIND] == FLIP:
+                    flip(r[ADDRESS] + sample * r[BYTES], r[PLACE], r[BYTES])
+                else:
+                    copy(r[ADDRESS] + sample * r[BYTES], r[PLACE], r[BYTES])
                 record += RECORD_WORDS * 8
         passed = meet(frame, passed)
     return status

@@ -106,3 +106,13 @@ def float_of_bits(typingctx, bits):
         return builder.bitcast(builder.trunc(args[0], ir.IntType(32)), ir.FloatType())
 
     return types.float32(types.int64), codegen
+
+
+@intrinsic
+def f64_of_bits(typingctx, bits):
+    """The float64 whose bit pattern is `bits`."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.DoubleType())
+
+    return types.float64(types.int64), codegen

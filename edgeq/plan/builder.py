@@ -10,10 +10,12 @@ from edgeq.errors import CheckError, UnsupportedError
 from edgeq.graph import NUMPY_DTYPES, Activation, Array, Graph, Op, Tensor
 from edgeq.kernels.isa import Isa
 from edgeq.kernels.words import OPCODES
+from edgeq.kernels.words import frame as fw
 from edgeq.kernels.words.instruction import OP, UNITS, WORDS
 from edgeq.plan.arena import ALIGNMENT, Block, place
 from edgeq.plan.multiplier import activation_bounds, float_bits
 from edgeq.plan.types import CONSTANT, FLIPPED, Instruction, Plan, Port, Ref, Rounding, Word
+from edgeq.quantmod import QuantMod
 
 MAX_ARENA_BYTES = 1 << 31
 SLACK = 256
@@ -251,7 +253,18 @@ class Builder:
             if data is None:
                 raise CheckError(f"output {t.name!r} is written by no operation")
             self.places[i] = self.constant(data.view(np.uint8) ^ FLIPPED if data.dtype == np.int8 else data)
-        return Port(i, self.places[i], nbytes(t), t.dtype == "int8")
+        kind = fw.FLIP if t.dtype == "int8" else fw.COPY
+        return Port(i, self.places[i], nbytes(t), (nbytes(t), kind), self._float_words(t))
+
+    def _float_words(self, t: Tensor) -> tuple[int, ...] | None:
+        """How float32 values of an 8- or 16-bit tensor become its codes: QuantMod's C, d and p − 1."""
+        q = t.quantization
+        if q is None or len(q.scale) != 1 or t.dtype not in ("int8", "uint8", "int16"):
+            return None
+        quantmod = QuantMod.from_tflite(float(q.scale[0]), int(q.zero_point[0]), t.dtype)
+        bits = np.array([quantmod.C, quantmod.d], np.float64).view(np.int64).tolist()
+        kind = fw.QUANTIZE_S16 if t.dtype == "int16" else fw.QUANTIZE_U8
+        return (nbytes(t), kind, *bits, quantmod.p - 1)
 
 
 def itemsize(t: Tensor) -> int:

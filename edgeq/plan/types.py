@@ -51,12 +51,17 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Port:
-    """Where an input or output of the model lies: tensor index, place, bytes, whether its bytes' top bits are flipped."""
+    """Where an input or output of the model lies: tensor index, place, bytes, what happens to it on the way (words/frame.py).
+
+    `words` are the record's behind its addresses: bytes and kind for values of the tensor's own type; `float_words` those for
+    float32 values of a quantized input, None where there is no such thing.
+    """
 
     tensor: int
     place: Ref
     size: int
-    flip: bool
+    words: tuple[int, ...]
+    float_words: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,11 +1,19 @@
 """Words of the frame that `run` is given: where the plan lies and how it is to be run.
 
-Behind the head come N_INPUTS + N_OUTPUTS records of RECORD_WORDS: the caller's address, the arena's address, bytes of a sample,
-and whether the top bit of every byte changes on the way (int8 ↔ the arena's unsigned form).
+Behind the head come N_INPUTS + N_OUTPUTS records of RECORD_WORDS: the caller's address, the arena's address, bytes of a sample
+in the arena, what happens on the way, and for QUANTIZE_… the float64 bits of C and d and the top code of floor(C·x + d).
 """
 
 INSTRUCTIONS, COUNT, BATCH, THREADS, BARRIER, SCRATCH, N_INPUTS, N_OUTPUTS, RECORDS = 0, 1, 2, 3, 4, 5, 6, 7, 8
-RECORD_WORDS = 4
+RECORD_WORDS = 8
+ADDRESS, PLACE, BYTES, KIND, SCALE, BIAS, TOP = 0, 1, 2, 3, 4, 5, 6
 
-ABI = 1
+COPY, FLIP = 0, 1  # KIND: as it is; the top bit of every byte changed (int8 ↔ the arena's unsigned form)
+QUANTIZE_U8, QUANTIZE_S16 = (
+    2,
+    3,
+)  # KIND: float32 of the caller's to codes, saturating; NaN makes the run return NOT_A_NUMBER
+NOT_A_NUMBER = 1
+
+ABI = 2
 """Changes whenever the frame or an instruction's words change meaning."""
