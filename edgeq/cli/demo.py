@@ -126,6 +126,7 @@ def _grant(
 def _compare(folder: Path) -> None:
     """Run the three models on the held-out samples and show them side by side."""
     from edgeq import load
+    from edgeq.samples import Samples
 
     opened = load(
         folder / "digits.eqb",
@@ -143,7 +144,8 @@ def _compare(folder: Path) -> None:
             measured = _measure(model, folder / "held_out.npz")
         size = figures.size((folder / file).stat().st_size)
         rows.append([name, size, figures.percent(measured.accuracy), figures.duration(measured.latency)])
-    show.table(["model", "size", "accuracy", "latency"], rows, title="500 held-out digits, one at a time")
+    count = len(Samples(folder / "held_out.npz")["y"])
+    show.table(["model", "size", "accuracy", "latency"], rows, title=f"{count} held-out digits, one at a time")
 
 
 def _measure(model: Model, samples: Path) -> Measured:
