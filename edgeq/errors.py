@@ -177,7 +177,19 @@ class GrantExpiredError(GrantError):
 
 
 class GrantConditionError(GrantError):
-    """The grant sets a condition that this edgeq cannot hold, so it holds nothing open."""
+    """The grant sets a condition that needs a device state, and none was given."""
+
+
+class GrantLoadsError(GrantError):
+    """The grant's number of loads is used up."""
+
+
+class GrantStatusError(GrantError):
+    """The grant asks for a newer status than this device has applied."""
+
+
+class GrantOfflineError(GrantError):
+    """The grant asks for a fresher status than this device has applied."""
 
 
 class KeyFileError(TrustError):
@@ -186,3 +198,50 @@ class KeyFileError(TrustError):
 
 class PassphraseError(KeyFileError):
     """A key file needs a passphrase, or the one given is wrong."""
+
+
+# --- trust: what a device remembers -----------------------------------------------------------------------------------
+
+
+class RollbackError(TrustError):
+    """The model is older than one that this device has opened."""
+
+
+class VersionReuseError(TrustError):
+    """The model has the version of one that this device has opened, but another payload."""
+
+
+class ClockError(TrustError):
+    """The clock cannot be right."""
+
+
+class ClockUnsetError(ClockError):
+    """The clock was never set: it shows a time before edgeq's first release."""
+
+
+class ClockSetBackError(ClockError):
+    """The clock shows an earlier time than this device has seen."""
+
+
+class StateError(TrustError):
+    """The device's state cannot be used, so nothing that needs it is opened."""
+
+
+class StateMissingError(StateError):
+    """There is no device state where one was expected."""
+
+
+class StateDamagedError(StateError):
+    """The device state is not one that this device wrote."""
+
+
+class StateDeviceError(StateError):
+    """The device state belongs to another device."""
+
+
+class StateBusyError(StateError):
+    """Another process keeps the device state locked."""
+
+
+class StateFullError(StateError):
+    """The device state has no room for another model, grant or status."""

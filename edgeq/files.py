@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,11 @@ PUBLIC = 0o644
 
 PRIVATE = 0o600
 """Mode of a file that holds a secret: its owner alone reads and writes it."""
+
+PRIVATE_FOLDER = 0o700
+"""Mode of a directory of such files."""
+
+_LEFTOVER = re.compile(r"\.edgeq-[0-9a-f]{16}\.tmp")
 
 
 def read_limited(path: PathLike, limit: int) -> bytes:
@@ -98,7 +104,7 @@ def write_atomic(
             raise OutputError(f"{name}: cannot be written: expected a regular file, found {found}")
     except (OSError, ValueError) as error:
         raise OutputError(f"{name}: cannot be written: {_reason(error)}") from None
-    beside = target.with_name(f".edgeq-{secrets.token_hex(8)}.tmp")
+    beside = target.with_name(f".edgeq-{secrets.token_hex(8)}.tmp")  # _LEFTOVER, if this process dies
     try:
         _write(beside, pieces, mode)
         if replace:
@@ -117,6 +123,17 @@ def write_atomic(
         _sync_folder(target.parent)
     except OSError as error:
         raise OutputError(f"{name}: written, but the disk did not confirm it: {_reason(error)}") from None
+
+
+def remove_leftovers(folder: PathLike) -> None:
+    """Delete what processes that died inside `write_atomic` left in `folder`.
+
+    The caller makes sure that nobody is writing there now. A leftover that cannot be deleted harms nobody and stays.
+    """
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            if _LEFTOVER.fullmatch(name):
+                os.unlink(Path(folder, name))
 
 
 def _write(path: Path, pieces: Iterable[bytes | bytearray | memoryview], mode: int) -> None:

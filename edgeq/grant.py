@@ -9,29 +9,33 @@ import hashlib
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from edgeq import dsse, limits, strict
 from edgeq.bundle import PAYLOAD_FILE, Signed, Verified
-from edgeq.clock import show, timestamp
+from edgeq.clock import DAY, SKEW, show, timestamp
 from edgeq.errors import (
     DocumentError,
     GrantConditionError,
     GrantDeviceError,
     GrantExpiredError,
     GrantIssuerError,
+    GrantLoadsError,
     GrantModelError,
     GrantNotYetValidError,
+    GrantOfflineError,
     GrantOperationError,
     GrantPayloadError,
+    GrantStatusError,
     GrantVersionError,
     InputError,
     UntrustedKeyError,
     WrappedKeyError,
 )
 from edgeq.keys import WRAPPED_KEY_SIZE, ContentKey, Identity, PublisherKey, Recipient
-from edgeq.manifest import KEY_ID, MODEL_ID, SUITE, VERSION, Manifest
+from edgeq.manifest import KEY_ID, MODEL_ID, SUITE, TIME, VERSION, Manifest
+from edgeq.state import State
 from edgeq.stream import check_commitment
 from edgeq.trust import Trust
 
@@ -40,13 +44,12 @@ FORMAT: Final = "edgeq-grant/1"
 OPERATIONS: Final = ("calibrate", "debug", "export", "load")
 """load: run the model. calibrate: change its parameters. debug: read intermediate tensors. export: let the .tflite out."""
 
-CLOCK_SKEW: Final = timedelta(minutes=5)
+CLOCK_SKEW: Final = SKEW
 """How far before its issue a grant starts by default, for a device whose clock is a little slow."""
 
 _WHAT: Final = "grant"
 _ENVELOPE_TYPE: Final = "application/vnd.edgeq.grant.v1+json"
 _WRAP_LABEL: Final = b"edgeq-grant/1 device key\x00"
-_TIME: Final = strict.integer(0, 253_402_300_799)  # to the end of the year 9999
 
 
 def _operations(value: Any, what: str) -> tuple[str, ...]:
@@ -66,8 +69,8 @@ _FIELDS: Final[dict[str, strict.Check]] = {
     "payload_sha256": strict.hexadecimal(32),
     "device": KEY_ID,
     "operations": _operations,
-    "not_before": _TIME,
-    "expires": strict.optional(_TIME),
+    "not_before": TIME,
+    "expires": strict.optional(TIME),
     "max_loads": strict.optional(strict.integer(1, limits.INTEGER)),
     "max_offline_days": strict.optional(strict.integer(1, 36_500)),
     "min_status_epoch": strict.optional(strict.integer(0, limits.INTEGER)),
@@ -218,11 +221,19 @@ def parse(payload: bytes) -> Grant:
     return grant
 
 
-def check(grant: Grant, signed: Signed, *, device: str, operations: Collection[str], now: datetime) -> None:
+def check(
+    grant: Grant,
+    signed: Signed,
+    *,
+    device: str,
+    operations: Collection[str],
+    now: datetime,
+    state: State | None = None,
+) -> None:
     """Return if the grant lets the device with this key id do all of `operations` with this bundle at this time.
 
-    Else raise the GrantError that says which field stands against it. A condition that needs a state kept on the device
-    is against it too: without that state nobody could tell whether it holds.
+    Else raise the GrantError that says which field stands against it. `state` is what the device remembers; without it
+    a condition that needs it is against it too, since nobody could tell whether it holds.
     """
     manifest = signed.manifest
     moment = timestamp(now)
@@ -247,10 +258,35 @@ def check(grant: Grant, signed: Signed, *, device: str, operations: Collection[s
         )
     if grant.expires is not None and moment >= grant.expires:
         raise GrantExpiredError(f"the grant expired at {show(grant.expires)}, the clock says {show(moment)}")
-    for name in ("max_loads", "max_offline_days", "min_status_epoch"):
-        if getattr(grant, name) is not None:
-            raise GrantConditionError(
-                f"the grant sets {name}, which needs a device state that this edgeq does not keep"
+    _check_conditions(grant, signed, moment, state)
+
+
+def _check_conditions(grant: Grant, signed: Signed, moment: int, state: State | None) -> None:
+    """The fields that only a device with a memory can hold."""
+    if state is None:
+        for name in ("max_loads", "max_offline_days", "min_status_epoch"):
+            if getattr(grant, name) is not None:
+                raise GrantConditionError(
+                    f"the grant sets {name}, which needs a device state (--state), and none was given"
+                )
+        return
+    if grant.max_loads is not None and state.count(grant.grant_id) >= grant.max_loads:
+        raise GrantLoadsError(f"the loads that the grant allows ({grant.max_loads}) are used up")
+    status = state.statuses.get(signed.signer.key_id)
+    if grant.min_status_epoch is not None and (status is None or status.epoch < grant.min_status_epoch):
+        found = "none" if status is None else f"epoch {status.epoch}"
+        raise GrantStatusError(
+            f"the grant asks for a status of epoch {grant.min_status_epoch} or newer, this device has applied {found}"
+        )
+    if grant.max_offline_days is not None:
+        if status is None:
+            raise GrantOfflineError(
+                f"the grant asks for a status of the last {grant.max_offline_days} days, this device has applied none"
+            )
+        if moment - status.issued > grant.max_offline_days * DAY:
+            raise GrantOfflineError(
+                f"the grant asks for a status of the last {grant.max_offline_days} days, the newest that this device has "
+                f"applied is of {show(status.issued)}"
             )
 
 

@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, hpke, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, x25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from edgeq import limits, pem
 from edgeq.errors import BadSignatureError, KeyFileError, WrappedKeyError
@@ -35,17 +36,29 @@ WRAPPED_KEY_SIZE = 80
 RAW_SIGNATURE_SIZE = 64
 """Bytes of a P-256 signature as r ‖ s."""
 
+DERIVED_SIZE = 32
+"""Bytes of a secret that a device derives from its key."""
 
-class ContentKey:
-    """A bundle's content key, in a box that does not print."""
+
+class Secret:
+    """Secret bytes, in a box that does not print."""
 
     __slots__ = ("reveal",)
 
     def __init__(self, data: bytes) -> None:
-        if len(data) != CONTENT_KEY_SIZE:
-            raise WrappedKeyError(f"expected a content key of {CONTENT_KEY_SIZE} bytes, found {len(data)}")
         # A closure, so that no repr, vars() or traceback with local variables shows the bytes.
         self.reveal: Callable[[], bytes] = lambda: data
+
+
+class ContentKey(Secret):
+    """A bundle's content key."""
+
+    __slots__ = ()
+
+    def __init__(self, data: bytes) -> None:
+        if len(data) != CONTENT_KEY_SIZE:
+            raise WrappedKeyError(f"expected a content key of {CONTENT_KEY_SIZE} bytes, found {len(data)}")
+        super().__init__(data)
 
     @classmethod
     def generate(cls) -> ContentKey:
@@ -54,7 +67,10 @@ class ContentKey:
 
 
 class Identity(Protocol):
-    """What a device proves itself with; a file today, a chip tomorrow."""
+    """What a device proves itself with; a file today, a chip tomorrow.
+
+    The two methods are what a chip that keeps its private key to itself can do.
+    """
 
     @property
     def public(self) -> Recipient:
@@ -62,6 +78,9 @@ class Identity(Protocol):
 
     def unwrap(self, wrapped: bytes, info: bytes) -> ContentKey:
         """The content key that was wrapped for this device under `info`; raises WrappedKeyError."""
+
+    def derive(self, label: bytes) -> Secret:
+        """DERIVED_SIZE bytes that this device alone can compute: the same every time, other ones for every label."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +111,15 @@ class DeviceKey:
     def unwrap(self, wrapped: bytes, info: bytes) -> ContentKey:
         """The content key that was wrapped for this device under `info`; raises WrappedKeyError."""
         return _unwrap(self._key, wrapped, info)
+
+    def derive(self, label: bytes) -> Secret:
+        """DERIVED_SIZE bytes that this device alone can compute: the same every time, other ones for every label.
+
+        The key material is the shared secret of the key with itself, which a chip computes without giving its key away.
+        """
+        salt = bytes.fromhex(self.public.key_id)
+        expand = HKDF(algorithm=hashes.SHA256(), length=DERIVED_SIZE, salt=salt, info=label)
+        return Secret(expand.derive(self._key.exchange(self.public.key)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,3 +31,9 @@ MODEL_ID: Final = 128
 
 DIRECTORY_FILES: Final = 4096
 """Files in a signed directory that is not a bundle."""
+
+STATE: Final = 1024 * 1024
+STATE_MODELS: Final = 1024
+STATE_GRANTS: Final = 4096
+STATE_AUTHORITIES: Final = 16
+"""Entries that a device remembers; together they stay below STATE bytes."""

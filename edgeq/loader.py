@@ -11,14 +11,26 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edgeq import bundle, keys, limits, oms, stream
+from edgeq import admit, bundle, keys, limits, oms, stream
 from edgeq import grant as grants
 from edgeq import manifest as manifests
+from edgeq.admit import Request
 from edgeq.bundle import Signed, Verified
-from edgeq.errors import ContainerError, FileSetError, InputError, NoGrantError, UnsignedError, UntrustedKeyError
+from edgeq.device import Store
+from edgeq.errors import (
+    ContainerError,
+    FileSetError,
+    InputError,
+    NoGrantError,
+    StateDeviceError,
+    UnsignedError,
+    UntrustedKeyError,
+)
 from edgeq.files import PathLike, read_limited
+from edgeq.grant import Grant
 from edgeq.keys import ContentKey, Identity, PublisherPublic
 from edgeq.manifest import Manifest
 from edgeq.source import PlainModel, Stored, StoredBundle, StoredDirectory, open_source
@@ -39,12 +51,17 @@ TrustLike = PathLike | PublisherPublic | Trust | Sequence[PathLike | PublisherPu
 """The path of a publisher's .pub file, its keys, several of either, or a Trust."""
 
 
+StateLike = PathLike | Store
+"""The path of a state directory, or a Store."""
+
+
 def read_model(
     path: PathLike,
     *,
     grant: GrantLike | None = None,
     identity: IdentityLike | None = None,
     trust: TrustLike | None = None,
+    state: StateLike | None = None,
     operation: str | Sequence[str] = "load",
     passphrase: bytes | None = None,
     now: datetime | None = None,
@@ -55,35 +72,39 @@ def read_model(
     `operation` (one of edgeq.grant.OPERATIONS, or several), for `identity`, whose file may need `passphrase`; one that is
     only signed needs neither. `now` is the clock, by default the system's.
 
-    With `trust` or `grant` given, a plain model is refused: otherwise whoever can replace a bundle could drop its
-    signature by putting a plain model in its place.
+    `state` is what the device with this `identity` remembers (edgeq.device). With it, an older version and a clock that
+    was set back are refused, the grant's conditions are held, and the opening is remembered before the model is
+    returned. Without it, a grant with such a condition is refused.
 
-    Raises InputError, NotAModelError, TrustError and its kinds.
+    With `trust`, `grant` or `state` given, a plain model is refused: otherwise whoever can replace a bundle could drop
+    its signature by putting a plain model in its place.
+
+    Raises InputError, NotAModelError, TrustError and its kinds, and OutputError if the state cannot be written.
     """
     operations = (operation,) if isinstance(operation, str) else tuple(operation)
     if not operations:
         raise InputError(f"{path}: expected an operation to open it for, found none")
     with open_source(path) as source:
         if isinstance(source, PlainModel):
-            if trust is not None or grant is not None:
+            if trust is not None or grant is not None or state is not None:
                 raise UnsignedError(
-                    f"{path}: a plain model, but trust or a grant was given, so a signed bundle is expected"
+                    f"{path}: a plain model, but trust, a grant or a state was given, so a signed bundle is expected"
                 )
             return source.content.read()
         if isinstance(source, StoredDirectory):
             raise FileSetError(f"{path}: a signed directory, but not a bundle: it has no {manifests.MANIFEST_FILE}")
         believed = _trust(trust, path)
         signed = _open_signed(source, believed)
-        if signed.manifest.encryption is None:
-            return _read_plain(source, signed)
-        if grant is None or identity is None:
-            missing = "grant" if grant is None else "identity (the device's key)"
-            raise NoGrantError(f"{path}: the bundle is encrypted, and no {missing} was given")
-        device = _identity(identity, passphrase)
-        held = grants.verify(_grant(grant), believed)
         moment = datetime.now(timezone.utc) if now is None else now
-        grants.check(held, signed, device=device.public.key_id, operations=operations, now=moment)
-        return _decrypt(source, signed, grants.open_key(held, device, signed.manifest))
+        if signed.manifest.encryption is None:
+            store = None if state is None else _store(state, _device(identity, state, passphrase, path))
+            return _open_plain(source, Request(signed, operations, moment), store)
+        if grant is None:
+            raise NoGrantError(f"{path}: the bundle is encrypted, and no grant was given")
+        device = _device(identity, state, passphrase, path)
+        held = grants.verify(_grant(grant), believed)
+        request = Request(signed, operations, moment, held, device.public.key_id)
+        return _open_encrypted(source, request, held, device, None if state is None else _store(state, device))
 
 
 def load(
@@ -92,18 +113,19 @@ def load(
     grant: GrantLike | None = None,
     identity: IdentityLike | None = None,
     trust: TrustLike | None = None,
+    state: StateLike | None = None,
     rounding: str = "xnnpack",
     threads: int = 1,
     passphrase: bytes | None = None,
 ) -> Model:
     """A model that runs, from a .tflite file or a bundle.
 
-    `grant`, `identity`, `trust` and `passphrase` are those of `read_model`. `rounding` is "xnnpack" (what LiteRT gives by
-    default) or "tflite" (TFLite's reference kernels, TFLM).
+    `grant`, `identity`, `trust`, `state` and `passphrase` are those of `read_model`. `rounding` is "xnnpack" (what LiteRT
+    gives by default) or "tflite" (TFLite's reference kernels, TFLM).
 
     Raises what `read_model` raises, and ModelError and its kinds for a model that is malformed, unsound or not supported.
     """
-    data = read_model(path, grant=grant, identity=identity, trust=trust, passphrase=passphrase)
+    data = read_model(path, grant=grant, identity=identity, trust=trust, state=state, passphrase=passphrase)
     # Imported here: verifying and granting need neither NumPy nor the kernels.
     from edgeq.check import check
     from edgeq.engine import build
@@ -120,6 +142,7 @@ def open_tflite(
     grant: GrantLike | None = None,
     identity: IdentityLike | None = None,
     trust: TrustLike | None = None,
+    state: StateLike | None = None,
     passphrase: bytes | None = None,
 ) -> bytes:
     """The plain .tflite bytes of a bundle, for `Interpreter(model_content=…)` of any TFLite runtime.
@@ -130,7 +153,15 @@ def open_tflite(
     Raises what `read_model` raises.
     """
     return bytes(
-        read_model(path, grant=grant, identity=identity, trust=trust, operation="export", passphrase=passphrase)
+        read_model(
+            path,
+            grant=grant,
+            identity=identity,
+            trust=trust,
+            state=state,
+            operation="export",
+            passphrase=passphrase,
+        )
     )
 
 
@@ -172,16 +203,33 @@ def _open_signed(source: StoredBundle, trust: Trust) -> Signed:
     return signed
 
 
-def _read_plain(source: StoredBundle, signed: Signed) -> memoryview:
+def _open_plain(source: StoredBundle, request: Request, store: Store | None) -> memoryview:
     """The payload of a signed-only bundle: hashed in the buffer that is returned, so nothing can come between."""
+    admit.check(request, None if store is None else store.read())
     model = source.payload.read()
-    bundle.complete(signed, hashlib.sha256(model).hexdigest())
+    bundle.complete(request.signed, hashlib.sha256(model).hexdigest())
+    _remember(request, store)
     return model
 
 
-def _decrypt(source: StoredBundle, signed: Signed, key: ContentKey) -> memoryview:
+def _open_encrypted(
+    source: StoredBundle, request: Request, held: Grant, device: Identity, store: Store | None
+) -> memoryview:
+    """The decrypted model, if every rule allows it."""
+    admit.check(request, None if store is None else store.read())
+    key = grants.open_key(held, device, request.signed.manifest)
+    return _decrypt(source, request.signed, key, lambda: _remember(request, store))
+
+
+def _remember(request: Request, store: Store | None) -> None:
+    """Hold the rules against what the device remembers by now, another process may have come before, and write it."""
+    if store is not None:
+        store.update(lambda seen: admit.admit(request, seen))
+
+
+def _decrypt(source: StoredBundle, signed: Signed, key: ContentKey, remember: Callable[[], None]) -> memoryview:
     """The decrypted model. Nobody looks at the plaintext before every chunk, the digest of the stored bytes and the inner
-    signature have turned out right.
+    signature have turned out right and `remember` has returned.
 
     Hashing and decrypting read the file each on their own. If it is changed between the two, what is decrypted still has
     to pass the inner signature, so nothing but the sealed model comes out.
@@ -194,6 +242,7 @@ def _decrypt(source: StoredBundle, signed: Signed, key: ContentKey) -> memoryvie
         try:
             bundle.check_plaintext(signed, hashlib.sha256(model).digest(), bytes(plaintext[len(model) :]))
             bundle.complete(signed, stored())
+            remember()
         except BaseException:
             stream.wipe(plaintext)
             raise
@@ -225,5 +274,21 @@ def _grant(grant: GrantLike) -> bytes:
     return grant if isinstance(grant, bytes) else read_limited(grant, limits.GRANT)
 
 
-def _identity(identity: IdentityLike, passphrase: bytes | None) -> Identity:
+def _device(
+    identity: IdentityLike | None, state: StateLike | None, passphrase: bytes | None, path: PathLike
+) -> Identity:
+    if identity is None and isinstance(state, Store):
+        return state.identity
+    if identity is None:
+        raise NoGrantError(
+            f"{path}: no identity (the device's key) was given, which an encrypted bundle or a state needs"
+        )
     return keys.load_device(identity, passphrase=passphrase) if isinstance(identity, str | os.PathLike) else identity
+
+
+def _store(state: StateLike, device: Identity) -> Store:
+    if not isinstance(state, Store):
+        return Store(Path(state), device)
+    if state.device != device.public.key_id:
+        raise StateDeviceError(f"the state is of device {state.device[:16]}…, this is {device.public.key_id[:16]}…")
+    return state

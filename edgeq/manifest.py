@@ -23,6 +23,9 @@ MODEL_ID: Final = strict.text(
 )
 VERSION: Final = strict.integer(1, limits.INTEGER)
 KEY_ID: Final = strict.hexadecimal(32)
+TIME: Final = strict.integer(0, 253_402_300_799)
+"""Unix seconds, to the end of the year 9999."""
+
 PAYLOAD_SIZE: Final = strict.integer(1, limits.PAYLOAD)
 
 _WRAP_LABEL: Final = b"edgeq-bundle/1 publisher key\x00"

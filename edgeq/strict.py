@@ -164,6 +164,19 @@ def optional(check: Check) -> Check:
     return lambda value, what: None if value is None else check(value, what)
 
 
+def mapping(name: Check, value: Check, most: int) -> Check:
+    """An object of at most `most` entries, each name and each value through its check."""
+
+    def check(found: Any, what: str) -> dict[str, Any]:
+        if not isinstance(found, dict):
+            raise DocumentError(f"{what}: expected an object, found {_kind(found)}")
+        if len(found) > most:
+            raise LengthError(f"{what}: {len(found)} entries, the limit is {most}")
+        return {name(key, what): value(item, f"{what}: {key}") for key, item in found.items()}
+
+    return check
+
+
 def _show(value: Any) -> str:
     return f"{value[:64]!a}" if isinstance(value, str) else str(value) if isinstance(value, int) else _kind(value)
 

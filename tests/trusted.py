@@ -91,6 +91,7 @@ class Case:
     trust: Any = None
     operation: str = "load"
     now: datetime = NOW
+    state: Any = None
 
     def load(self, folder: Path) -> bytes:
         """The model bytes, through the loader, from a file."""
@@ -102,6 +103,7 @@ class Case:
                 grant=self.grant,
                 identity=self.identity,
                 trust=self.trust,
+                state=self.state,
                 operation=self.operation,
                 now=self.now,
             )

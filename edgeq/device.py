@@ -1,0 +1,158 @@
+"""The state directory: where a device keeps what it remembers, read and replaced whole, by one process at a time.
+
+The rules are in edgeq.state; this is their disk. The directory itself is what gets locked: a lock file could be deleted
+under a process that holds it, and the next process would then lock another one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from edgeq import limits, state
+from edgeq.errors import InputError, OutputError, StateBusyError, StateError, StateMissingError
+from edgeq.files import PRIVATE, PRIVATE_FOLDER, PathLike, read_limited, remove_leftovers, write_atomic
+from edgeq.keys import Identity, Secret
+from edgeq.state import State
+
+STATE_FILE: Final = "state.json"
+
+LOCK_WAIT: Final = 30.0
+"""Seconds to wait for another process that changes the state; each holds it for milliseconds."""
+
+_REPLACED: Final = "replaced-"
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """The state directory of a device, and the device's own key to it. Nothing is read before it is asked for."""
+
+    folder: Path
+    identity: Identity
+    _key: Secret = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_key", state.mac_key(self.identity))
+
+    @property
+    def device(self) -> str:
+        """The device's key id."""
+        return self.identity.public.key_id
+
+    def read(self) -> State:
+        """What the device remembers; raises StateMissingError, StateDamagedError, StateDeviceError, StateError.
+
+        No lock is needed: the file is only ever replaced whole.
+        """
+        path = self.folder / STATE_FILE
+        try:
+            data = read_limited(path, limits.STATE)
+        except InputError as error:
+            if os.path.lexists(path):
+                raise StateError(str(error)) from None
+            raise StateMissingError(
+                f"{self.folder}: there is no device state (edgeq device init makes one; if there was one, ask why)"
+            ) from None
+        return state.read(data, self._key, self.device)
+
+    def update(self, change: Callable[[State], State]) -> State:
+        """Replace what the device remembers by `change` of it, and return that; nobody else changes it meanwhile.
+
+        Raises as `read` does, what `change` raises, StateBusyError, and OutputError if the disk does not take it; the
+        state is then what it was.
+        """
+        with _locked(self.folder):
+            after = change(self.read())
+            self._write(after)
+        return after
+
+    def _write(self, after: State) -> None:
+        remove_leftovers(self.folder)
+        write_atomic(self.folder / STATE_FILE, state.write(after, self._key), mode=PRIVATE)
+
+
+def init(folder: PathLike, identity: Identity, *, now: datetime) -> State:
+    """Make the state directory of a device that has seen nothing yet.
+
+    Raises OutputError if there is something in `folder` already or it cannot be made, ClockUnsetError.
+    """
+    store = Store(Path(folder), identity)
+    fresh = state.start(store.device, now)
+    try:
+        os.makedirs(store.folder, PRIVATE_FOLDER, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{store.folder}: cannot be made: {error.strerror}") from None
+    with _locked(store.folder):
+        if found := sorted(os.listdir(store.folder)):
+            raise OutputError(f"{store.folder}: expected an empty directory, found {found[0]!a}; it was left as it is")
+        store._write(fresh)
+    return fresh
+
+
+def reset(folder: PathLike, identity: Identity, *, now: datetime) -> Path:
+    """Start the state of a device anew, whatever is there, and return the directory in which the old one now lies.
+
+    Raises StateMissingError if there is no directory, StateBusyError, OutputError, ClockUnsetError.
+    """
+    store = Store(Path(folder), identity)
+    fresh = state.start(store.device, now)
+    if not store.folder.is_dir():
+        raise StateMissingError(f"{store.folder}: there is no state directory to reset (edgeq device init makes one)")
+    with _locked(store.folder):
+        aside = _put_aside(store.folder, now)
+        store._write(fresh)
+    return aside
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Nobody else is in here for this directory, neither another thread nor another process.
+
+    Raises StateMissingError if there is no such directory, StateBusyError after LOCK_WAIT.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StateMissingError(f"{folder}: there is no state directory: {error.strerror}") from None
+    try:
+        _lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)  # and with it the lock: a process that is killed leaves none
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    deadline = time.monotonic() + LOCK_WAIT
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise StateBusyError(f"{folder}: locked by another process for more than {LOCK_WAIT:.0f} s") from None
+            time.sleep(0.002)
+        except OSError as error:
+            raise StateError(f"{folder}: the state directory cannot be locked: {error.strerror}") from None
+
+
+def _put_aside(folder: Path, now: datetime) -> Path:
+    """Move everything in the directory into a new one inside it; what an earlier reset put aside stays where it is."""
+    name = f"{_REPLACED}{now:%Y%m%dT%H%M%S}Z"
+    taken = os.listdir(folder)
+    number = next(n for n in range(len(taken) + 1) if f"{name}-{n}" not in taken)
+    aside = folder / f"{name}-{number}"
+    try:
+        aside.mkdir(PRIVATE_FOLDER)
+        for entry in taken:
+            if not entry.startswith(_REPLACED):
+                os.rename(folder / entry, aside / entry)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be reset: {error.strerror}") from None
+    return aside
