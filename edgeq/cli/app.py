@@ -30,6 +30,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "grant": "edgeq.cli.grant:grant",
         "verify": "edgeq.cli.verify:verify",
         "unseal": "edgeq.cli.unseal:unseal",
+        "device": "edgeq.cli.device:device",
         "unpack": "edgeq.cli.pack:unpack",
         "pack": "edgeq.cli.pack:pack",
     },

@@ -38,7 +38,7 @@ def inspect(file: str, access: Access) -> None:
             return
         show.result()
     else:
-        access = Access(None, None, None)  # of a plain model nothing is believed, whatever the environment trusts
+        access = Access()  # of a plain model nothing is believed, whatever the environment trusts
     _model(file, models.model_bytes(file, access, "load"))
 
 

@@ -15,6 +15,7 @@ from edgeq.cli.passphrase import with_passphrase
 if TYPE_CHECKING:
     from edgeq.engine import Model
     from edgeq.graph import Graph
+    from edgeq.keys import DeviceKey
     from edgeq.samples import Array
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -26,30 +27,45 @@ CHUNK_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class Access:
-    """What opens a bundle: paths of the grant, the device's key and the publisher's public key."""
+    """What opens a bundle: paths of the grant, the device's key, the publisher's public key and the device's state."""
 
-    grant: str | None
-    identity: str | None
-    trust: str | None
+    grant: str | None = None
+    identity: str | None = None
+    trust: str | None = None
+    state: str | None = None
 
 
 def access_options(command: Command) -> Command:
-    """Give a command --grant, --identity and --trust, and pass them as one `access`."""
+    """Give a command --grant, --identity, --trust and --state, and pass them as one `access`."""
 
     @functools.wraps(command)
-    def packed(*args: Any, grant: str | None, identity: str | None, trust: str | None, **rest: Any) -> Any:
-        return command(*args, access=Access(grant, identity, trust), **rest)
+    def packed(
+        *args: Any, grant: str | None, identity: str | None, trust: str | None, state: str | None, **rest: Any
+    ) -> Any:
+        return command(*args, access=Access(grant, identity, trust, state), **rest)
 
-    for option, metavar, what in (
-        ("trust", "K.pub", "the publisher's public key."),
-        ("identity", "DEVICE.key", "this device's key."),
-        ("grant", "G.eqg", "what lets this device open it."),
-    ):
-        variable = f"EDGEQ_{option.upper()}"
-        packed = click.option(
-            f"--{option}", metavar=metavar, envvar=variable, help=f"Bundles: {what} [env: {variable}]"
-        )(packed)
+    packed = state_option()(packed)
+    packed = _path_option("trust", "K.pub", "Bundles: the publisher's public key.")(packed)
+    packed = identity_option()(packed)
+    packed = _path_option("grant", "G.eqg", "Bundles: what lets this device open it.")(packed)
     return packed  # type: ignore[return-value]
+
+
+def identity_option(*, required: bool = False) -> Callable[[Command], Command]:
+    """--identity, or EDGEQ_IDENTITY."""
+    return _path_option("identity", "DEVICE.key", f"{'T' if required else 'Bundles: t'}his device's key.", required)
+
+
+def state_option(*, required: bool = False) -> Callable[[Command], Command]:
+    """--state, or EDGEQ_STATE."""
+    return _path_option("state", "DIR", f"{'W' if required else 'Bundles: w'}here this device remembers.", required)
+
+
+def _path_option(name: str, metavar: str, what: str, required: bool = False) -> Callable[[Command], Command]:
+    variable = f"EDGEQ_{name.upper()}"
+    return click.option(
+        f"--{name}", metavar=metavar, envvar=variable, required=required, help=f"{what} [env: {variable}]"
+    )
 
 
 def engine_options(command: Command) -> Command:
@@ -80,6 +96,13 @@ def opened(access: Access, load: Callable[[Any], Result]) -> Result:
     return with_passphrase(path, with_key)
 
 
+def open_identity(path: str) -> DeviceKey:
+    """The device's key in the file at `path`, with its passphrase if it needs one."""
+    from edgeq.keys import load_device
+
+    return with_passphrase(path, lambda passphrase: load_device(path, passphrase=passphrase))
+
+
 def model_bytes(path: str, access: Access, *operations: str) -> bytes | memoryview:
     """The .tflite bytes behind a model file or bundle; a bundle must be granted for all of `operations`."""
     from edgeq.loader import read_model
@@ -87,7 +110,12 @@ def model_bytes(path: str, access: Access, *operations: str) -> bytes | memoryvi
     return opened(
         access,
         lambda identity: read_model(
-            path, grant=access.grant, identity=identity, trust=access.trust, operation=operations
+            path,
+            grant=access.grant,
+            identity=identity,
+            trust=access.trust,
+            state=access.state,
+            operation=operations,
         ),
     )
 
@@ -109,7 +137,13 @@ def open_model(path: str, access: Access, rounding: str, threads: int) -> Model:
     return opened(
         access,
         lambda identity: load(
-            path, grant=access.grant, identity=identity, trust=access.trust, rounding=rounding, threads=threads
+            path,
+            grant=access.grant,
+            identity=identity,
+            trust=access.trust,
+            state=access.state,
+            rounding=rounding,
+            threads=threads,
         ),
     )
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import click
+
+
+_HASH = re.compile(r"[0-9a-f]{16,}…?")  # names a key, a grant or a file, and is no figure though it may begin like one
 
 
 class Advance(Protocol):
@@ -81,6 +85,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str |
 
 def _numeric(cell: str) -> bool:
     """Whether a cell reads as a figure: it starts with a digit after its sign, or stands for a missing figure."""
+    if _HASH.fullmatch(cell):
+        return False
     return cell in ("", "–") or cell.lstrip("+-−<")[:1].isdigit()
 
 

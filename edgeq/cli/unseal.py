@@ -24,7 +24,9 @@ def unseal(bundle: str, output: str, access: Access) -> None:
 
     data = models.opened(
         access,
-        lambda identity: open_tflite(bundle, grant=access.grant, identity=identity, trust=access.trust),
+        lambda identity: open_tflite(
+            bundle, grant=access.grant, identity=identity, trust=access.trust, state=access.state
+        ),
     )
     write_atomic(output, data, mode=PRIVATE)
     show.facts([("model", output), ("size", figures.size(len(data)))])

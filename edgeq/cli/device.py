@@ -1,0 +1,104 @@
+"""`edgeq device`: what a device remembers between two openings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from edgeq.cli import models, show
+from edgeq.errors import InputError
+
+if TYPE_CHECKING:
+    from edgeq.state import State
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group()
+def device() -> None:
+    """Make, show and reset the memory of a device.
+
+    A device state is a directory in which a device keeps the newest version of each model, the number of loads under
+    each grant, and the latest time, authenticated with the device's key. Give it to any command that opens bundles
+    with --state: older versions, used-up grants and a clock that was set back are then refused.
+    """
+
+
+def state_options(command: Command) -> Command:
+    """Give a command --state and --identity, both required."""
+    command = models.identity_option(required=True)(command)
+    return models.state_option(required=True)(command)
+
+
+@device.command()
+@state_options
+def init(state: str, identity: str) -> None:
+    """Make the state of a device, once.
+
+    The directory must be new or empty: an existing state is never replaced.
+    """
+    from edgeq import device as devices
+
+    made = devices.init(state, models.open_identity(identity), now=datetime.now(timezone.utc))
+    show.facts([("state", state), ("device", made.device)])
+
+
+@device.command("show")
+@state_options
+def show_state(state: str, identity: str) -> None:
+    """Show what a device remembers, if it wrote it itself."""
+    from pathlib import Path
+
+    from edgeq.device import Store
+
+    _show(state, Store(Path(state), models.open_identity(identity)).read())
+
+
+@device.command()
+@state_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def reset(state: str, identity: str, yes: bool) -> None:
+    """Start the state of a device anew.
+
+    Versions, load counts and time are forgotten, so older models and used-up grants open again. What was there is
+    put aside in the directory, whether it was readable or not.
+    """
+    from edgeq import device as devices
+
+    opener = models.open_identity(identity)
+    if not yes:
+        _confirm(state)
+    aside = devices.reset(state, opener, now=datetime.now(timezone.utc))
+    show.facts([("state", state), ("device", opener.public.key_id), ("put aside", aside)])
+
+
+def _confirm(state: str) -> None:
+    import sys
+
+    if not sys.stdin.isatty():
+        raise InputError(f"{state}: a reset forgets versions and load counts: expected --yes, found nobody to ask")
+    click.confirm(f"forget the versions, load counts and time in {state}?", abort=True, err=True)
+
+
+def _show(folder: str, state: State) -> None:
+    from edgeq import clock
+
+    show.facts([("state", folder), ("device", state.device), ("latest time", clock.show(state.time))])
+    if state.models:
+        show.result()
+        show.table(
+            ["model", "version", "payload"],
+            [[name, newest.version, f"{newest.payload_sha256[:16]}…"] for name, newest in sorted(state.models.items())],
+        )
+    if state.loads:
+        show.result()
+        show.table(
+            ["grant", "loads", "expires"],
+            [
+                [name, used.count, "never" if used.expires is None else clock.show(used.expires)]
+                for name, used in sorted(state.loads.items())
+            ],
+        )
