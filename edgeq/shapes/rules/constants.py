@@ -1,0 +1,41 @@
+"""Operations that make shapes, and that take their output's shape as a value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from edgeq.shapes.node import Node, Shape
+
+
+def shape_of(n: Node) -> Sequence[Shape]:
+    """One entry per dimension."""
+    return [(len(n.shape(0)),)]
+
+
+def scalar(n: Node) -> Sequence[Shape]:
+    """A single value."""
+    return [()]
+
+
+def arange(n: Node) -> Sequence[Shape]:
+    """Inputs: start, limit, delta (range.cc)."""
+    start, limit, delta = (n.number(k) for k in range(3))
+    if not delta or (limit - start) / delta < 0:
+        raise n.wrong(f"from {start} to {limit} by {delta}")
+    return [(math.ceil((limit - start) / delta),)]
+
+
+def fill(n: Node) -> Sequence[Shape]:
+    """Input 0 is the shape."""
+    out = tuple(n.integers(0))
+    if min(out, default=0) < 0:
+        raise n.wrong(f"shape {list(out)}, no negative dimension is expected")
+    return [out]
+
+
+def one_hot(n: Node) -> Sequence[Shape]:
+    """Input 1 is the depth, a new axis."""
+    x, depth = n.shape(0), n.integer(1)
+    axis = n.axis(n.option("axis", -1), len(x) + 1)
+    return [(*x[:axis], max(depth, 0), *x[axis:])]
