@@ -36,6 +36,22 @@ def parse(data: bytes, limit: int, what: str) -> Any:
     Raises LengthError above `limit` bytes, EncodingError for everything that is not strict JSON; `what` names the
     document in the message.
     """
+    return _parse(data, limit, what)[0]
+
+
+def parse_canonical(data: bytes, limit: int, what: str) -> Any:
+    """The JSON value that `data` spells, which must be its canonical spelling.
+
+    Raises as `parse` does, and EncodingError for any other spelling.
+    """
+    value, spelled = _parse(data, limit, what)
+    if spelled != data:
+        raise EncodingError(f"{what}: expected canonical JSON (sorted keys, no white space), found another spelling")
+    return value
+
+
+def _parse(data: bytes, limit: int, what: str) -> tuple[Any, bytes]:
+    """The value, and its canonical spelling."""
     if len(data) > limit:
         raise LengthError(f"{what}: {len(data)} bytes, the limit is {limit}")
     try:
@@ -47,25 +63,13 @@ def parse(data: bytes, limit: int, what: str) -> Any:
         value = json.loads(
             text, object_pairs_hook=_unique, parse_int=_integer, parse_float=_refuse, parse_constant=_refuse
         )
-        canonical(value)  # a lone surrogate, spelled \ud800, is a str that has no bytes
+        return value, canonical(value)
     except EncodingError as error:
         raise EncodingError(f"{what}: {error}") from None
     except json.JSONDecodeError as error:
         raise EncodingError(f"{what}: expected JSON, at character {error.pos}: {error.msg}") from None
-    except UnicodeEncodeError:
+    except UnicodeEncodeError:  # a lone surrogate, spelled \ud800, is a str that has no bytes
         raise EncodingError(f"{what}: a string holds half a surrogate pair") from None
-    return value
-
-
-def parse_canonical(data: bytes, limit: int, what: str) -> Any:
-    """The JSON value that `data` spells, which must be its canonical spelling.
-
-    Raises as `parse` does, and EncodingError for any other spelling.
-    """
-    value = parse(data, limit, what)
-    if canonical(value) != data:
-        raise EncodingError(f"{what}: expected canonical JSON (sorted keys, no white space), found another spelling")
-    return value
 
 
 def to_base64(data: bytes) -> str:
@@ -177,6 +181,22 @@ def mapping(name: Check, value: Check, most: int) -> Check:
     return check
 
 
+def ascending(check: Check, most: int) -> Check:
+    """An array of at most `most` strings, each through its check, sorted, each once; given back as a tuple."""
+
+    def check_all(value: Any, what: str) -> tuple[str, ...]:
+        if not isinstance(value, list):
+            raise DocumentError(f"{what}: expected an array, found {_kind(value)}")
+        if len(value) > most:
+            raise LengthError(f"{what}: {len(value)} entries, the limit is {most}")
+        entries = tuple(check(entry, what) for entry in value)
+        if any(first >= second for first, second in zip(entries, entries[1:], strict=False)):
+            raise DocumentError(f"{what}: expected sorted entries, each once")
+        return entries
+
+    return check_all
+
+
 def _show(value: Any) -> str:
     return f"{value[:64]!a}" if isinstance(value, str) else str(value) if isinstance(value, int) else _kind(value)
 
@@ -188,6 +208,8 @@ def _kind(value: Any) -> str:
 
 def _refuse_depth(text: str, what: str) -> None:
     """Nesting is counted before parsing, since the parser recurses."""
+    if text.count("[") + text.count("{") <= limits.JSON_DEPTH:
+        return  # fewer brackets than levels: most documents, and the long ones
     depth = 0
     for match in _STRING_OR_BRACKET.finditer(text):
         if match[0] in "[{":
