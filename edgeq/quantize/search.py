@@ -83,7 +83,10 @@ class Search:
         """
         most = min(most, ENOUGH)
         for factor in HEADROOM if found.error < most else ():
-            wide = self.candidate(found.name, {g: (a * factor, b * factor) for g, (a, b) in extremes.items()})
+            spans = {g: (a * factor, b * factor) for g, (a, b) in extremes.items()}
+            if spans == found.spans:
+                break  # it has this much already
+            wide = self.candidate(found.name, spans)
             if wide.error < most:
                 line = f"headroom, {factor:g} times the extremes to be expected: {noise(wide.error)}"
                 return replace(wide, steps=(*found.steps, f"{line} ({100 * most:.2g} % is enough)"))
