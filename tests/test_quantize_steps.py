@@ -266,7 +266,7 @@ def test_refinement_lowers_the_error():
     bad = search_.candidate("wide", {g: (3 * a, 3 * b) for g, (a, b) in start.items()})
     better = search_.refined(bad, search.noisiest(seen, bad.spans))
     assert better.error < 0.7 * bad.error
-    assert f"refined ranges, {len(start) * len(search.FACTORS)} tries" in better.steps[-1]
+    assert f"refined ranges, {len(start) * sum(map(len, search.FACTORS))} tries" in better.steps[-1]
 
 
 def test_refinement_has_a_budget(monkeypatch):
@@ -286,12 +286,12 @@ def test_headroom_is_bought_with_spare_precision_only(monkeypatch):
     }
     assert tight.error < errors[1.25] < errors[1.5] < errors[2]
     monkeypatch.setattr(search, "ENOUGH", (errors[1.5] + errors[2]) / 2)
-    wide = search_.with_headroom(tight)
+    wide = search_.with_headroom(tight, start)
     assert wide.error == errors[1.5]
     assert all(wide.spans[g] == (1.5 * a, 1.5 * b) for g, (a, b) in start.items())
-    assert search_.with_headroom(tight, most=(errors[1.25] + errors[1.5]) / 2).error == errors[1.25]
+    assert search_.with_headroom(tight, start, most=(errors[1.25] + errors[1.5]) / 2).error == errors[1.25]
     monkeypatch.setattr(search, "ENOUGH", tight.error)
-    assert search_.with_headroom(tight) is tight
+    assert search_.with_headroom(tight, start) is tight
 
 
 def test_headroom_answers_values_beyond_calibration():

@@ -66,7 +66,7 @@ def recalibrate(graph: Graph, samples: Source, progress: Progress | None = None,
     best = _first_near_best(candidates)
     changed = bool(best.spans)
     if changed:
-        best = search.with_headroom(best, old.error)
+        best = search.with_headroom(best, {g: h.expected() for g, h in seen.items()}, old.error)
     comparison = compare(real, best.done.graph, place, held.keeper.kept)
     say(1, 1, "calibrated")
     result = best.done.graph if changed else graph

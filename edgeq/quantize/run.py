@@ -32,7 +32,8 @@ def quantize(
     fit the model, UnsupportedError for operations that the engine, which calibrates, does not run.
     """
     say = progress or silent
-    before, graph = graph, prepare(graph, recipe)
+    before, given = graph, prepare(graph, recipe)
+    graph = fold_weights(given)  # the same tensors and operations: `given` is what the result is held against
     layout = arrange(graph)
     if not layout.rules:
         codes = ", ".join(sorted({op.code for op in graph.ops})) or "none"
@@ -47,12 +48,12 @@ def quantize(
         return rewrite(graph, layout, parameters(graph, layout, at), recipe.per_channel)
 
     say(0, 4, "choosing ranges")
-    search = Search(make, judge_by(graph, judge))
+    search = Search(make, judge_by(given, judge))
     methods = ("minmax", "mse") if recipe.ranges == "best" else (recipe.ranges,)
     candidates = [search.candidate(f"{m} ranges", spans(seen, m)) for m in methods]
     if len(candidates) == 2:
         a, b = candidates
-        picked = _winners(graph, layout, a, b, judge)
+        picked = _winners(given, layout, a, b, judge)
         candidates.append(search.candidate("the better of both for each tensor", picked))
     best = chosen(candidates, min(candidates, key=lambda c: c.error))  # of equals the first
     if recipe.bias_correction:
@@ -67,8 +68,8 @@ def quantize(
         best = search.refined(best, noisiest(seen, best.spans), say)
     if recipe.ranges == "best":
         say(3, 4, "looking for headroom")
-        best = search.with_headroom(best)
-    comparison = compare(graph, best.done.graph, best.done.tensors, judge)
+        best = search.with_headroom(best, {g: h.expected() for g, h in seen.items()})
+    comparison = compare(given, best.done.graph, best.done.tensors, judge)
     say(4, 4, "quantized")
     return Quantized(
         best.done.graph,
@@ -82,8 +83,8 @@ def quantize(
 
 
 def prepare(graph: Graph, recipe: Recipe) -> Graph:
-    """The float graph that is quantized: the same function, said in the plainest way."""
-    graph = fold_weights(fold_dequantize(graph))
+    """The float graph that is quantized: the same values, said in the plainest way."""
+    graph = fold_dequantize(graph)
     if recipe.fuse:
         graph = fuse_activations(graph)
     return prune(graph)[0]

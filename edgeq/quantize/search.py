@@ -21,17 +21,17 @@ from edgeq.quantmod import QuantMod
 Spans = Mapping[int, tuple[float, float]]
 """By group, the range that its codes are to cover."""
 
-FACTORS = (0.95, 1.05, 0.9, 1.1, 0.85, 1.2, 0.8, 1.4, 0.7)
-"""What refinement tries on a span."""
+FACTORS = ((0.9, 1.1, 0.8, 1.25, 0.7, 1.4), (0.95, 1.05), (0.97, 1.03))
+"""What refinement tries on a span, round after round, from coarse to fine."""
 
-HEADROOM = (2.0, 1.5, 1.25)
-"""What spare precision is spent on: spans this much wider, the widest first."""
+HEADROOM = (2.0, 1.5, 1.25, 1.0)
+"""What spare precision is spent on: this many times the extremes to be expected, the most first."""
 
 ENOUGH = 1e-4
 """Noise per signal at the outputs (40 dB, 1 % of the amplitude) below which precision is to spare."""
 
-BUDGET = 2e9
-"""Values (tensor elements over all samples) that refinement may compute: a few seconds to a minute of one core."""
+BUDGET = 6e9
+"""Values (tensor elements over all samples) that refinement may compute: from a second to a minute of one core."""
 
 
 @dataclass(frozen=True)
@@ -60,32 +60,33 @@ class Search:
     def refined(self, found: Found, order: list[int], progress: Progress = silent) -> Found:
         """Spans widened or narrowed one group at a time, in `order`, as far as the budget goes."""
         cost = sum(t.size for t in found.done.graph.tensors if t.data is None) * len(self.judge.inputs)
-        moves = [(group, factor) for group in order for factor in FACTORS][: int(BUDGET / max(cost, 1))]
-        best, start = found, found.spans
-        for n, (group, factor) in enumerate(moves):
-            progress(n, len(moves), "refining ranges")
-            a, b = start[group]
-            moved = self.candidate(found.name, {**best.spans, group: (a * factor, b * factor)})
-            if moved.error < best.error:
-                best = moved
-        line = f"refined ranges, {len(moves)} tries: {noise(best.error)}"
-        return replace(best, steps=(*found.steps, line))
+        most = min(int(BUDGET / max(cost, 1)), len(order) * sum(map(len, FACTORS)))
+        best, tries = found, 0
+        for factors in FACTORS:
+            start = best.spans
+            for group, factor in ((g, f) for g in order for f in factors):
+                if tries == most:
+                    break
+                progress(tries, most, "refining ranges")
+                tries += 1
+                a, b = start[group]
+                moved = self.candidate(found.name, {**best.spans, group: (a * factor, b * factor)})
+                if moved.error < best.error:
+                    best = moved
+        return replace(best, steps=(*found.steps, f"refined ranges, {tries} tries: {noise(best.error)}"))
 
-    def with_headroom(self, found: Found, most: float = 1.0) -> Found:
-        """Wider spans, as wide as leaves the error below ENOUGH, and below `most`.
+    def with_headroom(self, found: Found, extremes: Spans, most: float = 1.0) -> Found:
+        """Spans beyond the extremes to be expected, as far as leaves the error below ENOUGH, and below `most`.
 
         What calibration saw is less than what will come, and a clipped value errs by far more than a coarser step:
         where a model is more precise than it needs to be, the surplus is better spent on that.
         """
         most = min(most, ENOUGH)
-        if found.error >= most:
-            return found
-        for factor in HEADROOM:
-            spans = {g: (a * factor, b * factor) for g, (a, b) in found.spans.items()}
-            wide = self.candidate(found.name, spans)
+        for factor in HEADROOM if found.error < most else ():
+            wide = self.candidate(found.name, {g: (a * factor, b * factor) for g, (a, b) in extremes.items()})
             if wide.error < most:
-                line = f"headroom of {factor:g}: {noise(wide.error)}, of which {noise(ENOUGH)} is enough"
-                return replace(wide, steps=(*found.steps, line))
+                line = f"headroom, {factor:g} times the extremes to be expected: {noise(wide.error)}"
+                return replace(wide, steps=(*found.steps, f"{line} ({100 * most:.2g} % is enough)"))
         return found
 
 
