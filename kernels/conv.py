@@ -47,6 +47,7 @@ from .words.conv import (
     HI,
     IMAGE,
     LEFT,
+    LINEAR,
     LO,
     MULTIPLIER,
     N_SEGMENTS,
@@ -86,6 +87,10 @@ _f32_4s, _f32_2s, _f32_1s = tile.make("f32", 1, 4), tile.make("f32", 1, 2), tile
 @njit(error_model="numpy")
 def locate(g, rows, first, count):
     """Write the input addresses of output pixels first … first + count − 1 to `rows`."""
+    if g[LINEAR]:
+        for i in range(count):
+            rows[i] = g[X] + (first + i) * g[COLUMN]
+        return
     image = np.int32(first) // np.int32(g[OUT_HW])
     rest = np.int32(first) - image * np.int32(g[OUT_HW])
     line = rest // np.int32(g[OUT_W])

@@ -26,8 +26,10 @@ from .simd import (
     mul_f32,
     mul_i32,
     multiply_double_rounded,
+    pack_codes,
     pack_u8,
     scale_to_i32,
+    scaled_codes,
     splat_f32,
     splat_i32,
     store,
@@ -183,7 +185,7 @@ def depthwise_runs(g, scratch, lo, hi):
     """
     taps, n_quads, pitch = i64(g[TAPS]), g[N_TAPS], np.int64(4 * L)
     zero_point = splat_i32(np.int32(g[ZERO_POINT]))
-    lo_f, hi_f = splat_f32(np.float32(g[LO] - g[ZERO_POINT])), splat_f32(np.float32(g[HI] - g[ZERO_POINT]))
+    hi_f = splat_f32(np.float32(g[HI] - g[ZERO_POINT]))
     lo_i, hi_i = splat_i32(np.int32(g[LO])), splat_i32(np.int32(g[HI]))
     as_float, run = g[FAMILY] == FLOAT, g[RUN]
     for unit in range(lo, hi):
@@ -206,18 +208,17 @@ def depthwise_runs(g, scratch, lo, hi):
                 w += 4 * pitch
             m = g[MULTIPLIER] + p
             if as_float:
-                a0 = scale_to_i32(a0, load_f32(m), lo_f, hi_f)
-                a1 = scale_to_i32(a1, load_f32(m + pitch), lo_f, hi_f)
-                a2 = scale_to_i32(a2, load_f32(m + 2 * pitch), lo_f, hi_f)
-                a3 = scale_to_i32(a3, load_f32(m + 3 * pitch), lo_f, hi_f)
-                a0, a1 = add_i32(a0, zero_point), add_i32(a1, zero_point)
-                a2, a3 = add_i32(a2, zero_point), add_i32(a3, zero_point)
+                a0 = scaled_codes(a0, load_f32(m), hi_f)
+                a1 = scaled_codes(a1, load_f32(m + pitch), hi_f)
+                a2 = scaled_codes(a2, load_f32(m + 2 * pitch), hi_f)
+                a3 = scaled_codes(a3, load_f32(m + 3 * pitch), hi_f)
+                q = pack_codes(a0, a1, a2, a3, np.int32(g[ZERO_POINT]), np.int32(g[LO]))
             else:
                 a0, a1 = doubled(g, a0, p), doubled(g, a1, p + pitch)
                 a2, a3 = doubled(g, a2, p + 2 * pitch), doubled(g, a3, p + 3 * pitch)
                 a0, a1 = clamp_i32(add_i32(a0, zero_point), lo_i, hi_i), clamp_i32(add_i32(a1, zero_point), lo_i, hi_i)
                 a2, a3 = clamp_i32(add_i32(a2, zero_point), lo_i, hi_i), clamp_i32(add_i32(a3, zero_point), lo_i, hi_i)
-            q = pack_u8(a0, a1, a2, a3)
+                q = pack_u8(a0, a1, a2, a3)
             if run - at >= 4 * L:
                 store(y + at, q)
             else:

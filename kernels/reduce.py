@@ -6,9 +6,11 @@ import numpy as np
 from numba import njit
 
 from .fixedpoint import clamp, multiply_double
-from .memory import f32, float_of_bits, i16, u8
+from .memory import f32, float_of_bits, i16, i32, u8
 from .words.instruction import FLOAT
 from .words.reduce import BIAS, CENTRE, HI, INNER, LO, MODE, MULTIPLIER, REDUCED, SHIFT, ZERO_X, ZERO_Y, X, Y
+
+SUMS = 1024  # int32 of scratch; a reduction of up to 2^23 values fits
 
 
 @njit(error_model="numpy", inline="always")
@@ -23,14 +25,22 @@ def _requantize(total, g):
 
 @njit(error_model="numpy")
 def mean_u8(g, scratch, lo, hi):
-    """8-bit mean."""
-    for unit in range(lo, hi):
-        outer = unit // g[INNER]
-        x = u8(g[X] + outer * g[REDUCED] * g[INNER] + unit - outer * g[INNER])
-        total = np.int64(0)
+    """8-bit mean, up to SUMS neighbouring results at a time."""
+    sums, inner = i32(scratch), g[INNER]
+    unit = lo
+    while unit < hi:
+        outer = unit // inner
+        first = unit - outer * inner
+        n = min(min(inner - first, hi - unit), np.int64(SUMS))
+        for c in range(n):
+            sums[c] = np.int32(0)
         for r in range(g[REDUCED]):
-            total += np.int64(x[r * g[INNER]])
-        u8(g[Y])[unit] = np.uint8(_requantize(total, g))
+            x = u8(g[X] + (outer * g[REDUCED] + r) * inner + first)
+            for c in range(n):
+                sums[c] += np.int32(x[c])
+        for c in range(n):
+            u8(g[Y])[unit + c] = np.uint8(_requantize(np.int64(sums[c]), g))
+        unit += n
 
 
 @njit(error_model="numpy")

@@ -450,28 +450,29 @@ def pack_u8(typingctx, a, b, c, d):
     return VQUAD(a, b, c, d), codegen
 
 
+def _store_bytes_some(builder: Any, address: Any, vector: Any, count: Any) -> None:
+    """The first `count` bytes of a byte vector; masked where that is an instruction, else through the stack."""
+    kind, lanes = vector.type, vector.type.count
+    if L == 16:
+        n = builder.trunc(count, ir.IntType(8))
+        mask = builder.icmp_unsigned("<", ir.Constant(kind, list(range(lanes))), _splat(builder, n, lanes))
+        _masked(builder, f"llvm.masked.store.v{lanes}i8.p0", vector, builder.inttoptr(address, kind.as_pointer()), mask)
+        return
+    place = cgutils.alloca_once(builder, kind)
+    builder.store(vector, place)
+    p8 = ir.IntType(8).as_pointer()
+    signature = ir.FunctionType(ir.VoidType(), [p8, p8, ir.IntType(64), ir.IntType(1)])
+    copy = cgutils.get_or_insert_function(builder.module, signature, "llvm.memcpy.p0.p0.i64")
+    never = ir.Constant(ir.IntType(1), 0)
+    builder.call(copy, [builder.inttoptr(address, p8), builder.bitcast(place, p8), count, never])
+
+
 @intrinsic
 def store_quad_some(typingctx, address, vector, count):
     """The first `count` bytes of a quad to `address`; nothing behind them is touched."""
 
     def codegen(context, builder, signature, args):
-        quad = llvm("i8", 4 * L)
-        if L == 16:
-            n = builder.trunc(args[2], ir.IntType(8))
-            ids = ir.Constant(quad, list(range(4 * L)))
-            mask = builder.icmp_unsigned("<", ids, _splat(builder, n, 4 * L))
-            _masked(
-                builder, f"llvm.masked.store.v{4 * L}i8.p0", args[1], builder.inttoptr(args[0], quad.as_pointer()), mask
-            )
-            return context.get_dummy_value()
-        place = cgutils.alloca_once(builder, quad)
-        builder.store(args[1], place)
-        p8 = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [p8, p8, ir.IntType(64), ir.IntType(1)])
-        copy = cgutils.get_or_insert_function(builder.module, kind, "llvm.memcpy.p0.p0.i64")
-        builder.call(
-            copy, [builder.inttoptr(args[0], p8), builder.bitcast(place, p8), args[2], ir.Constant(ir.IntType(1), 0)]
-        )
+        _store_bytes_some(builder, args[0], args[1], args[2])
         return context.get_dummy_value()
 
     return types.void(types.int64, vector, types.int64), codegen
@@ -485,3 +486,93 @@ def shift_right_i32(typingctx, v, by):
         return builder.ashr(args[0], _splat(builder, args[1], L))
 
     return VI32(v, types.int32), codegen
+
+
+_CVT = {4: "llvm.x86.sse2.cvtps2dq", 8: "llvm.x86.avx.cvt.ps2dq.256"}
+
+
+@intrinsic
+def scaled_codes(typingctx, acc, scale, hi):
+    """rint(min(float32(acc)·scale, hi)), ties to even; far below the range it may be any number below −2^16.
+
+    hi is at most 255. What comes out goes into `pack_codes`, which saturates.
+    """
+
+    def codegen(context, builder, signature, args):
+        acc, scale, hi = args
+        f = builder.fmul(builder.sitofp(acc, scale.type), scale)
+        f = builder.select(builder.fcmp_ordered("<", f, hi), f, hi)
+        if ISA not in X86:
+            low = _const("f32", L, -65536.0)
+            f = builder.select(builder.fcmp_ordered(">", f, low), f, low)
+            return builder.fptosi(_call(builder, f"llvm.rint.v{L}f32", f.type, f), acc.type)
+        if L == 16:
+            keep, all_lanes = ir.Constant(acc.type, ir.Undefined), ir.Constant(ir.IntType(16), -1)
+            current = ir.Constant(I32, 4)
+            return _call(builder, "llvm.x86.avx512.mask.cvtps2dq.512", acc.type, f, keep, all_lanes, current)
+        return _call(builder, _CVT[L], acc.type, f)
+
+    return VI32(acc, scale, hi), codegen
+
+
+@intrinsic
+def pack_codes(typingctx, a, b, c, d, zero, lo):
+    """max(saturate(v + zero), lo) of four vectors as bytes, in the order of `pack_u8`; zero and lo are scalars in [0, 255]."""
+
+    def codegen(context, builder, signature, args):
+        a, b, c, d, zero, lo = args
+        quad = llvm("i8", 4 * L)
+        if ISA in X86:
+            half = llvm("i16", 2 * L)
+            offset = _splat(builder, builder.trunc(zero, ir.IntType(16)), 2 * L)
+            add = f"llvm.sadd.sat.v{2 * L}i16"
+            low = _call(builder, add, half, _call(builder, _PACK_S16[L], half, a, b), offset)
+            high = _call(builder, add, half, _call(builder, _PACK_S16[L], half, c, d), offset)
+            q = _call(builder, _PACK_U8[L], quad, low, high)
+            return _call(
+                builder, f"llvm.umax.v{4 * L}i8", quad, q, _splat(builder, builder.trunc(lo, ir.IntType(8)), 4 * L)
+            )
+        offset, floor, top = _splat(builder, zero, L), _splat(builder, lo, L), _const("i32", L, 255)
+        narrow = []
+        for v in (a, b, c, d):
+            v = _call(builder, f"llvm.smax.v{L}i32", v.type, builder.add(v, offset), floor)
+            narrow.append(builder.trunc(_call(builder, f"llvm.smin.v{L}i32", v.type, v, top), llvm("i8", L)))
+        both = ir.Constant(ir.VectorType(I32, 2 * L), list(range(2 * L)))
+        ab, cd = (builder.shuffle_vector(x, y, both) for x, y in (narrow[:2], narrow[2:]))
+        order = [j * L + 4 * p + e for p in range(L // 4) for j in range(4) for e in range(4)]
+        return builder.shuffle_vector(ab, cd, ir.Constant(ir.VectorType(I32, 4 * L), order))
+
+    return VQUAD(a, b, c, d, types.int32, types.int32), codegen
+
+
+def _half(builder: Any, quad: Any, k: int) -> Any:
+    """The k-th 8 bytes of every 16: one of two rows that `pack_codes` has put side by side."""
+    words = builder.bitcast(quad, llvm("i64", L // 2))
+    chosen = ir.Constant(ir.VectorType(I32, L // 4), [2 * p + k for p in range(L // 4)])
+    return builder.bitcast(builder.shuffle_vector(words, words, chosen), llvm("i8", 2 * L))
+
+
+def _store_half(k: int) -> Any:
+    @intrinsic
+    def store_half(typingctx, address, vector, count):
+        """Row k of two packed side by side, `count` bytes of it (2·L or more: all)."""
+
+        def codegen(context, builder, signature, args):
+            half = llvm("i8", 2 * L)
+            row = _half(builder, args[1], k)
+            pointer = builder.inttoptr(args[0], half.as_pointer())
+            whole = builder.icmp_signed(">=", args[2], ir.Constant(ir.IntType(64), 2 * L))
+            with builder.if_else(whole) as (then, otherwise):
+                with then:
+                    st = builder.store(row, pointer)
+                    st.align = 1
+                with otherwise:
+                    _store_bytes_some(builder, args[0], row, args[2])
+            return context.get_dummy_value()
+
+        return types.void(types.int64, vector, types.int64), codegen
+
+    return store_half
+
+
+store_first_half, store_second_half = _store_half(0), _store_half(1)

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from . import simd
@@ -77,17 +78,25 @@ def fused_source(mr: int, nv: int) -> str:
         out += [f"            x = broadcast_quad(r{i} + k * 4)"]
         out += [f"            c{i}_{j} = dot_u8s8(c{i}_{j}, x, w{j})" for j in vectors]
     out += [f"            weights += {nv * L * 4}"]
-    out += ["    low, high, z = splat_f32(lo), splat_f32(hi), splat_i32(zero)"]
-    if nv == 4:  # four vectors of a row become one vector of bytes: the plan has ordered the channels for that
+    out += ["    low, high, z = splat_f32(lo), splat_f32(hi), splat_i32(zero)", "    floor = np.int32(lo) + zero"]
+    if nv >= 2:  # vectors of a row, or of two, become one of bytes: the plan has ordered the channels for that
         for j in vectors:
             out += [f"    f = load_f32(scale + {j * L * 4})"]
-            out += [f"    c{i}_{j} = add_i32(scale_to_i32(c{i}_{j}, f, low, high), z)" for i in rows]
+            out += [f"    c{i}_{j} = scaled_codes(c{i}_{j}, f, high)" for i in rows]
+    if nv == 4:
+        for i in rows:
+            out += [f"    q{i} = pack_codes(c{i}_0, c{i}_1, c{i}_2, c{i}_3, zero, floor)"]
         out += [f"    if left >= {4 * L}:"]
-        out += [f"        store(y + {i} * pitch, pack_u8(c{i}_0, c{i}_1, c{i}_2, c{i}_3))" for i in rows]
+        out += [f"        store(y + {i} * pitch, q{i})" for i in rows]
         out += ["    else:"]
-        out += [
-            f"        store_quad_some(y + {i} * pitch, pack_u8(c{i}_0, c{i}_1, c{i}_2, c{i}_3), left)" for i in rows
-        ]
+        out += [f"        store_quad_some(y + {i} * pitch, q{i}, left)" for i in rows]
+        return "\n".join(out)
+    if nv == 2:
+        for i in range(0, mr, 2):
+            k = min(i + 1, mr - 1)
+            out += [f"    q = pack_codes(c{i}_0, c{i}_1, c{k}_0, c{k}_1, zero, floor)"]
+            out += [f"    store_first_half(y + {i} * pitch, q, left)"]
+            out += [f"    store_second_half(y + {k} * pitch, q, left)"] if k > i else []
         return "\n".join(out)
     for j in vectors:
         out += [f"    f = load_f32(scale + {j * L * 4})"]
@@ -131,7 +140,7 @@ def fused_f32_source(mr: int, nv: int) -> str:
 def make(kind: str, mr: int, nv: int) -> Callable[..., Any]:
     """Compile-ready tile of `kind` ("u8fused" and "f32" are those that store results) with mr rows and nv vectors."""
     names = (n for n in dir(simd) if not n.startswith("_"))
-    namespace: dict[str, Any] = {n: getattr(simd, n) for n in names}
+    namespace: dict[str, Any] = {n: getattr(simd, n) for n in names} | {"np": np}
     sources = {"u8fused": fused_source, "f32": fused_f32_source}
     exec(sources[kind](mr, nv) if kind in sources else source(kind, mr, nv), namespace)
     compiled: Callable[..., Any] = njit(namespace["tile"], error_model="numpy", no_cpython_wrapper=True)

@@ -21,14 +21,14 @@ def pad_to(values: Array, n: int) -> Array:
     return out
 
 
-def packing_order(lanes: int, blocks: int) -> Array:
-    """(blocks·4·lanes,) which channel lies in each lane of four vectors that `simd.pack_u8` turns into bytes in order.
+def packing_order(lanes: int, blocks: int, vectors: int = 4) -> Array:
+    """(blocks·vectors·lanes,) which channel lies in each lane of the vectors that `simd.pack_codes` turns into bytes.
 
-    Lane 4p + e of vector j becomes byte 16p + 4j + e of its block.
+    Lane 4p + e of vector j of four becomes byte 16p + 4j + e of its block; of two (with two of the next row) 8p + 4j + e.
     """
-    p, j, e = np.meshgrid(np.arange(lanes // 4), np.arange(4), np.arange(4), indexing="ij")
-    block = (16 * p + 4 * j + e).transpose(1, 0, 2).reshape(-1)
-    order: Array = (np.arange(blocks)[:, None] * 4 * lanes + block).reshape(-1)
+    p, j, e = np.meshgrid(np.arange(lanes // 4), np.arange(vectors), np.arange(4), indexing="ij")
+    block = (4 * vectors * p + 4 * j + e).transpose(1, 0, 2).reshape(-1)
+    order: Array = (np.arange(blocks)[:, None] * vectors * lanes + block).reshape(-1)
     return order
 
 

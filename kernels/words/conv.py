@@ -10,3 +10,4 @@ FAMILY, ZERO_POINT, LO, HI = 21, 22, 23, 24  # LO and HI are the clamps, in the 
 SUM_WEIGHT = 25  # u8sum: what each row's sum of activations is multiplied by
 CHUNK = 26  # s16: segments whose products surely fit int32
 RANGE, SUMS = 27, 28  # hybrid: what dynamic_u8 found; sums of each channel's weights
+LINEAR = 29  # 1 where output pixels lie COLUMN bytes apart throughout

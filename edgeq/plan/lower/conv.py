@@ -45,6 +45,17 @@ class Rows:
     column: int
     image: int
 
+    @property
+    def linear(self) -> int:
+        """1 where output pixels lie `column` bytes apart throughout."""
+        lines = self.out_hw // self.out_w
+        return int((lines == 1 or self.row == self.out_w * self.column) and self.linear_images)
+
+    @property
+    def linear_images(self) -> bool:
+        """Whether images follow one another as pixels do."""
+        return self.pixels == self.out_hw or self.image == self.out_hw * self.column
+
 
 def kind_of(b: Builder, op: Op, x: Tensor, w: Tensor, y: Tensor) -> str:
     """Which kernel family the types ask for."""
@@ -131,6 +142,7 @@ def hybrid_product(b: Builder, op: Op, rows: Rows, weights: Array, found: Ref, y
         cw.MULTIPLIER: b.constant(pad_to(weight_scales(b, op, w, total), padded)), cw.LEFT: float_limits(b, op),
         cw.SEGMENTS: b.constant(np.array(rows.segments, np.int64)), cw.N_SEGMENTS: len(rows.segments), cw.STEPS: packed.shape[2],
         cw.OUT_W: rows.out_w, cw.OUT_HW: rows.out_hw, cw.ROW: rows.row, cw.COLUMN: rows.column, cw.IMAGE: rows.image,
+        cw.LINEAR: rows.linear,
         cw.N: total, cw.Y_PITCH: total * 4, cw.NV: nv, cw.BLOCK: packed[0].nbytes, cw.RANGE: found,
         cw.SUMS: b.constant(pad_to(sums, padded)),
     }  # fmt: skip
@@ -166,6 +178,7 @@ def product(
     count, lanes = len(weights), b.lanes
     words: Words = {
         cw.OUT_W: rows.out_w, cw.OUT_HW: rows.out_hw, cw.ROW: rows.row, cw.COLUMN: rows.column, cw.IMAGE: rows.image,
+        cw.LINEAR: rows.linear,
         cw.N: count, cw.Y_PITCH: total * size, cw.Y: y.at(part.start * size),
     }  # fmt: skip
     kernel, nv = {"f32": "conv_f32", "s16": "conv_s16", "u8": "conv_u8"}[kind], 4
@@ -199,8 +212,8 @@ def product(
             packed_from = np.concatenate([high, centred - high], axis=1).astype(np.int8)
             segments = segments * 2
     order = None
-    if kernel == "conv_u8" and nv == 4 and takes(b, op):  # the fused tile packs four vectors into one
-        order = packing_order(lanes, -(-count // (nv * lanes)))
+    if kernel == "conv_u8" and nv > 1 and takes(b, op):  # the fused tile packs vectors of int32 into one of bytes
+        order = packing_order(lanes, -(-count // (nv * lanes)), nv)
     packed = pack(packed_from, PER_STEP[kind], nv * lanes, order)
     padded = packed.shape[0] * nv * lanes
     if kind != "f32":

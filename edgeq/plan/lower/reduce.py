@@ -14,6 +14,9 @@ from edgeq.plan.multiplier import f32, quantize_multiplier
 from edgeq.plan.types import Ref, Words
 from edgeq.plan.window import copy
 
+MAX_REDUCED = 1 << 23
+"""8-bit values whose sum surely fits int32."""
+
 SUFFIX = {"float32": "f32", "int8": "u8", "uint8": "u8", "int16": "s16"}
 
 
@@ -38,6 +41,8 @@ def mean(b: Builder, op: Op) -> None:
     else:
         shape = x.shape
     reduced = math.prod(x.shape[a] for a in axes)
+    if reduced > MAX_REDUCED:
+        raise b.unsupported(op, f"over {reduced} values, at most {MAX_REDUCED} are expected")
     inner = math.prod(shape[first + len(axes) :])
     words: Words = {rw.REDUCED: reduced, rw.INNER: inner}
     if x.dtype != "float32":

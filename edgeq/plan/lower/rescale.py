@@ -40,6 +40,14 @@ def quantize(b: Builder, op: Op) -> None:
         rest: Words = {uw.X: source.at(4 * whole), uw.Y: target.at(2 * whole)}
         b.emit("quantize_f32", x.size - whole, {**words, **rest, uw.MODE: FLOAT64, uw.SCALE: scale})
         return
+    if (
+        {x.dtype, y.dtype} <= {"int8", "uint8"}
+        and b.scale(x) == b.scale(y)
+        and b.zero_point(x) == b.zero_point(y)
+        and not b.is_constant(op, 0)
+    ):
+        b.alias(op)  # the arena holds both types alike
+        return
     real = float(b.scale(x)) / float(b.scale(y))
     if takes(b, op) or (not b.xnnpack and x.dtype == y.dtype and x.dtype != "int16"):
         q = np.arange(256, dtype=np.int64) - b.zero_point(x)
