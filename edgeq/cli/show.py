@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import click
 
-
 _HASH = re.compile(r"[0-9a-f]{16,}…?")  # names a key, a grant or a file, and is no figure though it may begin like one
 
 
