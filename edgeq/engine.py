@@ -212,14 +212,7 @@ class Model:
         results = [np.empty((samples, *p.shape), p.dtype) for p in self.outputs]
         program.run(arrays, results, samples)
         shaped = [self._shape(r, p, batched) for r, p in zip(results, self.outputs, strict=True)]
-        if dequantize:
-            shaped = [
-                p.quantmod.dequantize(r) if p.quantmod is not None else r
-                for r, p in zip(shaped, self.outputs, strict=True)
-            ]
-        if len(shaped) == 1:
-            return shaped[0]
-        return {p.name: r for p, r in zip(self.outputs, shaped, strict=True)}
+        return delivered(shaped, self.outputs, dequantize)
 
     def _can_stage(self, threads: int) -> bool:
         """Whether single samples go through `_run_staged`: one small input, one small output, one thread."""
@@ -244,19 +237,7 @@ class Model:
         return result
 
     def _prepare(self, x: Array | Mapping[str, Array]) -> tuple[list[Array], int, bool]:
-        if isinstance(x, Mapping):
-            names = [p.name for p in self.inputs]
-            if set(x) != set(names):
-                raise InputError(f"inputs are named {sorted(map(str, x))}, {sorted(names)} are expected")
-            given = [np.asarray(x[n]) for n in names]
-        elif len(self.inputs) == 1:
-            given = [np.asarray(x)]
-        else:
-            raise InputError(f"one array is given, a dict with {[p.name for p in self.inputs]} is expected")
-        counts = [samples_of(a, p) for a, p in zip(given, self.inputs, strict=True)]
-        if len({n for n, _ in counts}) > 1:
-            raise InputError(f"inputs hold {[n for n, _ in counts]} samples, the same number is expected")
-        samples, batched = counts[0] if counts else (1, False)
+        given, samples, batched = gathered(x, self.inputs)
         for i, value in self.plan.required.items():
             k = self.graph.inputs.index(i)
             if not (given[k].reshape(-1, value.size) == value).all():
@@ -315,6 +296,35 @@ def samples_of(a: Array, p: Port) -> tuple[int, bool]:
         return a.shape[0] // p.shape[0], True
     expected = ["N" if p.shape[0] == 1 else f"N·{p.shape[0]}", *map(str, p.shape[1:])] if p.shape else []
     raise InputError(f"input {p.name!r} has shape {list(a.shape)}, ({', '.join(expected)}) is expected")
+
+
+def gathered(x: Array | Mapping[str, Array], ports: Sequence[Port]) -> tuple[list[Array], int, bool]:
+    """The inputs' arrays in order, how many samples they hold, and whether that is a batch."""
+    if isinstance(x, Mapping):
+        names = [p.name for p in ports]
+        if set(x) != set(names):
+            raise InputError(f"inputs are named {sorted(map(str, x))}, {sorted(names)} are expected")
+        given = [np.asarray(x[n]) for n in names]
+    elif len(ports) == 1:
+        given = [np.asarray(x)]
+    else:
+        raise InputError(f"one array is given, a dict with {[p.name for p in ports]} is expected")
+    counts = [samples_of(a, p) for a, p in zip(given, ports, strict=True)]
+    if len({n for n, _ in counts}) > 1:
+        raise InputError(f"inputs hold {[n for n, _ in counts]} samples, the same number is expected")
+    samples, batched = counts[0] if counts else (1, False)
+    return given, samples, batched
+
+
+def delivered(results: Sequence[Array], ports: Sequence[Port], dequantize: bool) -> Any:
+    """The outputs as a caller gets them: one array, or a dict by name; as real numbers if asked."""
+    if dequantize:
+        results = [
+            p.quantmod.dequantize(r) if p.quantmod is not None else r for r, p in zip(results, ports, strict=True)
+        ]
+    if len(results) == 1:
+        return results[0]
+    return {p.name: r for p, r in zip(ports, results, strict=True)}
 
 
 def converted(a: Array, p: Port) -> Array:
