@@ -47,7 +47,7 @@ def test_anomaly_auc():
 
 def test_resized():
     """Enlarging keeps constants and the range, and doubles a ramp's length."""
-    assert (accuracy.resized(np.full((5, 5, 3), 7, np.uint8), 12) == 7).all()
+    np.testing.assert_allclose(accuracy.resized(np.full((5, 5, 3), 7, np.uint8), 12), 7, rtol=1e-6)
     ramp = np.broadcast_to(np.arange(4, dtype=np.uint8)[:, None, None], (4, 4, 3))
     np.testing.assert_allclose(accuracy.resized(ramp, 8)[:, 0, 0], [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3])
 
