@@ -15,11 +15,11 @@ RANGE_METHODS = ("minmax", "mse", "best")
 class Recipe:
     """How to quantize.
 
-    ranges: where an activation's codes end: "minmax" at the extremes seen, "mse" where the squared error is least, "best"
-    whichever of these (for the model, or tensor by tensor) leaves the smaller error at the outputs on calibration samples.
-    per_channel: weights have a scale per output channel (fully connected ones too), else one per tensor.
-    bias_correction: make up for the weights' rounding in the biases, where that lowers the error at the outputs.
-    fuse: let a RELU or RELU6 that follows an operation become its fused activation.
+    ranges: where an activation's codes end. "minmax": at the extremes seen; "mse": where the squared error is least;
+    "best": from the better of these on, whatever leaves the least error at the outputs on calibration samples, and
+    wider than that where precision is to spare. per_channel: weights have a scale per output channel (fully connected
+    ones too), else one per tensor. bias_correction: make up for the weights' rounding in the biases, where that lowers
+    the error at the outputs. fuse: let a RELU or RELU6 that follows an operation become its fused activation.
     """
 
     name: str

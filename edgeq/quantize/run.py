@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from edgeq.calibrate import Inputs, Keeper, Progress, observe, silent
 from edgeq.errors import QuantizeError
 from edgeq.feed import Source, count, feed
 from edgeq.graph import Array, Graph
+from edgeq.histogram import Histogram
 from edgeq.quantize.bias import correct, mean_inputs
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune
-from edgeq.quantize.compare import Comparison, compare, judge_by
+from edgeq.quantize.compare import compare, judge_by, judged
 from edgeq.quantize.layout import Layout, arrange
 from edgeq.quantize.parameters import histograms, parameters
 from edgeq.quantize.report import Quantized, layers
@@ -44,42 +45,62 @@ def quantize(
     derive, judge = keeper.kept[::2], keeper.kept[1::2] or keeper.kept
     seen = histograms(graph, layout, ranges)
 
-    def make(at: Spans) -> Rewritten:
-        return rewrite(graph, layout, parameters(graph, layout, at), recipe.per_channel)
+    say(0, 3, "choosing ranges")
+    found = _search(_Job(given, graph, layout, seen, recipe, derive, judge), say)
+    comparison = compare(given, found.done.graph, found.done.tensors, judge)
+    say(3, 3, "quantized")
+    return Quantized(
+        found.done.graph,
+        layers(graph, layout, found.done, comparison),
+        min(comparison.sqnr(i) for i in judged(given)),
+        len(write(before)),
+        len(write(found.done.graph)),
+        ranges.samples,
+        found.steps,
+    )
 
-    say(0, 4, "choosing ranges")
-    search = Search(make, judge_by(given, judge))
-    methods = ("minmax", "mse") if recipe.ranges == "best" else (recipe.ranges,)
-    candidates = [search.candidate(f"{m} ranges", spans(seen, m)) for m in methods]
-    if len(candidates) == 2:
-        a, b = candidates
-        picked = _winners(given, layout, a, b, judge)
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What there is to search with. given: what the result is held against; graph: what is quantized."""
+
+    given: Graph
+    graph: Graph
+    layout: Layout
+    seen: Mapping[int, Histogram]
+    recipe: Recipe
+    derive: list[Inputs]
+    judge: list[Inputs]
+
+    def make(self, at: Spans) -> Rewritten:
+        """The integer graph for these spans."""
+        return rewrite(self.graph, self.layout, parameters(self.graph, self.layout, at), self.recipe.per_channel)
+
+
+def _search(job: _Job, say: Progress) -> Found:
+    """The best ranges and biases, as far as the recipe says to look for them."""
+    search = Search(job.make, judge_by(job.given, job.judge))
+    look = job.recipe.ranges == "best"
+    methods = ("minmax", "mse") if look else (job.recipe.ranges,)
+    candidates = [search.candidate(f"{m} ranges", spans(job.seen, m)) for m in methods]
+    if look:
+        picked = _winners(job, *candidates)
         candidates.append(search.candidate("the better of both for each tensor", picked))
     best = chosen(candidates, min(candidates, key=lambda c: c.error))  # of equals the first
-    if recipe.bias_correction:
-        say(1, 4, "correcting biases")
-        means = mean_inputs(graph, derive)
-        other = Search(lambda at: _corrected(graph, make(at), means), search.judge)
+    if job.recipe.bias_correction:
+        say(1, 3, "correcting biases")
+        means = mean_inputs(job.graph, job.derive)
+        other = Search(lambda at: _corrected(job.graph, job.make(at), means), search.judge)
         corrected = other.candidate(best.name, best.spans)
         kept = corrected.error < best.error
         steps = (*best.steps, f"bias correction: {noise(corrected.error)}{' (kept)' if kept else ' (not kept)'}")
         search, best = (other, replace(corrected, steps=steps)) if kept else (search, replace(best, steps=steps))
-    if recipe.ranges == "best" and best.error >= ENOUGH:
-        best = search.refined(best, noisiest(seen, best.spans), say)
-    if recipe.ranges == "best":
-        say(3, 4, "looking for headroom")
-        best = search.with_headroom(best, {g: h.expected() for g, h in seen.items()})
-    comparison = compare(given, best.done.graph, best.done.tensors, judge)
-    say(4, 4, "quantized")
-    return Quantized(
-        best.done.graph,
-        layers(graph, layout, best.done, comparison),
-        min(comparison.sqnr(i) for i in search.judge.targets),
-        len(write(before)),
-        len(write(best.done.graph)),
-        ranges.samples,
-        best.steps,
-    )
+    if look and best.error >= ENOUGH:
+        best = search.refined(best, noisiest(job.seen, best.spans), say)
+    if look:
+        say(2, 3, "looking for headroom")
+        best = search.with_headroom(best, {g: h.expected() for g, h in job.seen.items()})
+    return best
 
 
 def prepare(graph: Graph, recipe: Recipe) -> Graph:
@@ -94,12 +115,12 @@ def _corrected(graph: Graph, done: Rewritten, means: Mapping[int, Array]) -> Rew
     return replace(done, graph=correct(graph, done.graph, done.ops, means))
 
 
-def _winners(graph: Graph, layout: Layout, a: Found, b: Found, inputs: list[Inputs]) -> dict[int, tuple[float, float]]:
+def _winners(job: _Job, a: Found, b: Found) -> dict[int, tuple[float, float]]:
     """For each group the span under which its tensors came out with less noise."""
-    at: list[Comparison] = [compare(graph, c.done.graph, c.done.tensors, inputs) for c in (a, b)]
-    members = layout.members()
+    at = [compare(job.given, c.done.graph, c.done.tensors, job.judge) for c in (a, b)]
     out = {}
-    for group in a.spans:
-        one, other = (sum(c.noise.get(i, 0.0) for i in members[group]) for c in at)
-        out[group] = (a if one <= other else b).spans[group]
+    for group, members in job.layout.members().items():
+        if group in a.spans:
+            one, other = (sum(c.noise.get(i, 0.0) for i in members) for c in at)
+            out[group] = (a if one <= other else b).spans[group]
     return out
