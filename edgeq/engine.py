@@ -2,7 +2,8 @@
 
 A `Context` is one inference's memory: arena, scratch, frame and a copy of the instruction table with addresses filled in. A model
 keeps the contexts it has made and hands one to each call, so that calls from several threads do not meet; constants are shared.
-With threads > 1, worker threads enter the machine beside the caller; such calls go one after another.
+With threads > 1, worker threads enter the machine beside the caller where the work repays waking them; such calls go one after
+another.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from edgeq.kernels.words.instruction import SCRATCH_BYTES
 from edgeq.machine import Machine, Progress, get
 from edgeq.plan import Plan, make_plan
 from edgeq.plan.builder import SLACK
+from edgeq.plan.cost import PARALLEL_NS
 from edgeq.plan.types import CONSTANT, FLIPPED, Rounding
 from edgeq.quantmod import QuantMod
 
@@ -141,11 +143,14 @@ class Program:
         for start in range(0, samples, SAMPLES_PER_CALL):
             for slot, address, size in zip(context.slots, addresses, sizes, strict=True):
                 frame[slot] = address + start * size
-            frame[fw.BATCH] = min(SAMPLES_PER_CALL, samples - start)
-            if self._workers is None:
+            batch = min(SAMPLES_PER_CALL, samples - start)
+            frame[fw.BATCH] = batch
+            if self._workers is None or self.plan.nanoseconds * batch < PARALLEL_NS:
+                frame[fw.THREADS] = 1
                 status = self.machine.run(context.address, 0)
             else:
                 with self._turn:
+                    frame[fw.THREADS] = self.threads
                     context.barrier[0] = 0
                     others = [
                         self._workers.submit(self.machine.run, context.address, t) for t in range(1, self.threads)

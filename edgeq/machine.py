@@ -207,8 +207,10 @@ def _one_builder(path: Path) -> Iterator[None]:
 
 def build(on: Host, progress: Progress) -> bytes:
     """Compile the kernels to an object file; takes tens of seconds."""
+    import llvmlite.binding as llvm
     from numba.core import config
 
+    llvm.initialize_native_asmparser()  # the barrier's pause and yield are inline assembly
     if os.environ.get("EDGEQ_ISA"):
         config.CPU_NAME, config.CPU_FEATURES = on.cpu, on.features
     from numba import types

@@ -1,7 +1,8 @@
 """The machine: one function that walks a table of instructions. It is all that is ever compiled.
 
 `run(frame, thread)` executes the plan that `frame` (int64 words, words/frame.py) describes, once for each of BATCH samples.
-Every thread of an inference enters it with its own number; after each instruction they meet at a barrier. Inputs are copied in
+Every thread of an inference enters it with its own number; after each instruction they meet at a barrier, except between
+instructions too small to share, which thread 0 does alone. Inputs are copied in
 and outputs out here too, so that an inference is one foreign call.
 
 Returns 0; NOT_A_NUMBER where an input to quantize holds NaN; −1 − i when instruction i names no kernel (which a plan never does).
@@ -13,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from . import conv, depthwise, elementwise, move, pool, reduce, softmax, unary
-from .memory import copy, f32, f64_of_bits, fetch_add, i16, i64, load_acquire, u8
+from .memory import SPINS, copy, f32, f64_of_bits, fetch_add, give_way, i16, i64, load_acquire, pause, u8
 from .words import KERNELS
 from .words.frame import (
     ADDRESS,
@@ -38,7 +39,7 @@ from .words.frame import (
     THREADS,
     TOP,
 )
-from .words.instruction import OP, SCRATCH_BYTES, UNITS, WORDS
+from .words.instruction import MEET, OP, SCRATCH_BYTES, SOLO, UNITS, WORDS
 
 _MODULES = (conv, depthwise, elementwise, pool, reduce, softmax, unary, move)
 
@@ -64,8 +65,13 @@ def meet(frame, passed):
     passed += 1
     if frame[THREADS] > 1:
         fetch_add(frame[BARRIER], np.int64(1))
+        spins = 0
         while load_acquire(frame[BARRIER]) < passed * frame[THREADS]:
-            pass
+            if spins < SPINS:
+                pause()
+                spins += 1
+            else:  # somebody else has a core that this inference counts on
+                give_way()
     return passed
 
 
@@ -128,11 +134,17 @@ def run(frame_address, thread):
         at = frame[INSTRUCTIONS]
         for i in range(frame[COUNT]):
             g = i64(at)
-            lo, hi = g[UNITS] * thread // threads, g[UNITS] * (thread + 1) // threads
+            lo, hi = np.int64(0), g[UNITS]
+            if threads > 1:
+                if g[SOLO]:
+                    hi = hi if thread == 0 else lo
+                else:
+                    lo, hi = hi * thread // threads, hi * (thread + 1) // threads
             if lo < hi and not execute(g[OP], g, scratch, lo, hi):
                 status = -1 - i
             at += WORDS * 8
-            passed = meet(frame, passed)
+            if g[MEET]:
+                passed = meet(frame, passed)
         if thread == 0:
             record = frame_address + (RECORDS + frame[N_INPUTS] * RECORD_WORDS) * 8
             for _ in range(frame[N_OUTPUTS]):

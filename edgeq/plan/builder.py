@@ -11,8 +11,9 @@ from edgeq.graph import NUMPY_DTYPES, Activation, Array, Graph, Op, Tensor
 from edgeq.kernels.isa import Isa
 from edgeq.kernels.words import OPCODES
 from edgeq.kernels.words import frame as fw
-from edgeq.kernels.words.instruction import OP, UNITS, WORDS
+from edgeq.kernels.words.instruction import MEET, OP, SOLO, UNITS, WORDS
 from edgeq.plan.arena import ALIGNMENT, Block, place
+from edgeq.plan.cost import SHARED_NS, estimated_ns
 from edgeq.plan.multiplier import activation_bounds, float_bits
 from edgeq.plan.types import CONSTANT, FLIPPED, Instruction, Plan, Port, Ref, Rounding, Word
 from edgeq.quantmod import QuantMod
@@ -237,13 +238,18 @@ class Builder:
                     (constant_words if v.block == CONSTANT else arena_words).append(i * WORDS + w)
                     v = v.offset if v.block == CONSTANT else offsets[v.block] + v.offset
                 table[i, w] = v
+        costs = [estimated_ns(instruction) for instruction in self.instructions]
+        table[:, SOLO] = [cost < SHARED_NS for cost in costs]
+        # Nobody waits between two instructions of thread 0; behind the last the outputs are thread 0's too, so only if it shared.
+        following = np.append(table[1:, SOLO], 1)
+        table[:, MEET] = ~((table[:, SOLO] == 1) & (following == 1)) & 1
         constants = np.concatenate([*self._constants, np.zeros(SLACK, np.uint8)])
         live = {
             t: r for t, r in self.places.items() if r.block != CONSTANT and (self.keep or self.last[r.block] >= end)
         }
         return Plan(
             tuple(self.instructions), table, np.array(arena_words, np.int64), np.array(constant_words, np.int64), constants,
-            arena_bytes, offsets, inputs, outputs, self.rounding, live, self.required,
+            arena_bytes, offsets, inputs, outputs, self.rounding, live, self.required, sum(costs),
         )  # fmt: skip
 
     def _port(self, i: int) -> Port:

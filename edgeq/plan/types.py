@@ -71,7 +71,8 @@ class Plan:
     table: (n, WORDS) int64; arena_words, constant_words: flat indices into table whose value is an offset into the arena or the
     constants; constants: (bytes,) uint8; arena_bytes: what tensors and temporaries need; places: tensor index → place, for the
     tensors that still hold their value when a run ends (all of them if the plan was made with keep=True). required: tensor
-    index of an input → the only value that this plan can run with (a shape that it was made for).
+    index of an input → the only value that this plan can run with (a shape that it was made for). nanoseconds: a rough
+    estimate of one inference on one core, see plan/cost.py.
     """
 
     instructions: tuple[Instruction, ...]
@@ -86,6 +87,7 @@ class Plan:
     rounding: Rounding
     places: Mapping[int, Ref] = field(default_factory=dict)
     required: Mapping[int, Array] = field(default_factory=dict)
+    nanoseconds: float = 0.0
 
     @property
     def constant_bytes(self) -> int:

@@ -8,6 +8,8 @@ adds the base when it binds an arena. Scratch is a thread's own SCRATCH_BYTES.
 WORDS = 40
 OP = 0
 UNITS = 1
+SOLO = 38  # 1: too little work to share; thread 0 does it all
+MEET = 39  # 1: threads wait for each other behind it; 0 between instructions of thread 0 alone
 SCRATCH_BYTES = 16384
 
 # Rounding families (docs/exactness.md).
