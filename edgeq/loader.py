@@ -98,12 +98,13 @@ def read_model(
         moment = datetime.now(timezone.utc) if now is None else now
         if signed.manifest.encryption is None:
             store = None if state is None else _store(state, _device(identity, state, passphrase, path))
-            return _open_plain(source, Request(signed, operations, moment), store)
+            request = Request(signed, operations, moment, "" if store is None else store.device)
+            return _open_plain(source, request, store)
         if grant is None:
             raise NoGrantError(f"{path}: the bundle is encrypted, and no grant was given")
         device = _device(identity, state, passphrase, path)
         held = grants.verify(_grant(grant), believed)
-        request = Request(signed, operations, moment, held, device.public.key_id)
+        request = Request(signed, operations, moment, device.public.key_id, held)
         return _open_encrypted(source, request, held, device, None if state is None else _store(state, device))
 
 
@@ -170,7 +171,7 @@ def verify(path: PathLike, *, trust: TrustLike) -> Verified:
 
     Raises UnsignedError for a plain model, InputError, NotAModelError, TrustError and its kinds.
     """
-    believed = _trust(trust, path)
+    believed = believe(trust)
     with open_source(path) as source:
         if isinstance(source, PlainModel):
             raise UnsignedError(f"{path}: a plain model, which carries no signature")
@@ -205,7 +206,7 @@ def _open_signed(source: StoredBundle, trust: Trust) -> Signed:
 
 def _open_plain(source: StoredBundle, request: Request, store: Store | None) -> memoryview:
     """The payload of a signed-only bundle: hashed in the buffer that is returned, so nothing can come between."""
-    admit.check(request, None if store is None else store.read())
+    _check(request, store)
     model = source.payload.read()
     bundle.complete(request.signed, hashlib.sha256(model).hexdigest())
     _remember(request, store)
@@ -216,7 +217,7 @@ def _open_encrypted(
     source: StoredBundle, request: Request, held: Grant, device: Identity, store: Store | None
 ) -> memoryview:
     """The decrypted model, if every rule allows it."""
-    admit.check(request, None if store is None else store.read())
+    _check(request, store)
     key = grants.open_key(held, device, request.signed.manifest)
     return _decrypt(source, request.signed, key, lambda: _remember(request, store))
 
@@ -224,7 +225,7 @@ def _open_encrypted(
 def _remember(request: Request, store: Store | None) -> None:
     """Hold the rules against what the device remembers by now, another process may have come before, and write it."""
     if store is not None:
-        store.update(lambda seen: admit.admit(request, seen))
+        store.remember(request)
 
 
 def _decrypt(source: StoredBundle, signed: Signed, key: ContentKey, remember: Callable[[], None]) -> memoryview:
@@ -235,6 +236,17 @@ def _decrypt(source: StoredBundle, signed: Signed, key: ContentKey, remember: Ca
     to pass the inner signature, so nothing but the sealed model comes out.
     """
     # Locals hold views, never the bytes themselves: a traceback that prints local variables prints no model.
+def believe(trust: TrustLike) -> Trust:
+    """Whom `trust` means: as a Trust, the keys of publishers, or the paths of their .pub files.
+
+    Raises InputError, KeyFileError for a path that holds no such key.
+    """
+    if isinstance(trust, Trust):
+        return trust
+    given = [trust] if isinstance(trust, str | os.PathLike | PublisherPublic) else trust
+    return Trust(tuple(key if isinstance(key, PublisherPublic) else keys.load_publisher_public(key) for key in given))
+
+
     plaintext = memoryview(bytearray(signed.manifest.plaintext_size))
     model = plaintext[: signed.manifest.payload_size].toreadonly()
     with _hashing(source.payload) as stored:
@@ -259,15 +271,20 @@ def _hashing(payload: Stored) -> Iterator[Callable[[], str]]:
 
         with ThreadPoolExecutor(max_workers=1) as pool:
             yield pool.submit(payload.sha256).result
+def _check(request: Request, store: Store | None) -> None:
+    """Hold every rule against the opening, before anything is decrypted."""
+    if store is None:
+        admit.check(request, None)
+    else:
+        store.check(request)
+
+
 
 
 def _trust(trust: TrustLike | None, path: PathLike) -> Trust:
     if trust is None:
         raise UntrustedKeyError(f"{path}: a signed bundle, but no trust was given, so no signature counts")
-    if isinstance(trust, Trust):
-        return trust
-    given = [trust] if isinstance(trust, str | os.PathLike | PublisherPublic) else trust
-    return Trust(tuple(key if isinstance(key, PublisherPublic) else keys.load_publisher_public(key) for key in given))
+    return believe(trust)
 
 
 def _grant(grant: GrantLike) -> bytes:
