@@ -32,6 +32,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "unseal": "edgeq.cli.unseal:unseal",
         "device": "edgeq.cli.device:device",
         "unpack": "edgeq.cli.pack:unpack",
+        "status": "edgeq.cli.status:status",
         "pack": "edgeq.cli.pack:pack",
     },
     "More": {

@@ -45,7 +45,7 @@ def access_options(command: Command) -> Command:
         return command(*args, access=Access(grant, identity, trust, state), **rest)
 
     packed = state_option()(packed)
-    packed = _path_option("trust", "K.pub", "Bundles: the publisher's public key.")(packed)
+    packed = trust_option()(packed)
     packed = identity_option()(packed)
     packed = _path_option("grant", "G.eqg", "Bundles: what lets this device open it.")(packed)
     return packed  # type: ignore[return-value]
@@ -54,6 +54,11 @@ def access_options(command: Command) -> Command:
 def identity_option(*, required: bool = False) -> Callable[[Command], Command]:
     """--identity, or EDGEQ_IDENTITY."""
     return _path_option("identity", "DEVICE.key", f"{'T' if required else 'Bundles: t'}his device's key.", required)
+
+
+def trust_option(*, required: bool = False) -> Callable[[Command], Command]:
+    """--trust, or EDGEQ_TRUST."""
+    return _path_option("trust", "K.pub", f"{'T' if required else 'Bundles: t'}he publisher's public key.", required)
 
 
 def state_option(*, required: bool = False) -> Callable[[Command], Command]:
@@ -150,6 +155,7 @@ def open_model(path: str, access: Access, rounding: str, threads: int) -> Model:
 
 def predictions(model: Model, inputs: Mapping[str, Array], samples_at_once: int) -> Iterator[dict[str, Array]]:
     """The outputs by name for `inputs` (N, …), in order, some samples at a time."""
+    from edgeq.loader import load
     n = len(next(iter(inputs.values())))
     for start in range(0, n, samples_at_once):
         piece = {name: array[start : start + samples_at_once] for name, array in inputs.items()}
