@@ -10,48 +10,81 @@ from datetime import datetime
 
 from edgeq import grant as grants
 from edgeq import state as states
+from edgeq import status as statuses
 from edgeq.bundle import Signed
 from edgeq.grant import Grant
 from edgeq.state import State
+from edgeq.status import Status
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """Somebody wants to open a bundle that was verified: for what, when by the clock, with which grant, on which device.
+    """Somebody wants to open a bundle that was verified: for what, when by the clock, on which device, with which grant.
 
-    A bundle that is not encrypted needs neither grant nor device (its key id).
+    `device` is a key id. A bundle that is not encrypted needs no grant, and, where no state is kept, no device.
     """
 
     signed: Signed
     operations: tuple[str, ...]
     now: datetime
-    grant: Grant | None = None
     device: str = ""
+    grant: Grant | None = None
+
+    @property
+    def authority(self) -> str:
+        """Whose status speaks for the bundle."""
+        return self.signed.signer.key_id
+
+    @property
+    def signers(self) -> frozenset[str]:
+        """The ids of the keys that signed the bundle and the grant."""
+        issuer = () if self.grant is None else (self.grant.issuer,)
+        return frozenset((self.signed.signer.key_id, *issuer))
 
 
-def check(request: Request, state: State | None) -> datetime:
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What a device remembers, and the newest status that it applied of the bundle's authority."""
+
+    state: State
+    status: Status | None
+
+
+def check(request: Request, memory: Memory | None) -> datetime:
     """The time that the rules were held against, if none of them speaks against the opening.
 
-    `state` is what the device remembers, None if it keeps no state: then no version is too old, and a grant with a
-    condition that needs one is refused.
+    `memory` is None where no state is kept: then no version is too old, nothing is revoked, and a grant with a condition
+    that needs a state is refused.
 
-    Raises ClockError, RollbackError, VersionReuseError, GrantError and its kinds.
+    Raises ClockError, RollbackError, VersionReuseError, StatusExpiredError, RevokedError, GrantError and their kinds.
     """
-    signed = request.signed
-    when = request.now if state is None else states.trusted_time(state, request.now)
-    if state is not None:
+    signed, held = request.signed, request.grant
+    when = request.now
+    if memory is not None:
         manifest = signed.manifest
-        states.check_version(state, manifest.model_id, manifest.version, signed.payload_sha256)
-    if request.grant is not None:
-        grants.check(request.grant, signed, device=request.device, operations=request.operations, now=when, state=state)
+        when = states.trusted_time(memory.state, request.now)
+        states.check_version(memory.state, manifest.model_id, manifest.version, signed.payload_sha256)
+        if memory.status is not None:
+            statuses.check(
+                memory.status,
+                model_id=manifest.model_id,
+                version=manifest.version,
+                keys=request.signers,
+                grant_id=None if held is None else held.grant_id,
+                device=request.device,
+                when=when,
+            )
+    if held is not None:
+        state = None if memory is None else memory.state
+        grants.check(held, signed, device=request.device, operations=request.operations, now=when, state=state)
     return when
 
 
-def admit(request: Request, state: State) -> State:
+def admit(request: Request, memory: Memory) -> State:
     """What the device remembers after this opening. Raises as `check` does, and StateFullError."""
-    when = check(request, state)
+    when = check(request, memory)
     manifest = request.signed.manifest
-    after = states.opened(state, when, manifest.model_id, manifest.version, request.signed.payload_sha256)
+    after = states.opened(memory.state, when, manifest.model_id, manifest.version, request.signed.payload_sha256)
     if request.grant is None or request.grant.max_loads is None:
         return after
     return states.counted(after, request.grant.grant_id, request.grant.expires)

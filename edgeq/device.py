@@ -7,20 +7,24 @@ under a process that holds it, and the next process would then lock another one.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from edgeq import limits, state
-from edgeq.errors import InputError, OutputError, StateBusyError, StateError, StateMissingError
+from edgeq import admit, limits, state, status
+from edgeq.admit import Memory, Request
+from edgeq.errors import InputError, OutputError, StateBusyError, StateDamagedError, StateError, StateMissingError
 from edgeq.files import PRIVATE, PRIVATE_FOLDER, PathLike, read_limited, remove_leftovers, write_atomic
 from edgeq.keys import Identity, Secret
-from edgeq.state import State
+from edgeq.state import State, StatusSeen
+from edgeq.status import Status
+from edgeq.trust import Trust
 
 STATE_FILE: Final = "state.json"
 
@@ -28,6 +32,7 @@ LOCK_WAIT: Final = 30.0
 """Seconds to wait for another process that changes the state; each holds it for milliseconds."""
 
 _REPLACED: Final = "replaced-"
+_STATUS: Final = "status-"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +42,7 @@ class Store:
     folder: Path
     identity: Identity
     _key: Secret = field(init=False, repr=False)
+    _known: dict[str, Status] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_key", state.mac_key(self.identity))
@@ -49,7 +55,7 @@ class Store:
     def read(self) -> State:
         """What the device remembers; raises StateMissingError, StateDamagedError, StateDeviceError, StateError.
 
-        No lock is needed: the file is only ever replaced whole.
+        No lock is needed for this one file: it is only ever replaced whole.
         """
         path = self.folder / STATE_FILE
         try:
@@ -62,20 +68,87 @@ class Store:
             ) from None
         return state.read(data, self._key, self.device)
 
+    def recall(self, authority: str) -> Memory:
+        """What the device remembers, with the newest status of this authority. Raises as `read` does, StateBusyError."""
+        with _locked(self.folder, fcntl.LOCK_SH):
+            return self._memory(self.read(), authority)
+
+    def check(self, request: Request) -> None:
+        """Return if nothing that the device remembers speaks against an opening; raises as admit.check does."""
+        admit.check(request, self.recall(request.authority))
+
+    def remember(self, request: Request) -> None:
+        """Write an opening down, if nothing that the device remembers by now speaks against it.
+
+        Raises as admit.admit and `update` do; the opening has then not happened.
+        """
+        self.update(lambda before: admit.admit(request, self._memory(before, request.authority)))
+
+    def apply_status(self, data: bytes, trust: Trust, *, now: datetime) -> Status:
+        """Take a status into the state, if it is signed by an authority in `trust` and newer than its last one.
+
+        Raises as status.verify does, RevokedKeyError, StatusRollbackError, StatusExpiredError, ClockError, and as `update`
+        does; the state is then what it was.
+        """
+        found, signer = status.verify(data, trust)
+
+        def change(before: State) -> State:
+            last = self._memory(before, found.authority).status
+            if last is not None:
+                status.check_keys(last, frozenset((signer,)))
+            status.check_newer(found, data, before.statuses.get(found.authority))
+            when = state.trusted_time(before, now)
+            status.check_time(found, when)
+            seen = status.seen(found, data)
+            after = state.informed(before, when, found.authority, seen)
+            write_atomic(self._status_path(seen), data, mode=PRIVATE)
+            return after
+
+        self.update(change)
+        return found
+
     def update(self, change: Callable[[State], State]) -> State:
         """Replace what the device remembers by `change` of it, and return that; nobody else changes it meanwhile.
 
         Raises as `read` does, what `change` raises, StateBusyError, and OutputError if the disk does not take it; the
         state is then what it was.
         """
-        with _locked(self.folder):
+        with _locked(self.folder, fcntl.LOCK_EX):
             after = change(self.read())
             self._write(after)
         return after
 
+    def _memory(self, remembered: State, authority: str) -> Memory:
+        seen = remembered.statuses.get(authority)
+        return Memory(remembered, None if seen is None else self._status(seen))
+
+    def _status(self, seen: StatusSeen) -> Status:
+        """The status with the hash that the state holds. It was verified when it was applied; it is read once a Store."""
+        if seen.sha256 not in self._known:
+            try:
+                data = read_limited(self._status_path(seen), limits.STATUS)
+            except InputError as error:
+                raise StateDamagedError(f"the state names a status that cannot be read: {error}") from None
+            if hashlib.sha256(data).hexdigest() != seen.sha256:
+                raise StateDamagedError(f"{self._status_path(seen)}: not the status that this device has applied")
+            self._known[seen.sha256] = status.known(data)
+        return self._known[seen.sha256]
+
+    def _status_path(self, seen: StatusSeen) -> Path:
+        return self.folder / f"{_STATUS}{seen.sha256}.json"
+
     def _write(self, after: State) -> None:
-        remove_leftovers(self.folder)
         write_atomic(self.folder / STATE_FILE, state.write(after, self._key), mode=PRIVATE)
+        self._sweep(after)
+
+    def _sweep(self, current: State) -> None:
+        """Delete what no state names any more: leftovers of processes that died, and statuses of before."""
+        remove_leftovers(self.folder)
+        named = {self._status_path(seen).name for seen in current.statuses.values()}
+        with suppress(OSError):  # what stays harms nobody
+            for name in os.listdir(self.folder):
+                if name.startswith(_STATUS) and name not in named:
+                    os.unlink(self.folder / name)
 
 
 def init(folder: PathLike, identity: Identity, *, now: datetime) -> State:
@@ -89,7 +162,7 @@ def init(folder: PathLike, identity: Identity, *, now: datetime) -> State:
         os.makedirs(store.folder, PRIVATE_FOLDER, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{store.folder}: cannot be made: {error.strerror}") from None
-    with _locked(store.folder):
+    with _locked(store.folder, fcntl.LOCK_EX):
         if found := sorted(os.listdir(store.folder)):
             raise OutputError(f"{store.folder}: expected an empty directory, found {found[0]!a}; it was left as it is")
         store._write(fresh)
@@ -105,15 +178,15 @@ def reset(folder: PathLike, identity: Identity, *, now: datetime) -> Path:
     fresh = state.start(store.device, now)
     if not store.folder.is_dir():
         raise StateMissingError(f"{store.folder}: there is no state directory to reset (edgeq device init makes one)")
-    with _locked(store.folder):
+    with _locked(store.folder, fcntl.LOCK_EX):
         aside = _put_aside(store.folder, now)
         store._write(fresh)
     return aside
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Nobody else is in here for this directory, neither another thread nor another process.
+def _locked(folder: Path, kind: int) -> Iterator[None]:
+    """Nobody else is in here for this directory, neither another thread nor another process; several with LOCK_SH.
 
     Raises StateMissingError if there is no such directory, StateBusyError after LOCK_WAIT.
     """
@@ -122,17 +195,17 @@ def _locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise StateMissingError(f"{folder}: there is no state directory: {error.strerror}") from None
     try:
-        _lock(descriptor, folder)
+        _lock(descriptor, kind, folder)
         yield
     finally:
         os.close(descriptor)  # and with it the lock: a process that is killed leaves none
 
 
-def _lock(descriptor: int, folder: Path) -> None:
+def _lock(descriptor: int, kind: int, folder: Path) -> None:
     deadline = time.monotonic() + LOCK_WAIT
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() > deadline:

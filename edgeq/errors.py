@@ -245,3 +245,38 @@ class StateBusyError(StateError):
 
 class StateFullError(StateError):
     """The device state has no room for another model, grant or status."""
+
+
+# --- trust: what was taken back ---------------------------------------------------------------------------------------
+
+
+class StatusError(TrustError):
+    """A status cannot be applied, or the one that was applied does not hold any more."""
+
+
+class StatusRollbackError(StatusError):
+    """The status is no newer than the one that this device has applied."""
+
+
+class StatusExpiredError(StatusError):
+    """The status has expired: there must be a newer one."""
+
+
+class RevokedError(TrustError):
+    """Something was revoked by the status that this device has applied."""
+
+
+class RevokedKeyError(RevokedError):
+    """The key that signed this was revoked."""
+
+
+class RevokedGrantError(RevokedError):
+    """The grant was revoked."""
+
+
+class RevokedDeviceError(RevokedError):
+    """This device was revoked."""
+
+
+class MinimumVersionError(RevokedError):
+    """The version of the model is below the minimum."""

@@ -37,3 +37,8 @@ STATE_MODELS: Final = 1024
 STATE_GRANTS: Final = 4096
 STATE_AUTHORITIES: Final = 16
 """Entries that a device remembers; together they stay below STATE bytes."""
+
+STATUS: Final = 4 * 1024 * 1024
+STATUS_MODELS: Final = 1024
+STATUS_REVOKED: Final = 16_000
+"""Minimum versions, and revoked keys, grants and devices each; together they stay below STATUS bytes."""

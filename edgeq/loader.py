@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,6 +28,7 @@ from edgeq.errors import (
     NoGrantError,
     StateDeviceError,
     UnsignedError,
+    UnsupportedError,
     UntrustedKeyError,
 )
 from edgeq.files import PathLike, read_limited
@@ -37,9 +39,12 @@ from edgeq.source import PlainModel, Stored, StoredBundle, StoredDirectory, open
 from edgeq.trust import Trust
 
 if TYPE_CHECKING:
-    from edgeq.engine import Model
+    from edgeq.fallback import AnyModel
 
 _WORTH_A_THREAD: Final = 1024 * 1024
+
+BACKENDS: Final = ("auto", "native")
+"""auto: another runtime runs what edgeq cannot. native: it is refused."""
 
 GrantLike = PathLike | bytes
 """The path of an .eqg file, or its content."""
@@ -98,12 +103,13 @@ def read_model(
         moment = datetime.now(timezone.utc) if now is None else now
         if signed.manifest.encryption is None:
             store = None if state is None else _store(state, _device(identity, state, passphrase, path))
-            return _open_plain(source, Request(signed, operations, moment), store)
+            request = Request(signed, operations, moment, "" if store is None else store.device)
+            return _open_plain(source, request, store)
         if grant is None:
             raise NoGrantError(f"{path}: the bundle is encrypted, and no grant was given")
         device = _device(identity, state, passphrase, path)
         held = grants.verify(_grant(grant), believed)
-        request = Request(signed, operations, moment, held, device.public.key_id)
+        request = Request(signed, operations, moment, device.public.key_id, held)
         return _open_encrypted(source, request, held, device, None if state is None else _store(state, device))
 
 
@@ -116,24 +122,57 @@ def load(
     state: StateLike | None = None,
     rounding: str = "xnnpack",
     threads: int = 1,
+    backend: str = "auto",
+    shapes: Mapping[str, Sequence[int]] | None = None,
     passphrase: bytes | None = None,
-) -> Model:
+) -> AnyModel:
     """A model that runs, from a .tflite file or a bundle.
 
     `grant`, `identity`, `trust`, `state` and `passphrase` are those of `read_model`. `rounding` is "xnnpack" (what LiteRT
-    gives by default) or "tflite" (TFLite's reference kernels, TFLM).
+    gives by default) or "tflite" (TFLite's reference kernels, TFLM). `shapes` gives inputs, by name, other shapes than the
+    file's.
+
+    A model with an operation that edgeq lacks is run by ai-edge-litert or tflite-runtime, if one is installed: a
+    FallbackWarning says so, and the result is an edgeq.fallback.FallbackModel. Its plain bytes leave edgeq with that, so
+    an encrypted bundle must be granted for `export`. With backend="native" such a model is refused instead.
 
     Raises what `read_model` raises, and ModelError and its kinds for a model that is malformed, unsound or not supported.
     """
+    check_backend(backend)
     data = read_model(path, grant=grant, identity=identity, trust=trust, state=state, passphrase=passphrase)
     # Imported here: verifying and granting need neither NumPy nor the kernels.
+    from edgeq import fallback
     from edgeq.check import check
     from edgeq.engine import build
+    from edgeq.fallback import FallbackModel, FallbackWarning
+    from edgeq.shapes import resize
     from edgeq.tflite import read
 
     graph = read(data)
     check(graph)
-    return build(graph, rounding=rounding, threads=threads)
+    given = _by_index(shapes or {}, dict(zip(graph.input_names(), graph.inputs, strict=True)))
+    try:
+        return build(resize(graph, given) if given else graph, rounding=rounding, threads=threads)
+    except UnsupportedError:
+        findings = fallback.lacking(graph, rounding)
+        if not findings:
+            raise
+    may_leave = grant is None or allows(grant, trust, path, "export")
+    runtime = fallback.choose(findings, rounding, backend, may_leave)
+    model = FallbackModel(graph, bytes(data), findings, runtime, rounding=rounding, threads=threads, shapes=given)
+    warnings.warn(f"{path}: {model.why()}", FallbackWarning, stacklevel=2)
+    return model
+
+
+def check_backend(backend: str) -> None:
+    """Raise InputError unless there is a backend of this name."""
+    if backend not in BACKENDS:
+        raise InputError(f"backend is {backend!r}, 'auto' or 'native' is expected")
+
+
+def allows(grant: GrantLike, trust: TrustLike | None, path: PathLike, operation: str) -> bool:
+    """Whether a grant that has opened the bundle at `path` allows this operation too."""
+    return operation in grants.verify(_grant(grant), _trust(trust, path)).operations
 
 
 def open_tflite(
@@ -170,7 +209,7 @@ def verify(path: PathLike, *, trust: TrustLike) -> Verified:
 
     Raises UnsignedError for a plain model, InputError, NotAModelError, TrustError and its kinds.
     """
-    believed = _trust(trust, path)
+    believed = believe(trust)
     with open_source(path) as source:
         if isinstance(source, PlainModel):
             raise UnsignedError(f"{path}: a plain model, which carries no signature")
@@ -197,6 +236,17 @@ def inspect_bundle(path: PathLike) -> Manifest:
         return manifests.parse(source.manifest)
 
 
+def believe(trust: TrustLike) -> Trust:
+    """Whom `trust` means: as a Trust, the keys of publishers, or the paths of their .pub files.
+
+    Raises InputError, KeyFileError for a path that holds no such key.
+    """
+    if isinstance(trust, Trust):
+        return trust
+    given = [trust] if isinstance(trust, str | os.PathLike | PublisherPublic) else trust
+    return Trust(tuple(key if isinstance(key, PublisherPublic) else keys.load_publisher_public(key) for key in given))
+
+
 def _open_signed(source: StoredBundle, trust: Trust) -> Signed:
     signed = bundle.open_signed(source.manifest, source.signature, trust)
     bundle.check_payload_size(signed, source.payload.size)
@@ -205,7 +255,7 @@ def _open_signed(source: StoredBundle, trust: Trust) -> Signed:
 
 def _open_plain(source: StoredBundle, request: Request, store: Store | None) -> memoryview:
     """The payload of a signed-only bundle: hashed in the buffer that is returned, so nothing can come between."""
-    admit.check(request, None if store is None else store.read())
+    _check(request, store)
     model = source.payload.read()
     bundle.complete(request.signed, hashlib.sha256(model).hexdigest())
     _remember(request, store)
@@ -216,15 +266,23 @@ def _open_encrypted(
     source: StoredBundle, request: Request, held: Grant, device: Identity, store: Store | None
 ) -> memoryview:
     """The decrypted model, if every rule allows it."""
-    admit.check(request, None if store is None else store.read())
+    _check(request, store)
     key = grants.open_key(held, device, request.signed.manifest)
     return _decrypt(source, request.signed, key, lambda: _remember(request, store))
+
+
+def _check(request: Request, store: Store | None) -> None:
+    """Hold every rule against the opening, before anything is decrypted."""
+    if store is None:
+        admit.check(request, None)
+    else:
+        store.check(request)
 
 
 def _remember(request: Request, store: Store | None) -> None:
     """Hold the rules against what the device remembers by now, another process may have come before, and write it."""
     if store is not None:
-        store.update(lambda seen: admit.admit(request, seen))
+        store.remember(request)
 
 
 def _decrypt(source: StoredBundle, signed: Signed, key: ContentKey, remember: Callable[[], None]) -> memoryview:
@@ -261,13 +319,16 @@ def _hashing(payload: Stored) -> Iterator[Callable[[], str]]:
             yield pool.submit(payload.sha256).result
 
 
+def _by_index(shapes: Mapping[str, Sequence[int]], inputs: Mapping[str, int]) -> dict[int, Sequence[int]]:
+    if unknown := shapes.keys() - inputs.keys():
+        raise InputError(f"shapes are given for {sorted(unknown)}, the inputs are named {sorted(inputs)}")
+    return {inputs[name]: shape for name, shape in shapes.items()}
+
+
 def _trust(trust: TrustLike | None, path: PathLike) -> Trust:
     if trust is None:
         raise UntrustedKeyError(f"{path}: a signed bundle, but no trust was given, so no signature counts")
-    if isinstance(trust, Trust):
-        return trust
-    given = [trust] if isinstance(trust, str | os.PathLike | PublisherPublic) else trust
-    return Trust(tuple(key if isinstance(key, PublisherPublic) else keys.load_publisher_public(key) for key in given))
+    return believe(trust)
 
 
 def _grant(grant: GrantLike) -> bytes:

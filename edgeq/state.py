@@ -139,6 +139,16 @@ def counted(state: State, grant_id: str, expires: int | None) -> State:
     return replace(state, loads=loads)
 
 
+def informed(state: State, when: datetime, authority: str, status: StatusSeen) -> State:
+    """The state after a status was applied, which the rules allowed; raises StateFullError."""
+    statuses = {**state.statuses, authority: status}
+    if len(statuses) > limits.STATE_AUTHORITIES:
+        raise StateFullError(
+            f"the device state has room for {limits.STATE_AUTHORITIES} authorities, and all of it is taken"
+        )
+    return replace(state, time=max(state.time, clock.timestamp(when), status.issued), statuses=statuses)
+
+
 def _plausible(now: datetime) -> int:
     shown = clock.timestamp(now)
     if shown < clock.EARLIEST:

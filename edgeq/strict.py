@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import operator
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -181,20 +182,29 @@ def mapping(name: Check, value: Check, most: int) -> Check:
     return check
 
 
-def ascending(check: Check, most: int) -> Check:
-    """An array of at most `most` strings, each through its check, sorted, each once; given back as a tuple."""
+def hexadecimals(size: int, most: int) -> Check:
+    """An array of at most `most` strings as `hexadecimal` takes them, sorted, each once; given back as a frozen set.
 
-    def check_all(value: Any, what: str) -> tuple[str, ...]:
+    Checked all at once: there may be ten thousand.
+    """
+    digits = re.compile("[0-9a-f]*")
+    says = f"sorted strings of {2 * size} lower-case hexadecimal digits, each once"
+
+    def check(value: Any, what: str) -> frozenset[str]:
         if not isinstance(value, list):
             raise DocumentError(f"{what}: expected an array, found {_kind(value)}")
         if len(value) > most:
             raise LengthError(f"{what}: {len(value)} entries, the limit is {most}")
-        entries = tuple(check(entry, what) for entry in value)
-        if any(first >= second for first, second in zip(entries, entries[1:], strict=False)):
-            raise DocumentError(f"{what}: expected sorted entries, each once")
-        return entries
+        if not (
+            all(isinstance(entry, str) for entry in value)
+            and set(map(len, value)) <= {2 * size}
+            and digits.fullmatch("".join(value))
+            and all(map(operator.lt, value, value[1:]))
+        ):
+            raise DocumentError(f"{what}: expected {says}")
+        return frozenset(value)
 
-    return check_all
+    return check
 
 
 def _show(value: Any) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from edgeq.engine import Model
+    from edgeq.fallback import AnyModel
 
 Array = npt.NDArray[Any]
 Call = Callable[[], object]
@@ -53,7 +53,7 @@ def random_input(shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -
     return rng.integers(*((small.min, small.max) if small else (0, 1)), size=shape, dtype=kind, endpoint=True)
 
 
-def edgeq(model: Model) -> Call:
+def edgeq(model: AnyModel) -> Call:
     """One inference of an edgeq model on random input, through its public call."""
     rng = np.random.default_rng(SEED)
     inputs = {port.name: random_input(port.shape, port.dtype, rng) for port in model.inputs}

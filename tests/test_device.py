@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import threading
@@ -95,7 +96,7 @@ def test_updates_wait_for_each_other(store: Store) -> None:
 def test_a_lock_that_is_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that keeps the lock is waited for, but not for ever."""
     monkeypatch.setattr(devices, "LOCK_WAIT", 0.05)
-    with devices._locked(store.folder), pytest.raises(StateBusyError, match="locked by another process"):
+    with devices._locked(store.folder, fcntl.LOCK_EX), pytest.raises(StateBusyError, match="locked by another process"):
         store.update(lambda _: seen(1))
     store.update(lambda _: seen(1))
 

@@ -206,7 +206,8 @@ def test_progress():
 @pytest.mark.parametrize(
     ("graph", "samples", "error", "message"),
     [
-        (engine_models.conv("int8"), np.zeros((4, 7, 6, 5), np.int8), QuantizeError, "found CONV_2D"),
+        (engine_models.conv("int8"), np.zeros((4, 7, 6, 5), np.int8), QuantizeError, "quantized already: calibrate"),
+        (engine_models.unary("EXP", "float32"), np.zeros((4, 37)), QuantizeError, "an integer form, found EXP"),
         (SINGLE["ADD float32"](), [], QuantizeError, "at least one sample"),
         (classifier(), np.zeros((0, 8, 8, 3)), InputError, "at least 1 samples"),
         (classifier(), np.zeros((4, 8, 8, 2)), InputError, "expected samples (N, 8, 8, 3), got shape (4, 8, 8, 2)"),

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from trusted import device, granted, publisher, sealed, trust
+from trusted import LATER, NOW, device, granted, publisher, sealed, trust
 
-from edgeq import bundle, grant, manifest, oms, pem, seal
+from edgeq import bundle, grant, manifest, oms, pem, seal, state, status
 from edgeq.errors import EdgeqError
 
 Reader = tuple[bytes, Callable[[bytes], object]]
@@ -31,6 +31,12 @@ def readers() -> dict[str, Reader]:
     """Each thing that is parsed, with the function that parses it."""
     envelope = json.loads(sealed().signature)["dsseEnvelope"]
     held = granted(sealed())
+    taken_back = status.revoking(
+        status.first(publisher().public.key_id, now=NOW, expires=LATER), grants=frozenset({"00" * 16, "01" * 16})
+    )
+    signed_status = status.sign(status.requiring(taken_back, "m", 2), publisher())
+    key = state.mac_key(device())
+    remembered = state.write(state.counted(state.start(device().public.key_id, NOW), "00" * 16, None), key)
     private = pem.private_bytes([publisher()._signing, publisher()._wrapping], None)
     return {
         "bundle": (seal.seal(b"model", publisher(), model_id="m", version=1).to_bytes(), bundle.parse),
@@ -39,6 +45,9 @@ def readers() -> dict[str, Reader]:
         "manifest": (sealed().manifest, manifest.parse),
         "grant": (held, lambda data: grant.verify(data, trust())),
         "grant payload": (base64.b64decode(json.loads(held)["payload"]), grant.parse),
+        "status": (signed_status, lambda data: status.verify(data, trust())),
+        "status payload": (base64.b64decode(json.loads(signed_status)["payload"]), status.parse),
+        "state": (remembered, lambda data: state.read(data, key, device().public.key_id)),
         "private key": (private, lambda data: pem.load_private(data, None, "key")),
         "public key": (pem.public_bytes([device().public.key]), lambda data: pem.load_public(data, "key")),
     }
@@ -75,7 +84,7 @@ def run(name: str, times: int, seed: int = 0) -> None:
             read(mutate(data, rng))
 
 
-@pytest.mark.parametrize("name", ["bundle", "signature", "statement", "manifest", "grant", "grant payload"])
+@pytest.mark.parametrize("name", ["bundle", "signature", "statement", "manifest", "grant", "grant payload", "status", "status payload", "state"])
 def test_documents(name: str) -> None:
     """No mutation of a document or container raises anything but an EdgeqError."""
     run(name, 1500)

@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -27,8 +26,6 @@ from edgeq.errors import (
     GrantExpiredError,
     GrantLoadsError,
     GrantNotYetValidError,
-    GrantOfflineError,
-    GrantStatusError,
     NoGrantError,
     OutputError,
     RollbackError,
@@ -39,9 +36,6 @@ from edgeq.errors import (
     UnsignedError,
     VersionReuseError,
 )
-from edgeq.state import StatusSeen
-
-SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -372,48 +366,7 @@ def test_row_26_full_disk_gives_no_model(tmp_path: Path, store: Store, monkeypat
     assert case.load(tmp_path)
 
 
-# --- conditions of the grant ------------------------------------------------------------------------------------------
-
-
-def status(store: Store, epoch: int, issued: datetime) -> None:
-    """The device has applied such a status of the publisher's."""
-    seen = StatusSeen(epoch, int(issued.timestamp()), int(LATER.timestamp()), "00" * 32)
-    store.update(lambda before: replace(before, statuses={publisher().public.key_id: seen}))
-
-
-def test_row_19_min_status_epoch(tmp_path: Path, store: Store) -> None:
-    """A grant that asks for a status of an epoch opens once that epoch or a later one was applied."""
-    case = good_case().but(grant=granted(sealed(), min_status_epoch=5), state=store)
-    with refused(GrantStatusError, match="applied none"):
-        case.load(tmp_path)
-    status(store, 4, NOW)
-    with refused(GrantStatusError, match="applied epoch 4"):
-        case.load(tmp_path)
-    for epoch in (5, 6):
-        status(store, epoch, NOW)
-        assert case.load(tmp_path)
-
-
-def test_row_19_max_offline_days(tmp_path: Path, store: Store) -> None:
-    """A grant that asks for a fresh status opens until so many days after the issue of the newest one applied."""
-    case = good_case().but(grant=granted(sealed(), max_offline_days=7), state=store)
-    with refused(GrantOfflineError, match="applied none"):
-        case.load(tmp_path)
-    status(store, 1, NOW)
-    week = timedelta(days=7)
-    assert case.but(now=NOW + week).load(tmp_path)
-    with refused(GrantOfflineError, match="2030-06-01"):
-        case.but(now=NOW + week + SECOND).load(tmp_path)
-    status(store, 2, NOW + week)
-    assert case.but(now=NOW + week + week).load(tmp_path)
-
-
-def test_row_19_another_authoritys_status(tmp_path: Path, store: Store) -> None:
-    """A status counts for the bundles of its own authority only."""
-    seen = StatusSeen(9, int(NOW.timestamp()), int(LATER.timestamp()), "00" * 32)
-    store.update(lambda before: replace(before, statuses={"ab" * 32: seen}))
-    with refused(GrantStatusError):
-        good_case().but(grant=granted(sealed(), min_status_epoch=5), state=store).load(tmp_path)
+# --- conditions and states that are not given -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("condition", ["max_loads", "max_offline_days", "min_status_epoch"])

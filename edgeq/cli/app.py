@@ -18,6 +18,7 @@ from edgeq.errors import EdgeqError
 COMMANDS: dict[str, dict[str, str]] = {
     "Models": {
         "inspect": "edgeq.cli.inspect:inspect",
+        "lint": "edgeq.cli.lint:lint",
         "quantize": "edgeq.cli.quantize:quantize",
         "calibrate": "edgeq.cli.quantize:calibrate",
         "run": "edgeq.cli.run:run",
@@ -31,6 +32,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "verify": "edgeq.cli.verify:verify",
         "unseal": "edgeq.cli.unseal:unseal",
         "device": "edgeq.cli.device:device",
+        "status": "edgeq.cli.status:status",
         "unpack": "edgeq.cli.pack:unpack",
         "pack": "edgeq.cli.pack:pack",
     },

@@ -37,7 +37,7 @@ def bench(model: str, against: str, rounds: int, as_json: bool, rounding: str, t
     for name in peers:
         if name not in PEERS:
             raise InputError(f"--against: expected {', '.join(PEERS[:-1])} or {PEERS[-1]}, found {name!r}")
-    with models.open_model(model, access, rounding, threads) as engine:
+    with models.open_model(model, access, rounding, threads, "native") as engine:
         calls = {"edgeq": timing.edgeq(engine)}
         if peers:
             data = bytes(models.model_bytes(model, access, "export"))

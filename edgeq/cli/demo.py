@@ -17,7 +17,7 @@ from edgeq.cli import figures, show
 from edgeq.errors import EdgeqError, TrustError
 
 if TYPE_CHECKING:
-    from edgeq.engine import Model
+    from edgeq.fallback import AnyModel
     from edgeq.keys import PublisherKey, Recipient
 
 DAY = timedelta(days=1)
@@ -148,7 +148,7 @@ def _compare(folder: Path) -> None:
     show.table(["model", "size", "accuracy", "latency"], rows, title=f"{count} held-out digits, one at a time")
 
 
-def _measure(model: Model, samples: Path) -> Measured:
+def _measure(model: AnyModel, samples: Path) -> Measured:
     import statistics
     from time import perf_counter
 

@@ -102,3 +102,12 @@ def _show(folder: str, state: State) -> None:
                 for name, used in sorted(state.loads.items())
             ],
         )
+    if state.statuses:
+        show.result()
+        show.table(
+            ["status of", "epoch", "issued", "expires"],
+            [
+                [authority, seen.epoch, clock.show(seen.issued), clock.show(seen.expires)]
+                for authority, seen in sorted(state.statuses.items())
+            ],
+        )

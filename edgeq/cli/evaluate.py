@@ -12,7 +12,8 @@ from edgeq.cli.models import Access
 from edgeq.errors import InputError
 
 if TYPE_CHECKING:
-    from edgeq.engine import Model, Port
+    from edgeq.engine import Port
+    from edgeq.fallback import AnyModel
     from edgeq.samples import Array
 
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 @click.option("-d", "--data", required=True, metavar="NPZ", help="Samples in x (or by input), labels in y.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
 @models.engine_options
+@models.backend_option
 @models.access_options
-def evaluate(model: str, data: str, as_json: bool, rounding: str, threads: int, access: Access) -> None:
+def evaluate(model: str, data: str, as_json: bool, rounding: str, threads: int, backend: str, access: Access) -> None:
     """Measure accuracy and latency on labelled samples.
 
     \b
@@ -41,7 +43,7 @@ def evaluate(model: str, data: str, as_json: bool, rounding: str, threads: int, 
     from edgeq.samples import Samples, inputs_for
 
     samples = Samples(data)
-    with models.open_model(model, access, rounding, threads) as engine:
+    with models.open_model(model, access, rounding, threads, backend) as engine:
         inputs = inputs_for(engine.inputs, samples)
         models.reshaped(inputs, samples)
         step = models.batch(engine)
@@ -107,7 +109,7 @@ def _real(port: Port, values: Array) -> Array:
     return port.quantmod.dequantize(values)
 
 
-def _reconstructed(model: Model, inputs: Mapping[str, Array], output: Array) -> Array | None:
+def _reconstructed(model: AnyModel, inputs: Mapping[str, Array], output: Array) -> Array | None:
     """What a model whose output has its input's shape was meant to give back (N, …), or None for other models."""
     if len(inputs) != 1 or len(model.outputs) != 1:
         return None

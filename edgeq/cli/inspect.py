@@ -8,7 +8,7 @@ import click
 
 from edgeq.cli import figures, models, show
 from edgeq.cli.models import Access
-from edgeq.errors import EdgeqError
+from edgeq.errors import EdgeqError, UnsupportedError
 
 if TYPE_CHECKING:
     from edgeq.graph import Graph, Op, Quantization, SubGraph, Tensor
@@ -39,7 +39,7 @@ def inspect(file: str, access: Access) -> None:
         show.result()
     else:
         access = Access()  # of a plain model nothing is believed, whatever the environment trusts
-    _model(file, models.model_bytes(file, access, "load"))
+    _model(file, models.model_bytes(file, access, "load"), access)
 
 
 def _manifest(file: str, manifest: Manifest) -> None:
@@ -56,7 +56,7 @@ def _manifest(file: str, manifest: Manifest) -> None:
     )
 
 
-def _model(file: str, data: bytes | memoryview) -> None:
+def _model(file: str, data: bytes | memoryview, access: Access) -> None:
     from edgeq.check import check
     from edgeq.tflite import read
 
@@ -69,7 +69,7 @@ def _model(file: str, data: bytes | memoryview) -> None:
             *([("description", graph.description)] if graph.description else []),
             ("operations", len(graph.ops)),
             ("weights", figures.size(sum(t.data.nbytes for t in graph.tensors if t.data is not None))),
-            *_plan(graph),
+            *_plan(file, graph, access),
         ]
     )
     rows = [_port("input", name, graph.tensors[i]) for name, i in zip(graph.input_names(), graph.inputs, strict=True)]
@@ -86,19 +86,35 @@ def _model(file: str, data: bytes | memoryview) -> None:
     )
 
 
-def _plan(graph: Graph) -> list[tuple[str, object]]:
+def _plan(file: str, graph: Graph, access: Access) -> list[tuple[str, object]]:
     """What running it takes, or why it cannot be run here."""
     from edgeq.engine import build
 
     try:
         with build(graph) as model:
             plan = model.plan
+    except UnsupportedError as error:
+        return [("plan", f"none: {error}"), ("runs in", _instead(file, graph, access))]
     except EdgeqError as error:
         return [("plan", f"none: {error}")]
     return [
         ("plan", f"{len(plan.instructions)} instructions, {plan.macs:,} multiply-adds"),
         ("memory", f"{figures.size(plan.arena_bytes)} arena, {figures.size(plan.constant_bytes)} constants"),
     ]
+
+
+def _instead(file: str, graph: Graph, access: Access) -> str:
+    """Who runs what edgeq cannot."""
+    from edgeq import fallback
+    from edgeq.loader import allows
+
+    lacking = f"edgeq lacks {len(fallback.lacking(graph, 'xnnpack'))} of its operations (edgeq lint {file})"
+    if access.grant is not None and not allows(access.grant, access.trust, file, "export"):
+        return f"nothing: {lacking}, and the grant does not allow export to another runtime"
+    runtime = fallback.find("xnnpack")
+    if runtime is None:
+        return f"nothing: {lacking}, and no other runtime is installed"
+    return f"{runtime}, as {lacking}"
 
 
 def _port(side: str, name: str, tensor: Tensor) -> list[object]:

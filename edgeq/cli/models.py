@@ -13,7 +13,7 @@ from edgeq.cli import show
 from edgeq.cli.passphrase import with_passphrase
 
 if TYPE_CHECKING:
-    from edgeq.engine import Model
+    from edgeq.fallback import AnyModel
     from edgeq.graph import Graph
     from edgeq.keys import DeviceKey
     from edgeq.samples import Array
@@ -45,7 +45,7 @@ def access_options(command: Command) -> Command:
         return command(*args, access=Access(grant, identity, trust, state), **rest)
 
     packed = state_option()(packed)
-    packed = _path_option("trust", "K.pub", "Bundles: the publisher's public key.")(packed)
+    packed = trust_option()(packed)
     packed = identity_option()(packed)
     packed = _path_option("grant", "G.eqg", "Bundles: what lets this device open it.")(packed)
     return packed  # type: ignore[return-value]
@@ -54,6 +54,11 @@ def access_options(command: Command) -> Command:
 def identity_option(*, required: bool = False) -> Callable[[Command], Command]:
     """--identity, or EDGEQ_IDENTITY."""
     return _path_option("identity", "DEVICE.key", f"{'T' if required else 'Bundles: t'}his device's key.", required)
+
+
+def trust_option(*, required: bool = False) -> Callable[[Command], Command]:
+    """--trust, or EDGEQ_TRUST."""
+    return _path_option("trust", "K.pub", f"{'T' if required else 'Bundles: t'}he publisher's public key.", required)
 
 
 def state_option(*, required: bool = False) -> Callable[[Command], Command]:
@@ -71,12 +76,28 @@ def _path_option(name: str, metavar: str, what: str, required: bool = False) -> 
 def engine_options(command: Command) -> Command:
     """Give a command --rounding and --threads."""
     command = click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)(command)
+    return rounding_option(command)
+
+
+def rounding_option(command: Command) -> Command:
+    """Give a command --rounding."""
     return click.option(
         "--rounding",
         type=click.Choice(["xnnpack", "tflite"]),
         default="xnnpack",
         show_default=True,
         help="Whose integers: LiteRT's default, or TFLite's reference kernels and TFLM.",
+    )(command)
+
+
+def backend_option(command: Command) -> Command:
+    """Give a command --backend."""
+    return click.option(
+        "--backend",
+        type=click.Choice(["auto", "native"]),
+        default="auto",
+        show_default=True,
+        help="Let another runtime run what edgeq lacks, or refuse it.",
     )(command)
 
 
@@ -130,25 +151,32 @@ def read_graph(path: str, access: Access, *operations: str) -> Graph:
     return graph
 
 
-def open_model(path: str, access: Access, rounding: str, threads: int) -> Model:
-    """The model, ready to run."""
+def open_model(path: str, access: Access, rounding: str, threads: int, backend: str) -> AnyModel:
+    """The model, ready to run; says so if another runtime runs it."""
+    import warnings
+
     from edgeq.loader import load
 
-    return opened(
-        access,
-        lambda identity: load(
-            path,
-            grant=access.grant,
-            identity=identity,
-            trust=access.trust,
-            state=access.state,
-            rounding=rounding,
-            threads=threads,
-        ),
-    )
+    with warnings.catch_warnings(record=True) as caught:
+        model = opened(
+            access,
+            lambda identity: load(
+                path,
+                grant=access.grant,
+                identity=identity,
+                trust=access.trust,
+                state=access.state,
+                rounding=rounding,
+                threads=threads,
+                backend=backend,
+            ),
+        )
+    for warning in caught:
+        show.note(f"warning: {warning.message}")
+    return model
 
 
-def predictions(model: Model, inputs: Mapping[str, Array], samples_at_once: int) -> Iterator[dict[str, Array]]:
+def predictions(model: AnyModel, inputs: Mapping[str, Array], samples_at_once: int) -> Iterator[dict[str, Array]]:
     """The outputs by name for `inputs` (N, …), in order, some samples at a time."""
     n = len(next(iter(inputs.values())))
     for start in range(0, n, samples_at_once):
@@ -158,12 +186,12 @@ def predictions(model: Model, inputs: Mapping[str, Array], samples_at_once: int)
         yield {port.name: named[port.name].reshape(-1, *port.shape[1:]) for port in model.outputs}
 
 
-def batch(model: Model) -> int:
+def batch(model: AnyModel) -> int:
     """How many samples the model takes at least: the leading dimension of its inputs."""
     return max((int(port.shape[0]) for port in model.inputs if port.shape), default=1)
 
 
-def chunk(model: Model, inputs: Mapping[str, Array]) -> int:
+def chunk(model: AnyModel, inputs: Mapping[str, Array]) -> int:
     """How many samples to give at once: about CHUNK_BYTES, a multiple of the model's batch."""
     one = sum(array[:1].nbytes for array in inputs.values())
     return max(1, CHUNK_BYTES // max(one, 1) // batch(model)) * batch(model)

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", required=True, metavar="OUT.npz", help="Where the outputs go, by their names.")
 @click.option("--dequantize", is_flag=True, help="Write real numbers instead of the model's integers.")
 @models.engine_options
+@models.backend_option
 @models.access_options
-def run(model: str, source: str, output: str, dequantize: bool, rounding: str, threads: int, access: Access) -> None:
+def run(
+    model: str, source: str, output: str, dequantize: bool, rounding: str, threads: int, backend: str, access: Access
+) -> None:
     """Run a model on every sample of an NPZ file.
 
     Floats given to an integer input are quantized by its parameters; arrays of its own dtype pass unchanged.
@@ -30,7 +33,7 @@ def run(model: str, source: str, output: str, dequantize: bool, rounding: str, t
     from edgeq.samples import Samples, inputs_for, write_npz
 
     samples = Samples(source)
-    with models.open_model(model, access, rounding, threads) as engine:
+    with models.open_model(model, access, rounding, threads, backend) as engine:
         inputs = inputs_for(engine.inputs, samples)
         models.reshaped(inputs, samples)
         total = len(next(iter(inputs.values())))

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import click
 
-from edgeq.cli import figures, show
+from edgeq.cli import figures, models, show
 
 
 @click.command()
 @click.argument("bundle", metavar="BUNDLE")
-@click.option(
-    "--trust",
-    required=True,
-    envvar="EDGEQ_TRUST",
-    metavar="K.pub",
-    help="The publisher's public key [env: EDGEQ_TRUST]",
-)
+@models.trust_option(required=True)
 def verify(bundle: str, trust: str) -> None:
     """Check a bundle's signature and every byte.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from edgeq.calibrate import Inputs, Keeper, Progress, observe, silent
 from edgeq.errors import QuantizeError
-from edgeq.feed import Source, count, feed
+from edgeq.feed import Source, count, feed, quantmod_of
 from edgeq.graph import Array, Graph
 from edgeq.histogram import Histogram
 from edgeq.quantize.bias import correct, mean_inputs
@@ -37,6 +37,8 @@ def quantize(
     graph = fold_weights(given)  # the same tensors and operations: `given` is what the result is held against
     layout = arrange(graph)
     if not layout.rules:
+        if any(t.data is None and quantmod_of(t) is not None for t in graph.tensors):
+            raise QuantizeError("expected a float model, found one that is quantized already: calibrate tunes it")
         codes = ", ".join(sorted({op.code for op in graph.ops})) or "none"
         raise QuantizeError(f"expected float operations that have an integer form, found {codes}")
     keeper = Keeper()
