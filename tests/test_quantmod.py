@@ -78,6 +78,124 @@ def test_kernel_equals_numpy(monkeypatch, wrap, dtype, axis, source):
     assert len(np.unique(slow)) > 20
 
 
+def both_ways(monkeypatch, call):
+    """What the compiled kernels give, and what their NumPy twins give: arrays, or the error's text."""
+    monkeypatch.setattr(quantmod, "_REPAYS_CALL", 1)
+    monkeypatch.setattr(quantmod, "_REPAYS_NUMBA", 1)
+    found = []
+    for numba in (True, False):
+        monkeypatch.setattr(quantmod, "_have_numba", lambda answer=numba: answer)
+        try:
+            found.append(call())
+        except InputError as error:
+            found.append(str(error))
+    return found
+
+
+def near_integers(rng, c, d, p, size):
+    """float32 numbers whose C·x + d lies within a few float32 steps of an integer in [−p, 2p]."""
+    x = ((rng.integers(-p, 2 * p, size) - d) / c).astype(np.float32)
+    return (x.view(np.int32) + rng.integers(-3, 4, size).astype(np.int32)).view(np.float32)
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("shape", [(6000,), (4, 1500), (1500, 4), (3, 700, 3)], ids=str)
+@pytest.mark.parametrize("p", [2, 16, 251, 256, 1000, 2400, 65536])
+def test_float32_arithmetic_gives_float64s_codes(monkeypatch, wrap, shape, p):
+    """Next to integers, where float32 errs, the kernels give what float64 gives: a whole tensor, rows, and last axes."""
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(p)
+    axis = None if len(shape) == 1 else 1 if shape[1] < 10 or len(shape) == 3 else 0
+    k = () if axis is None else (shape[axis],)
+    spread = [1] * len(shape)
+    if axis is not None:
+        spread[axis] = shape[axis]
+    c, d = rng.uniform(0.001, 9, k), rng.uniform(0, p, k)
+    x = np.where(
+        rng.random(shape) < 0.02,
+        near_integers(rng, np.reshape(c, spread), np.reshape(d, spread), p, shape),
+        ((rng.uniform(0, p, shape) - np.reshape(d, spread)) / np.reshape(c, spread)).astype(np.float32),
+    )
+    x.flat[:2] = np.inf if not wrap else 1e10, -3e4
+    q = QuantMod(c, d, p, axis, "int8" if p <= 256 else "int16")
+    fast, slow = both_ways(monkeypatch, lambda: q.quantize(x, wrap=wrap))
+    np.testing.assert_array_equal(fast, slow)
+    fast, slow = both_ways(monkeypatch, lambda: q.wraps(x[np.isfinite(x)] if axis is None else np.minimum(x, 1e9)))
+    np.testing.assert_array_equal(fast, slow)
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+def test_numbers_on_the_grid(monkeypatch, wrap):
+    """Input whose every C·x + d is an integer is never what float32 can decide, and comes out right."""
+    pytest.importorskip("numba")
+    x = np.tile(np.arange(-300, 700, dtype=np.float32), 40)
+    fast, slow = both_ways(monkeypatch, lambda: QuantMod(1.0, 3.0, 251, None, "int8").quantize(x, wrap=wrap))
+    np.testing.assert_array_equal(fast, slow)
+    assert slow[303] == 3 + 3 - 125
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+def test_values_without_a_code_are_counted(monkeypatch, wrap, dtype):
+    """NaN of either sign, and infinities where they cannot go round, are counted alike by kernel and twin."""
+    pytest.importorskip("numba")
+    x = np.zeros(5000, np.float32)
+    x[[7, 4000]], x[8], x[300:303] = np.nan, -np.float32(np.nan), np.inf
+    q = QuantMod(1.5, 0.5, 251, None, dtype)
+    expected = "6 of 5000" if wrap else "3 of 5000"
+    for message in both_ways(monkeypatch, lambda: q.quantize(x, wrap=wrap)):
+        assert message.startswith(expected)
+    for message in both_ways(monkeypatch, lambda: q.wraps(x)):
+        assert message == "6 of 5000 values are NaN or beyond counting"
+
+
+def test_wrap_counts_to_the_limit(monkeypatch):
+    """Just below 2⁵³ and on the way there the counts are exact."""
+    pytest.importorskip("numba")
+    x = np.concatenate(
+        [2.0 ** np.arange(20, 53), -(2.0 ** np.arange(20, 53)), np.nextafter(2.0**53, 0) - np.arange(300.0)]
+    )
+    expected = [floor(v) // 251 for v in x]
+    for counts in both_ways(monkeypatch, lambda: QuantMod(1.0, 0.0, 251).wraps(x)):
+        assert counts.tolist() == expected
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("source", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("c", "d"),
+    [
+        pytest.param(1e-300, 3.5, id="tiny C"),
+        pytest.param(1e300, 3.5, id="huge C"),
+        pytest.param(1e-30, 1e12, id="far zero"),
+        pytest.param(2.5, 2.0**50 + 0.5, id="d beside the limit"),
+        pytest.param(2.5, -(2.0**52), id="negative d"),
+        pytest.param(0.3, -40.0, id="zero below the codes"),
+    ],
+)
+def test_parameters_far_from_any_model(monkeypatch, wrap, source, c, d):
+    """Transforms that no clamp in x's dtype can express give what the twin gives."""
+    pytest.importorskip("numba")
+    x = np.concatenate([np.linspace(-9, 9, 999), [0.0, 1e30, -1e30, 1e9]]).astype(source)
+    q = QuantMod(c, d, 251, None, "int8")
+    fast, slow = both_ways(monkeypatch, lambda: q.quantize(x, wrap=wrap))
+    np.testing.assert_array_equal(fast, slow)
+    fast, slow = both_ways(monkeypatch, lambda: q.wraps(x))
+    np.testing.assert_array_equal(fast, slow)
+
+
+def test_codes_into_an_array_of_the_callers(monkeypatch):
+    """`out` is filled and returned; one that does not fit is refused."""
+    q, x = QuantMod.from_tflite(0.5, 0, "int8"), np.arange(6, dtype=np.float32).reshape(2, 3)
+    out = np.empty((2, 3), np.int8)
+    assert q.quantize(x, out=out) is out
+    np.testing.assert_array_equal(out, q.quantize(x))
+    for wrong in (np.empty((3, 2), np.int8), np.empty((2, 3), np.uint8), np.empty((2, 6), np.int8)[:, ::2]):
+        with pytest.raises(InputError, match=r"a contiguous int8\[2, 3\] is expected"):
+            q.quantize(x, out=wrong)
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16"])
 def test_wrapping_is_exact_to_the_limit(dtype):
     """Just below 2⁵³ the modulus is still exact, for the twin and for the kernel."""
