@@ -14,13 +14,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from importlib.util import find_spec
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from edgeq import grant, keys, loader, pack, seal
+from edgeq import device as devices
+from edgeq import grant, keys, loader, pack, seal, status
 from edgeq.files import write_atomic
 
 MIB = 1024 * 1024
@@ -123,6 +124,37 @@ def peak(folder: Path, mib: int) -> None:
     print(f"{f'peak memory to open {mib} MiB':<44}{(kib[1] - kib[0]) / 1024:>10.1f} MiB  beyond importing the loader")
 
 
+def remembering(folder: Path, publisher: keys.PublisherKey, device: keys.DeviceKey) -> None:
+    """A device state: applying statuses of 10,000 entries, and opening a small bundle with a state and such a status."""
+    data = b"\x1c\x00\x00\x00TFL3" + os.urandom(1000)
+    write_atomic(folder / "tiny.eqb", seal.seal(data, publisher, model_id="bench/tiny", version=1).pieces())
+    held = grant.issue(
+        loader.verify(folder / "tiny.eqb", trust=publisher.public), publisher, device.public, ["load"], now=NOW
+    )
+    opening = {"grant": held, "identity": device, "trust": publisher.public}
+    devices.init(folder / "state", device, now=NOW)
+    row("open 1 KB", best(lambda: loader.read_model(folder / "tiny.eqb", **opening), 50), "no state")
+    opening["state"] = folder / "state"
+    row("open 1 KB", best(lambda: loader.read_model(folder / "tiny.eqb", **opening), 50), "with a state")
+    last = status.revoking(
+        status.first(publisher.public.key_id, now=NOW, expires=NOW + timedelta(days=90)),
+        devices=frozenset(os.urandom(32).hex() for _ in range(5000)),
+        grants=frozenset(os.urandom(16).hex() for _ in range(4000)),
+        keys=frozenset(os.urandom(32).hex() for _ in range(1000)),
+    )
+    statuses = []
+    for _ in range(15):
+        statuses.append(status.sign(last, publisher))
+        last = status.following(last, now=NOW)
+    trust, following = loader.believe(publisher.public), iter(statuses)
+    store = devices.Store(folder / "state", device)
+    apply = best(lambda: store.apply_status(next(following), trust, now=NOW), len(statuses))
+    row("apply a status of 10,000 entries", apply, f"{len(statuses[0])} bytes")
+    row(
+        "open 1 KB", best(lambda: loader.read_model(folder / "tiny.eqb", **opening), 50), "with a state and that status"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", type=int, default=64, metavar="MIB", help="size of the large model [64]")
@@ -133,6 +165,7 @@ def main() -> None:
         imports()
         small(folder, publisher)
         large(folder, publisher, device, large_mib)
+        remembering(folder, publisher, device)
 
 
 if __name__ == "__main__":
