@@ -9,7 +9,32 @@ from __future__ import annotations
 from numba import njit
 
 from .memory import copy, fill
-from .words.move import D1, D2, D3, D4, RUN, VALUE, X0, X1, X2, X3, X4, Y0, Y1, Y2, Y3, Y4, X, Y
+from .words.move import (
+    D1,
+    D2,
+    D3,
+    D4,
+    HEIGHT,
+    LEFT,
+    LINE,
+    PADDED_HEIGHT,
+    RIGHT,
+    RUN,
+    TOP,
+    VALUE,
+    X0,
+    X1,
+    X2,
+    X3,
+    X4,
+    Y0,
+    Y1,
+    Y2,
+    Y3,
+    Y4,
+    X,
+    Y,
+)
 
 
 @njit(error_model="numpy")
@@ -46,3 +71,22 @@ def copy_nd(g, scratch, lo, hi):
 def fill_bytes(g, scratch, lo, hi):
     """Every byte VALUE."""
     fill(g[Y] + lo, g[VALUE], hi - lo)
+
+
+@njit(error_model="numpy")
+def pad_image(g, scratch, lo, hi):
+    """Images with borders: rows of LINE bytes, each between LEFT and RIGHT bytes of VALUE, HEIGHT of them behind TOP rows of it.
+
+    Units are rows of the padded images, PADDED_HEIGHT to an image. Every byte is written once.
+    """
+    pitch = g[LEFT] + g[LINE] + g[RIGHT]
+    for unit in range(lo, hi):
+        image = unit // g[PADDED_HEIGHT]
+        row = unit - image * g[PADDED_HEIGHT] - g[TOP]
+        y = g[Y] + unit * pitch
+        if row < 0 or row >= g[HEIGHT]:
+            fill(y, g[VALUE], pitch)
+        else:
+            fill(y, g[VALUE], g[LEFT])
+            copy(y + g[LEFT], g[X] + (image * g[HEIGHT] + row) * g[LINE], g[LINE])
+            fill(y + g[LEFT] + g[LINE], g[VALUE], g[RIGHT])

@@ -31,6 +31,8 @@ def _per_unit(kernel: str, words: Mapping[int, int | Ref]) -> float:
 
     if kernel == "copy_nd":
         return 2.0 + word(move.RUN) / 20
+    if kernel == "pad_image":
+        return 10.0 + word(move.LINE) / 20
     if kernel == "fill_bytes":
         return 1 / 40
     if kernel.startswith(("average", "maximum_")) and pool.KH in words:

@@ -10,7 +10,7 @@ from edgeq.errors import CheckError
 from edgeq.graph import Op, Padding, Tensor
 from edgeq.kernels.words import move as mw
 from edgeq.plan.builder import Builder, itemsize
-from edgeq.plan.types import Ref
+from edgeq.plan.types import Ref, Words
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,12 @@ def padded_input(b: Builder, x: Ref, t: Tensor, rows: Axis, columns: Axis) -> Re
         return x
     size = itemsize(t)
     out = b.block(n * rows.padded * columns.padded * c * size)
-    b.emit("fill_bytes", n * rows.padded * columns.padded * c * size, {mw.Y: out, mw.VALUE: fill_value(b, t)})
-    line = columns.padded * c * size
-    copy(
-        b,
-        x,
-        out.at(rows.before * line + columns.before * c * size),
-        (n, h),
-        (h * w * c * size, w * c * size),
-        (rows.padded * line, line),
-        w * c * size,
-    )
+    words: Words = {
+        mw.X: x, mw.Y: out, mw.VALUE: fill_value(b, t), mw.LINE: w * c * size, mw.LEFT: columns.before * c * size,
+        mw.RIGHT: (columns.padded - columns.before - w) * c * size, mw.HEIGHT: h, mw.TOP: rows.before,
+        mw.PADDED_HEIGHT: rows.padded,
+    }  # fmt: skip
+    b.emit("pad_image", n * rows.padded, words)
     return out
 
 

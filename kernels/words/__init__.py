@@ -37,6 +37,7 @@ KERNELS = (
     "dynamic_u8",
     "copy_nd",
     "fill_bytes",
+    "pad_image",
 )
 """Every kernel's function name; its place here is its opcode."""
 
