@@ -351,11 +351,26 @@ def requantize_s16(g, total, n):
 
 
 @njit(error_model="numpy")
+def finish_s16(g, sums, target, first, count):
+    """Bias, requantize and store `count` int64 sums, those of channels first … first + count − 1, to address `target`."""
+    y, bias = _i16(target), i64(g[BIAS] + first * 8)
+    if g[FAMILY] != REDUCED:
+        for n in range(count):
+            y[n] = np.int16(requantize_s16(g, sums[n] + bias[n], first + n))
+        return
+    multiplier, shift = i32(g[MULTIPLIER] + first * 4), i32(g[RIGHT] + first * 4)
+    lo, hi = g[LO], g[HI]
+    for n in range(count):
+        by = np.int64(shift[n])
+        q = ((sums[n] + bias[n]) * np.int64(multiplier[n]) + (np.int64(1) << (by - 1))) >> by
+        y[n] = np.int16(clamp(q, lo, hi))
+
+
+@njit(error_model="numpy")
 def conv_s16(g, scratch, lo, hi):
     """Activations int16, weights int8 held as int16; sums in int64: int32 holds CHUNK segments' products for sure."""
     from_rows, acc, nv = i64(scratch), scratch + ACC, np.int64(4)
     wide, narrow = i64(scratch + WIDE_ACC), i32(acc)
-    bias = i64(g[BIAS])
     lanes = nv * L
     m = lo
     while m < hi:
@@ -379,9 +394,7 @@ def conv_s16(g, scratch, lo, hi):
                 done += take
             channels = min(g[N] - n0, lanes)
             for i in range(count):
-                y = _i16(g[Y] + (m + i) * g[Y_PITCH] + n0 * 2)
-                for n in range(channels):
-                    total = wide[i * lanes + n] + bias[n0 + n]
-                    q = requantize_s16(g, total, n0 + n)
-                    y[n] = np.int16(q)
+                finish_s16(
+                    g, i64(scratch + WIDE_ACC + i * lanes * 8), g[Y] + (m + i) * g[Y_PITCH] + n0 * 2, n0, channels
+                )
         m += count

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .conv import requantize_s16
-from .memory import i16, i32, i64
+from .conv import finish_s16
+from .memory import i32, i64
 from .simd import (
     L,
     add_f32,
@@ -203,10 +203,10 @@ def depthwise_f32(g, scratch, lo, hi):
 def depthwise_s16(g, scratch, lo, hi):
     """Activations int16, weights int8 held as int32; the plan allows at most 511 taps, whose products fit int32."""
     taps, n_taps, pitch = i64(g[TAPS]), g[N_TAPS], g[PADDED_N] * 4
-    bias, lanes = i64(g[BIAS]), i32(scratch)
+    lanes, sums = i32(scratch), i64(scratch + 1024)
     for pixel in range(lo, hi):
         x = address(g, pixel)
-        y = i16(g[Y] + pixel * g[Y_PITCH])
+        y = g[Y] + pixel * g[Y_PITCH]
         for n in range(0, g[N], L):
             acc = splat_i32(np.int32(0))
             w = g[W] + n * 4
@@ -214,10 +214,10 @@ def depthwise_s16(g, scratch, lo, hi):
                 acc = add_i32(acc, mul_i32(load_i16_as_i32(x + taps[t] + n * 2), load_i32(w)))
                 w += pitch
             store(scratch, acc)
-            for j in range(min(g[N] - n, np.int64(L))):
-                total = np.int64(lanes[j]) + bias[n + j]
-                q = requantize_s16(g, total, n + j)
-                y[n + j] = np.int16(q)
+            count = min(g[N] - n, np.int64(L))
+            for j in range(count):
+                sums[j] = np.int64(lanes[j])
+            finish_s16(g, sums, y + n * 2, n, count)
 
 
 @njit(error_model="numpy")
