@@ -54,6 +54,7 @@ from .words.conv import (
     NV,
     OUT_HW,
     OUT_W,
+    PAIRS,
     RANGE,
     RIGHT,
     ROW,
@@ -78,6 +79,8 @@ _u8_4, _u8_2, _u8_1 = tile.make("u8", R4, 4), tile.make("u8", R2, 2), tile.make(
 _u8_4s, _u8_2s, _u8_1s = tile.make("u8", 1, 4), tile.make("u8", 1, 2), tile.make("u8", 1, 1)
 _fused_4, _fused_2, _fused_1 = tile.make("u8fused", R4, 4), tile.make("u8fused", R2, 2), tile.make("u8fused", R1, 1)
 _fused_4s, _fused_2s, _fused_1s = tile.make("u8fused", 1, 4), tile.make("u8fused", 1, 2), tile.make("u8fused", 1, 1)
+RP = 12 if tile.WIDE else 6  # more rows would keep their addresses in memory
+_pairs = tile.make("pairs", RP, 1)
 _u8sum, _u8sum_s = tile.make("u8sum", RS, 4), tile.make("u8sum", 1, 4)
 _s16_4, _s16_4s = tile.make("s16", R4, 4), tile.make("s16", 1, 4)
 _f32_4, _f32_2, _f32_1 = tile.make("f32", R4, 4), tile.make("f32", R2, 2), tile.make("f32", R1, 1)
@@ -254,9 +257,29 @@ def fused_u8(g, rows, w, y, n0, count):
 
 
 @njit(error_model="numpy")
+def conv_pairs(g, rows, lo, hi):
+    """Layers of L/2 channels, two pixels to a vector; float32 requantization, outputs without gaps."""
+    segments, n_segments, steps = i64(g[SEGMENTS]), g[N_SEGMENTS], g[STEPS]
+    low, high, zero = np.float32(g[LO] - g[ZERO_POINT]), np.float32(g[HI] - g[ZERO_POINT]), np.int32(g[ZERO_POINT])
+    m = lo
+    while m < hi:
+        m, count = next_tile(m, lo, hi, np.int64(RP))
+        locate(g, rows, m, count)
+        y = g[Y] + m * g[Y_PITCH]
+        if count == RP:
+            _pairs(rows, segments, n_segments, steps, g[W], g[BIAS], g[MULTIPLIER], y, low, high, zero)
+        else:
+            fused_u8(g, rows, g[W], y, np.int64(0), count)
+        m += count
+
+
+@njit(error_model="numpy")
 def conv_u8(g, scratch, lo, hi):
     """Activations u8, weights s8: the workhorse."""
     rows, acc, nv = i64(scratch), scratch + ACC, g[NV]
+    if g[PAIRS]:
+        conv_pairs(g, rows, lo, hi)
+        return
     mr = rows_of(nv)
     m = lo
     while m < hi:

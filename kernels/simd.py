@@ -576,3 +576,19 @@ def _store_half(k: int) -> Any:
 
 
 store_first_half, store_second_half = _store_half(0), _store_half(1)
+
+
+@intrinsic
+def broadcast_two(typingctx, first, second):
+    """The 32 bits at address `first` in the lower half of the lanes, those at `second` in the upper half."""
+
+    def codegen(context, builder, signature, args):
+        halves = []
+        for address in args:
+            word = builder.load(builder.inttoptr(address, I32.as_pointer()))
+            word.align = 1
+            halves.append(_splat(builder, word, L))
+        upper = ir.Constant(ir.VectorType(ir.IntType(1), L), [i >= L // 2 for i in range(L)])
+        return builder.bitcast(builder.select(upper, halves[1], halves[0]), llvm("i8", 4 * L))
+
+    return VQUAD(types.int64, types.int64), codegen

@@ -108,6 +108,30 @@ def fused_source(mr: int, nv: int) -> str:
     return "\n".join(out)
 
 
+def pairs_source(mr: int) -> str:
+    """The Python text of a tile for layers of L/2 channels: a vector holds two neighbouring rows, mr of them in all.
+
+        tile(rows, segments, n_segments, steps, weights, bias, scale, y, lo, hi, zero)
+
+    Weights, bias and scale repeat their channels in both halves; outputs follow one another without gaps.
+    """
+    pairs = range(mr // 2)
+    out = [
+        "def tile(rows, segments, n_segments, steps, weights, bias, scale, y, lo, hi, zero):",
+        "    c0 = load_i32(bias)",
+    ]
+    out += [f"    c{i} = c0" for i in pairs if i]
+    out += ["    for s in range(n_segments):", "        at = segments[s]"]
+    out += [f"        r{i} = rows[{i}] + at" for i in range(mr)]
+    out += ["        for k in range(steps):", "            w = load_quad(weights)"]
+    for i in pairs:
+        out += [f"            c{i} = dot_u8s8(c{i}, broadcast_two(r{2 * i} + k * 4, r{2 * i + 1} + k * 4), w)"]
+    out += [f"            weights += {L * 4}"]
+    out += ["    low, high, z, f = splat_f32(lo), splat_f32(hi), splat_i32(zero), load_f32(scale)"]
+    out += [f"    store_u8(y + {i * L}, add_i32(scale_to_i32(c{i}, f, low, high), z))" for i in pairs]
+    return "\n".join(out)
+
+
 def fused_f32_source(mr: int, nv: int) -> str:
     """The Python text of a float32 tile that starts from the bias, clamps and stores.
 
@@ -138,10 +162,10 @@ def fused_f32_source(mr: int, nv: int) -> str:
 
 
 def make(kind: str, mr: int, nv: int) -> Callable[..., Any]:
-    """Compile-ready tile of `kind` ("u8fused" and "f32" are those that store results) with mr rows and nv vectors."""
+    """Compile-ready tile of `kind` ("u8fused", "pairs" and "f32" are those that store results) with mr rows and nv vectors."""
     names = (n for n in dir(simd) if not n.startswith("_"))
     namespace: dict[str, Any] = {n: getattr(simd, n) for n in names} | {"np": np}
-    sources = {"u8fused": fused_source, "f32": fused_f32_source}
+    sources = {"u8fused": fused_source, "f32": fused_f32_source, "pairs": lambda mr, nv: pairs_source(mr)}
     exec(sources[kind](mr, nv) if kind in sources else source(kind, mr, nv), namespace)
     compiled: Callable[..., Any] = njit(namespace["tile"], error_model="numpy", no_cpython_wrapper=True)
     return compiled

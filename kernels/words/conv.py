@@ -11,3 +11,4 @@ SUM_WEIGHT = 25  # u8sum: what each row's sum of activations is multiplied by
 CHUNK = 26  # s16: segments whose products surely fit int32
 RANGE, SUMS = 27, 28  # hybrid: what dynamic_u8 found; sums of each channel's weights
 LINEAR = 29  # 1 where output pixels lie COLUMN bytes apart throughout
+PAIRS = 30  # 1: half a vector of channels, written twice, so that two pixels share a vector

@@ -214,6 +214,9 @@ def product(
     order = None
     if kernel == "conv_u8" and nv > 1 and takes(b, op):  # the fused tile packs vectors of int32 into one of bytes
         order = packing_order(lanes, -(-count // (nv * lanes)), nv)
+    elif kernel == "conv_u8" and 2 * count == 2 * total == lanes and takes(b, op):
+        order = np.tile(np.arange(count), 2)
+        words[cw.PAIRS] = 1
     packed = pack(packed_from, PER_STEP[kind], nv * lanes, order)
     padded = packed.shape[0] * nv * lanes
     if kind != "f32":
