@@ -198,8 +198,8 @@ def cases() -> dict[str, Callable[[], Graph]]:
     add("conv of 3 channels, first layer", conv, h=12, w=12, c=3, out=8, sh=2, sw=2)
     add("conv with 1500 products", conv, h=4, w=4, c=167)
     add("conv whose window exceeds the image", conv, h=2, w=3, kh=5, kw=5)
-    for out in (2, 4, 8):  # half a vector of channels: two pixels share one
-        add(f"conv of {out} outputs", conv, h=12, w=9, c=3, out=out, sh=2)
+    for k in (2, 4, 8):  # half a vector of channels: two pixels share one
+        add(f"conv of {k} outputs", conv, h=12, w=9, c=3, out=k, sh=2)
     add("conv of 300 outputs", conv, h=3, w=3, c=8, out=300, kh=1, kw=1)
     add("depthwise 3x3", depthwise)
     add("depthwise 5x5 strided, no activation", depthwise, kh=5, kw=5, s=2, act=0)
