@@ -22,7 +22,9 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from edgeq import device as devices
 from edgeq import grant, keys, loader, pack, seal, status
+from edgeq.bundle import Verified
 from edgeq.files import write_atomic
+from edgeq.trust import Trust
 
 MIB = 1024 * 1024
 NOW = datetime.now(timezone.utc)
@@ -94,7 +96,7 @@ def large(folder: Path, publisher: keys.PublisherKey, device: keys.DeviceKey, mi
     row(f"open {mib} MiB", best(lambda: loader.read_model(folder / "large.eqb", **opening)))
     issue = best(lambda: [grant.issue(verified, publisher, device.public, ["load"], now=NOW) for _ in range(1000)], 1)
     row("issue 1,000 grants", issue, f"{len(held)} bytes each")
-    trust = loader.Trust((publisher.public,))
+    trust = loader.believe(publisher.public)
     row("verify one grant and unwrap its key", best(lambda: opened(held, trust, device, verified), 200))
     (folder / "large.eqg").write_bytes(held)
     peak(folder, mib)
@@ -107,7 +109,7 @@ def one_call(data: bytes) -> float:
     return best(lambda: cipher.decrypt_into(bytes(12), ciphertext, None, out))
 
 
-def opened(held: bytes, trust: loader.Trust, device: keys.DeviceKey, verified: loader.Verified) -> None:
+def opened(held: bytes, trust: Trust, device: keys.DeviceKey, verified: Verified) -> None:
     """What a device does with a grant before it decrypts."""
     assert verified.manifest is not None
     grant.open_key(grant.verify(held, trust), device, verified.manifest)

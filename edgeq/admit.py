@@ -15,16 +15,19 @@ from edgeq.bundle import Signed
 from edgeq.grant import Grant
 from edgeq.state import State
 from edgeq.status import Status
+from edgeq.trust import Trust
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """Somebody wants to open a bundle that was verified: for what, when by the clock, on which device, with which grant.
+    """Somebody wants to open a bundle that was verified: whom they believe, for what, when by the clock, on which device,
+    with which grant.
 
     `device` is a key id. A bundle that is not encrypted needs no grant, and, where no state is kept, no device.
     """
 
     signed: Signed
+    trust: Trust
     operations: tuple[str, ...]
     now: datetime
     device: str = ""
@@ -33,7 +36,7 @@ class Request:
     @property
     def authority(self) -> str:
         """Whose status speaks for the bundle."""
-        return self.signed.signer.key_id
+        return self.trust.authority(self.signed.signer.key_id)
 
     @property
     def signers(self) -> frozenset[str]:
@@ -56,13 +59,13 @@ def check(request: Request, memory: Memory | None) -> datetime:
     `memory` is None where no state is kept: then no version is too old, nothing is revoked, and a grant with a condition
     that needs a state is refused.
 
-    Raises ClockError, RollbackError, VersionReuseError, StatusExpiredError, RevokedError, GrantError and their kinds.
+    Raises ClockError, RootExpiredError, DelegationError, RollbackError, VersionReuseError, StatusExpiredError,
+    RevokedError, GrantError and their kinds.
     """
-    signed, held = request.signed, request.grant
-    when = request.now
+    signed, held, manifest = request.signed, request.grant, request.signed.manifest
+    when = request.now if memory is None else states.trusted_time(memory.state, request.now)
+    request.trust.check_publisher(signed.signer.key_id, manifest.model_id, when)
     if memory is not None:
-        manifest = signed.manifest
-        when = states.trusted_time(memory.state, request.now)
         states.check_version(memory.state, manifest.model_id, manifest.version, signed.payload_sha256)
         if memory.status is not None:
             statuses.check(
@@ -75,8 +78,15 @@ def check(request: Request, memory: Memory | None) -> datetime:
                 when=when,
             )
     if held is not None:
-        state = None if memory is None else memory.state
-        grants.check(held, signed, device=request.device, operations=request.operations, now=when, state=state)
+        grants.check(
+            held,
+            signed,
+            request.trust,
+            device=request.device,
+            operations=request.operations,
+            now=when,
+            state=None if memory is None else memory.state,
+        )
     return when
 
 

@@ -18,11 +18,21 @@ from pathlib import Path
 from typing import Final
 
 from edgeq import admit, limits, state, status
+from edgeq import root as roots
 from edgeq.admit import Memory, Request
-from edgeq.errors import InputError, OutputError, StateBusyError, StateDamagedError, StateError, StateMissingError
+from edgeq.errors import (
+    InputError,
+    OutputError,
+    RootVersionError,
+    StateBusyError,
+    StateDamagedError,
+    StateError,
+    StateMissingError,
+)
 from edgeq.files import PRIVATE, PRIVATE_FOLDER, PathLike, read_limited, remove_leftovers, write_atomic
 from edgeq.keys import Identity, Secret
-from edgeq.state import State, StatusSeen
+from edgeq.root import Root
+from edgeq.state import RootSeen, State, StatusSeen
 from edgeq.status import Status
 from edgeq.trust import Trust
 
@@ -32,6 +42,7 @@ LOCK_WAIT: Final = 30.0
 """Seconds to wait for another process that changes the state; each holds it for milliseconds."""
 
 _REPLACED: Final = "replaced-"
+_ROOT: Final = "root-"
 _STATUS: Final = "status-"
 
 
@@ -68,6 +79,11 @@ class Store:
             ) from None
         return state.read(data, self._key, self.device)
 
+    def root(self) -> Root | None:
+        """The root that this device believes; raises as `read` does, StateBusyError."""
+        with _locked(self.folder, fcntl.LOCK_SH):
+            return self._root(self.read())
+
     def recall(self, authority: str) -> Memory:
         """What the device remembers, with the newest status of this authority. Raises as `read` does, StateBusyError."""
         with _locked(self.folder, fcntl.LOCK_SH):
@@ -80,9 +96,29 @@ class Store:
     def remember(self, request: Request) -> None:
         """Write an opening down, if nothing that the device remembers by now speaks against it.
 
-        Raises as admit.admit and `update` do; the opening has then not happened.
+        Raises as admit.admit and `update` do, RootVersionError if the root was replaced since the request was made; the
+        opening has then not happened.
         """
-        self.update(lambda before: admit.admit(request, self._memory(before, request.authority)))
+
+        def change(before: State) -> State:
+            if before.root is not None and self._root(before) != request.trust.root:
+                raise RootVersionError("the root was replaced while the model was being opened: open it again")
+            return admit.admit(request, self._memory(before, request.authority))
+
+        self.update(change)
+
+    def apply_root(self, data: bytes, *, now: datetime) -> Root:
+        """Believe a root from now on: the first one that this device is given, or the version after the one that it has.
+
+        Raises as root.verify does, and as root.follow does if there is one already, RootExpiredError, ClockError, and as
+        `update` does; the state is then what it was.
+        """
+
+        def change(before: State) -> State:
+            return self._with_root(before, data, now)
+
+        self.update(change)
+        return roots.parse(data).root
 
     def apply_status(self, data: bytes, trust: Trust, *, now: datetime) -> Status:
         """Take a status into the state, if it is signed by an authority in `trust` and newer than its last one.
@@ -96,6 +132,7 @@ class Store:
             last = self._memory(before, found.authority).status
             if last is not None:
                 status.check_keys(last, frozenset((signer,)))
+            trust.check_status_key(signer, state.trusted_time(before, now))
             status.check_newer(found, data, before.statuses.get(found.authority))
             when = state.trusted_time(before, now)
             status.check_time(found, when)
@@ -118,6 +155,25 @@ class Store:
             self._write(after)
         return after
 
+    def _root(self, remembered: State) -> Root | None:
+        seen = remembered.root
+        return None if seen is None else roots.parse(self._named(self._root_path(seen), limits.ROOT, seen.sha256)).root
+
+    def _with_root(self, before: State, data: bytes, now: datetime) -> State:
+        """The state with this root, its file already written."""
+        when = state.trusted_time(before, now)
+        last = before.root
+        if last is None:
+            found = roots.verify(data)
+        else:
+            held = self._named(self._root_path(last), limits.ROOT, last.sha256)
+            found = roots.follow(roots.parse(held).root, held, data)
+        roots.check_issued(found, when)
+        roots.check_time(found, when)
+        seen = RootSeen(found.root_id, found.version, roots.sha256(data))
+        write_atomic(self._root_path(seen), data, mode=PRIVATE)
+        return state.rooted(before, when, seen, found.issued)
+
     def _memory(self, remembered: State, authority: str) -> Memory:
         seen = remembered.statuses.get(authority)
         return Memory(remembered, None if seen is None else self._status(seen))
@@ -125,14 +181,21 @@ class Store:
     def _status(self, seen: StatusSeen) -> Status:
         """The status with the hash that the state holds. It was verified when it was applied; it is read once a Store."""
         if seen.sha256 not in self._known:
-            try:
-                data = read_limited(self._status_path(seen), limits.STATUS)
-            except InputError as error:
-                raise StateDamagedError(f"the state names a status that cannot be read: {error}") from None
-            if hashlib.sha256(data).hexdigest() != seen.sha256:
-                raise StateDamagedError(f"{self._status_path(seen)}: not the status that this device has applied")
-            self._known[seen.sha256] = status.known(data)
+            self._known[seen.sha256] = status.known(self._named(self._status_path(seen), limits.STATUS, seen.sha256))
         return self._known[seen.sha256]
+
+    def _named(self, path: Path, limit: int, sha256: str) -> bytes:
+        """A file that the state names by its hash: whoever puts another one there, or none, gets nothing opened."""
+        try:
+            data = read_limited(path, limit)
+        except InputError as error:
+            raise StateDamagedError(f"the state names a file that cannot be read: {error}") from None
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise StateDamagedError(f"{path}: not the file that this device has applied")
+        return data
+
+    def _root_path(self, seen: RootSeen) -> Path:
+        return self.folder / f"{_ROOT}{seen.sha256}.json"
 
     def _status_path(self, seen: StatusSeen) -> Path:
         return self.folder / f"{_STATUS}{seen.sha256}.json"
@@ -142,22 +205,26 @@ class Store:
         self._sweep(after)
 
     def _sweep(self, current: State) -> None:
-        """Delete what no state names any more: leftovers of processes that died, and statuses of before."""
+        """Delete what no state names any more: leftovers of processes that died, statuses and roots of before."""
         remove_leftovers(self.folder)
         named = {self._status_path(seen).name for seen in current.statuses.values()}
+        if current.root is not None:
+            named.add(self._root_path(current.root).name)
         with suppress(OSError):  # what stays harms nobody
             for name in os.listdir(self.folder):
-                if name.startswith(_STATUS) and name not in named:
+                if name.startswith((_ROOT, _STATUS)) and name not in named:
                     os.unlink(self.folder / name)
 
 
-def init(folder: PathLike, identity: Identity, *, now: datetime) -> State:
-    """Make the state directory of a device that has seen nothing yet.
+def init(folder: PathLike, identity: Identity, *, now: datetime, root: bytes | None = None) -> State:
+    """Make the state directory of a device that has seen nothing yet, and believes a root if one (its file) is given.
 
-    Raises OutputError if there is something in `folder` already or it cannot be made, ClockUnsetError.
+    Raises OutputError if there is something in `folder` already or it cannot be made, ClockError, and as root.verify does.
     """
     store = Store(Path(folder), identity)
     fresh = state.start(store.device, now)
+    if root is not None:
+        roots.verify(root)  # before anything is made
     try:
         os.makedirs(store.folder, PRIVATE_FOLDER, exist_ok=True)
     except OSError as error:
@@ -165,6 +232,7 @@ def init(folder: PathLike, identity: Identity, *, now: datetime) -> State:
     with _locked(store.folder, fcntl.LOCK_EX):
         if found := sorted(os.listdir(store.folder)):
             raise OutputError(f"{store.folder}: expected an empty directory, found {found[0]!a}; it was left as it is")
+        fresh = fresh if root is None else store._with_root(fresh, root, now)
         store._write(fresh)
     return fresh
 

@@ -1,11 +1,13 @@
-"""DSSE envelopes (github.com/secure-systems-lab/dsse, v1.0): bytes, their type, and one signature over both.
+"""DSSE envelopes (github.com/secure-systems-lab/dsse, v1.0): bytes, their type, and signatures over both.
 
-Exactly one signature: an envelope with more would leave it to the reader which of them counts.
+Exactly one signature: an envelope with more would leave it to the reader which of them counts. Only where several keys
+must sign together (a root) does an envelope have as many as it needs, each by another key.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgeq import strict
@@ -47,16 +49,66 @@ def from_json(value: Any, payload_type: str, what: str) -> Envelope:
     Raises EnvelopeError unless its type is `payload_type`, SignatureCountError unless it has one signature,
     DocumentError or EncodingError for anything else; `what` names the document in the message.
     """
+    payload, signatures = _open(value, payload_type, what)
+    if len(signatures) != 1:
+        raise SignatureCountError(f"{what}: expected one signature, found {len(signatures)}")
+    keyid, raw = _signature(signatures[0], what)
+    return Envelope(strict.from_base64(payload, f"{what}: payload"), payload_type, raw, keyid)
+
+
+@dataclass(frozen=True)
+class Countersigned:
+    """A payload that several keys sign, none twice: the signatures by key id."""
+
+    payload: bytes
+    payload_type: str
+    signatures: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def signed_bytes(self) -> bytes:
+        """What each signature is over."""
+        return pae(self.payload_type, self.payload)
+
+    def to_json(self) -> dict[str, Any]:
+        """The envelope as a JSON value, the signatures in the order of their keys."""
+        signatures = [
+            {"keyid": name, "sig": strict.to_base64(self.signatures[name])} for name in sorted(self.signatures)
+        ]
+        return {"payload": strict.to_base64(self.payload), "payloadType": self.payload_type, "signatures": signatures}
+
+
+def countersigned_from_json(value: Any, payload_type: str, most: int, what: str) -> Countersigned:
+    """As `from_json`, with any number of signatures up to `most`, sorted by their key ids.
+
+    Raises SignatureCountError for more, and if two are by one key.
+    """
+    payload, signatures = _open(value, payload_type, what)
+    if len(signatures) > most:
+        raise SignatureCountError(f"{what}: {len(signatures)} signatures, the limit is {most}")
+    found = [_signature(signature, what) for signature in signatures]
+    names = [name for name, _ in found]
+    if len(set(names)) != len(names):
+        raise SignatureCountError(f"{what}: two signatures by one key, which counts as one: expected one of each")
+    if names != sorted(names):
+        raise DocumentError(f"{what}: expected the signatures in the order of their key ids")
+    return Countersigned(strict.from_base64(payload, f"{what}: payload"), payload_type, dict(found))
+
+
+def _open(value: Any, payload_type: str, what: str) -> tuple[str, list[Any]]:
+    """The payload, still in base64, and the signatures."""
     fields = strict.record(value, {"payload": _string, "payloadType": _string, "signatures": _list}, what)
     if fields["payloadType"] != payload_type:
         raise EnvelopeError(f"{what}: expected payloadType {payload_type!r}, found {fields['payloadType'][:64]!a}")
-    if len(fields["signatures"]) != 1:
-        raise SignatureCountError(f"{what}: expected one signature, found {len(fields['signatures'])}")
-    signature = strict.record({"keyid": "", **_object(fields["signatures"][0], what)}, _SIGNATURE, f"{what}: signature")
+    return fields["payload"], fields["signatures"]
+
+
+def _signature(value: Any, what: str) -> tuple[str, bytes]:
+    """What a signature says of its key, and its bytes."""
+    signature = strict.record({"keyid": "", **_object(value, what)}, _SIGNATURE, f"{what}: signature")
     raw = strict.from_base64(signature["sig"], f"{what}: signature")
     if not 0 < len(raw) <= _SIGNATURE_BYTES:
         raise SignatureCountError(f"{what}: expected a signature, found {len(raw)} bytes")
-    return Envelope(strict.from_base64(fields["payload"], f"{what}: payload"), payload_type, raw, signature["keyid"])
+    return signature["keyid"], raw
 
 
 def _string(value: Any, what: str) -> str:

@@ -280,3 +280,42 @@ class RevokedDeviceError(RevokedError):
 
 class MinimumVersionError(RevokedError):
     """The version of the model is below the minimum."""
+
+
+# --- trust: the root --------------------------------------------------------------------------------------------------
+
+
+class RootError(TrustError):
+    """A root of trust cannot be believed."""
+
+
+class RootThresholdError(RootError):
+    """A root is not signed by as many of its keys as it, or the version before, asks for."""
+
+
+class RootMismatchError(RootError):
+    """The root is not a version of the one that this device believes."""
+
+
+class RootVersionError(RootError):
+    """The root's version is not the one that comes next."""
+
+
+class RootExpiredError(RootError):
+    """The root has expired: there must be a newer version."""
+
+
+class DelegationError(TrustError):
+    """A trusted key did what the root does not let it do."""
+
+
+class DelegationExpiredError(DelegationError):
+    """The root let this key do that until a time that has passed."""
+
+
+class DelegationModelError(DelegationError):
+    """The root lets this key do that for other models."""
+
+
+class DelegationOperationError(DelegationError):
+    """The root lets this issuer grant other operations."""

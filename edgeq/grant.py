@@ -33,16 +33,14 @@ from edgeq.errors import (
     UntrustedKeyError,
     WrappedKeyError,
 )
+from edgeq.fields import KEY_ID, MODEL_ID, OPERATIONS, SOME_OPERATIONS, SUITE, TIME, VERSION
 from edgeq.keys import WRAPPED_KEY_SIZE, ContentKey, Identity, PublisherKey, Recipient
-from edgeq.manifest import KEY_ID, MODEL_ID, SUITE, TIME, VERSION, Manifest
+from edgeq.manifest import Manifest
 from edgeq.state import State
 from edgeq.stream import check_commitment
 from edgeq.trust import Trust
 
 FORMAT: Final = "edgeq-grant/1"
-
-OPERATIONS: Final = ("calibrate", "debug", "export", "load")
-"""load: run the model. calibrate: change its parameters. debug: read intermediate tensors. export: let the .tflite out."""
 
 CLOCK_SKEW: Final = SKEW
 """How far before its issue a grant starts by default, for a device whose clock is a little slow."""
@@ -50,12 +48,6 @@ CLOCK_SKEW: Final = SKEW
 _WHAT: Final = "grant"
 _ENVELOPE_TYPE: Final = "application/vnd.edgeq.grant.v1+json"
 _WRAP_LABEL: Final = b"edgeq-grant/1 device key\x00"
-
-
-def _operations(value: Any, what: str) -> tuple[str, ...]:
-    if isinstance(value, list) and value and value == [name for name in OPERATIONS if name in value]:
-        return tuple(value)
-    raise DocumentError(f"{what}: expected some of {', '.join(OPERATIONS)}, sorted, each once")
 
 
 _FIELDS: Final[dict[str, strict.Check]] = {
@@ -68,7 +60,7 @@ _FIELDS: Final[dict[str, strict.Check]] = {
     "max_version": VERSION,
     "payload_sha256": strict.hexadecimal(32),
     "device": KEY_ID,
-    "operations": _operations,
+    "operations": SOME_OPERATIONS,
     "not_before": TIME,
     "expires": strict.optional(TIME),
     "max_loads": strict.optional(strict.integer(1, limits.INTEGER)),
@@ -192,13 +184,13 @@ def _publisher_key(manifest: Manifest, key: PublisherKey) -> ContentKey:
 
 
 def verify(data: bytes, trust: Trust) -> Grant:
-    """The grant in an .eqg file, if a trusted publisher signed it. What it allows is for `check` to say.
+    """The grant in an .eqg file, if a trusted publisher or issuer signed it. What it allows is for `check` to say.
 
     Raises LengthError, EncodingError, DocumentError, SuiteError for what is malformed; EnvelopeError,
     SignatureCountError, UntrustedKeyError, BadSignatureError for what is not a trusted signature.
     """
     envelope = _envelope(data)
-    issuer = trust.by_key_id(envelope.keyid)
+    issuer = trust.issuer(envelope.keyid)
     issuer.verify(envelope.signed_bytes, envelope.signature)
     grant = parse(envelope.payload)
     if grant.issuer != issuer.key_id:
@@ -224,6 +216,7 @@ def parse(payload: bytes) -> Grant:
 def check(
     grant: Grant,
     signed: Signed,
+    trust: Trust,
     *,
     device: str,
     operations: Collection[str],
@@ -232,13 +225,13 @@ def check(
 ) -> None:
     """Return if the grant lets the device with this key id do all of `operations` with this bundle at this time.
 
-    Else raise the GrantError that says which field stands against it. `state` is what the device remembers; without it
-    a condition that needs it is against it too, since nobody could tell whether it holds.
+    Else raise the GrantError that says which field stands against it, or the DelegationError that says why its issuer may
+    not grant that. `state` is what the device remembers; without it a condition that needs it is against it too, since
+    nobody could tell whether it holds.
     """
     manifest = signed.manifest
     moment = timestamp(now)
-    if grant.issuer != signed.signer.key_id:
-        raise GrantIssuerError(f"the grant is by key {grant.issuer[:16]}…, the bundle by {signed.signer.key_id[:16]}…")
+    trust.check_issuer(grant.issuer, signed.signer.key_id, manifest.model_id, grant.operations, now)
     if grant.model_id != manifest.model_id:
         raise GrantModelError(f"the grant is for model {grant.model_id!a}, the bundle holds {manifest.model_id!a}")
     if not grant.min_version <= manifest.version <= grant.max_version:
@@ -258,10 +251,10 @@ def check(
         )
     if grant.expires is not None and moment >= grant.expires:
         raise GrantExpiredError(f"the grant expired at {show(grant.expires)}, the clock says {show(moment)}")
-    _check_conditions(grant, signed, moment, state)
+    _check_conditions(grant, trust.authority(signed.signer.key_id), moment, state)
 
 
-def _check_conditions(grant: Grant, signed: Signed, moment: int, state: State | None) -> None:
+def _check_conditions(grant: Grant, authority: str, moment: int, state: State | None) -> None:
     """The fields that only a device with a memory can hold."""
     if state is None:
         for name in ("max_loads", "max_offline_days", "min_status_epoch"):
@@ -272,7 +265,7 @@ def _check_conditions(grant: Grant, signed: Signed, moment: int, state: State | 
         return
     if grant.max_loads is not None and state.count(grant.grant_id) >= grant.max_loads:
         raise GrantLoadsError(f"the loads that the grant allows ({grant.max_loads}) are used up")
-    status = state.statuses.get(signed.signer.key_id)
+    status = state.statuses.get(authority)
     if grant.min_status_epoch is not None and (status is None or status.epoch < grant.min_status_epoch):
         found = "none" if status is None else f"epoch {status.epoch}"
         raise GrantStatusError(

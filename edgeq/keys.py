@@ -146,6 +146,11 @@ class PublisherPublic:
         except InvalidSignature:
             raise BadSignatureError(f"the signature does not fit what it signs under key {self.key_id[:16]}…") from None
 
+    def to_der(self) -> bytes:
+        """The signing key, as a root holds it; its hash is the key id."""
+        form = serialization.PublicFormat.SubjectPublicKeyInfo
+        return self.signing.public_bytes(serialization.Encoding.DER, form)
+
     def verify_raw(self, message: bytes, signature: bytes) -> None:
         """As `verify`, for a signature of RAW_SIGNATURE_SIZE bytes, r ‖ s."""
         half = RAW_SIGNATURE_SIZE // 2
@@ -153,9 +158,35 @@ class PublisherPublic:
         self.verify(message, encode_dss_signature(r, s))
 
 
+class Signer(Protocol):
+    """Whoever signs documents: a publisher, or a key that does nothing else."""
+
+    @property
+    def public(self) -> PublisherPublic:
+        """The public half."""
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature over `message`, in DER."""
+
+
+@dataclass(frozen=True, eq=False)
+class SigningKey:
+    """A private key that signs roots and statuses, and opens nothing."""
+
+    _signing: ec.EllipticCurvePrivateKey = field(repr=False)
+    public: PublisherPublic = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "public", PublisherPublic(self._signing.public_key()))
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature over `message`, in DER."""
+        return self._signing.sign(message, _ECDSA)
+
+
 @dataclass(frozen=True, eq=False)
 class PublisherKey:
-    """A publisher's private keys."""
+    """A publisher's private keys, or those of an issuer of grants."""
 
     _signing: ec.EllipticCurvePrivateKey = field(repr=False)
     _wrapping: x25519.X25519PrivateKey = field(repr=False)
@@ -169,6 +200,11 @@ class PublisherKey:
     def sign(self, message: bytes) -> bytes:
         """The signature over `message`, in DER."""
         return self._signing.sign(message, _ECDSA)
+
+    @property
+    def identity(self) -> DeviceKey:
+        """The key that opens what was granted to an issuer, as a device's opens what was granted to it."""
+        return DeviceKey(self._wrapping)
 
     def sign_raw(self, message: bytes) -> bytes:
         """The signature over `message` as r ‖ s, RAW_SIGNATURE_SIZE bytes."""
@@ -193,6 +229,13 @@ def new_publisher(name: PathLike, *, passphrase: bytes | None = None) -> Publish
     return PublisherKey(signing, wrapping)
 
 
+def new_signer(name: PathLike, *, passphrase: bytes | None = None) -> SigningKey:
+    """Make a key that signs roots and statuses, and write `name`.key and `name`.pub as `new_publisher` does."""
+    signing = ec.generate_private_key(ec.SECP256R1())
+    _write_pair(name, [signing], passphrase)
+    return SigningKey(signing)
+
+
 def new_device(name: PathLike, *, passphrase: bytes | None = None) -> DeviceKey:
     """Make a device's key and write `name`.key (mode 0600, encrypted under `passphrase` if given) and `name`.pub.
 
@@ -206,6 +249,11 @@ def new_device(name: PathLike, *, passphrase: bytes | None = None) -> DeviceKey:
 def load_publisher(path: PathLike, *, passphrase: bytes | None = None) -> PublisherKey:
     """The publisher's private keys in the file at `path`."""
     return parse_publisher(read_limited(path, limits.KEY_FILE), passphrase=passphrase, what=os.fspath(path))
+
+
+def load_signer(path: PathLike, *, passphrase: bytes | None = None) -> SigningKey | PublisherKey:
+    """The private key that signs in the file at `path`: a lone one, or a publisher's."""
+    return parse_signer(read_limited(path, limits.KEY_FILE), passphrase=passphrase, what=os.fspath(path))
 
 
 def load_publisher_public(path: PathLike) -> PublisherPublic:
@@ -233,6 +281,37 @@ def parse_publisher(data: bytes, *, passphrase: bytes | None = None, what: str =
         case [ec.EllipticCurvePrivateKey() as signing, x25519.X25519PrivateKey() as wrapping]:
             return PublisherKey(signing, wrapping)
     raise KeyFileError(f"{what}: expected a publisher's private keys (P-256, then X25519), found {_kinds(loaded)}")
+
+
+def parse_signer(data: bytes, *, passphrase: bytes | None = None, what: str = "key") -> SigningKey | PublisherKey:
+    """The private key that signs in the bytes of a .key file: a lone one, or a publisher's.
+
+    Raises KeyFileError, PassphraseError; `what` names the file in the message.
+    """
+    loaded = pem.load_private(data, passphrase, what)
+    match loaded:
+        case [ec.EllipticCurvePrivateKey() as signing]:
+            return SigningKey(signing)
+        case [ec.EllipticCurvePrivateKey() as signing, x25519.X25519PrivateKey() as wrapping]:
+            return PublisherKey(signing, wrapping)
+    raise KeyFileError(f"{what}: expected a private key that signs (P-256), found {_kinds(loaded)}")
+
+
+def parse_signing_der(data: bytes, key_id: str, what: str) -> PublisherPublic:
+    """The public signing key with this id in a root, DER SubjectPublicKeyInfo.
+
+    Raises KeyFileError if it is not a P-256 key, not in its one spelling, or has another id.
+    """
+    try:
+        key = serialization.load_der_public_key(data)
+    except Exception:
+        raise KeyFileError(f"{what}: expected a public key in DER, found none") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise KeyFileError(f"{what}: expected a P-256 key, found another kind")
+    public = PublisherPublic(key)
+    if public.to_der() != data or public.key_id != key_id:
+        raise KeyFileError(f"{what}: expected the key with the id {key_id[:16]}…, found {public.key_id[:16]}…")
+    return public
 
 
 def parse_publisher_public(data: bytes, *, what: str = "publisher key") -> PublisherPublic:

@@ -42,3 +42,16 @@ STATUS: Final = 4 * 1024 * 1024
 STATUS_MODELS: Final = 1024
 STATUS_REVOKED: Final = 16_000
 """Minimum versions, and revoked keys, grants and devices each; together they stay below STATUS bytes."""
+
+ROOT: Final = 256 * 1024
+ROOT_KEYS: Final = 64
+"""Keys that own a root, and keys that sign statuses."""
+
+ROOT_DELEGATIONS: Final = 256
+"""Publishers, and issuers of grants."""
+
+ROOT_MODELS: Final = 64
+"""Model ids and prefixes in one delegation."""
+
+ROOT_SIGNATURES: Final = 2 * ROOT_KEYS
+"""By the keys of a version and of the version before."""

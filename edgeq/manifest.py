@@ -8,23 +8,13 @@ from typing import Any, Final
 
 from edgeq import limits, strict
 from edgeq.errors import LengthError
+from edgeq.fields import KEY_ID, MODEL_ID, SUITE, VERSION
 from edgeq.keys import RAW_SIGNATURE_SIZE, WRAPPED_KEY_SIZE
 from edgeq.stream import sealed_size
 
 MANIFEST_FILE: Final = "manifest.json"
 FORMAT: Final = "edgeq-bundle/1"
-SUITE: Final = "edgeq-1"
-"""The one suite: docs/bundle-format.md says which algorithms it names."""
-
 PAYLOAD_TYPE: Final = "tflite"
-
-MODEL_ID: Final = strict.text(
-    r"[A-Za-z0-9][A-Za-z0-9._/-]*", f"1 to {limits.MODEL_ID} of A–Z a–z 0–9 . _ / -", limits.MODEL_ID
-)
-VERSION: Final = strict.integer(1, limits.INTEGER)
-KEY_ID: Final = strict.hexadecimal(32)
-TIME: Final = strict.integer(0, 253_402_300_799)
-"""Unix seconds, to the end of the year 9999."""
 
 PAYLOAD_SIZE: Final = strict.integer(1, limits.PAYLOAD)
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from edgeq import bundle, oms, stream
 from edgeq.bundle import Bundle
+from edgeq.fields import MODEL_ID, VERSION
 from edgeq.keys import RAW_SIGNATURE_SIZE, ContentKey, PublisherKey
-from edgeq.manifest import MANIFEST_FILE, MODEL_ID, PAYLOAD_SIZE, VERSION, Encryption, Manifest
+from edgeq.manifest import MANIFEST_FILE, PAYLOAD_SIZE, Encryption, Manifest
 
 
 def seal(model: bytes | memoryview, key: PublisherKey, *, model_id: str, version: int, encrypt: bool = True) -> Bundle:

@@ -23,8 +23,8 @@ from edgeq.errors import (
     TrustError,
     VersionReuseError,
 )
+from edgeq.fields import KEY_ID, MODEL_ID, SUITE, TIME, VERSION
 from edgeq.keys import Identity, Secret
-from edgeq.manifest import KEY_ID, MODEL_ID, SUITE, TIME, VERSION
 
 FORMAT: Final = "edgeq-state/1"
 
@@ -61,11 +61,21 @@ class StatusSeen:
 
 
 @dataclass(frozen=True)
+class RootSeen:
+    """The version of a root that the device believes, by the hash of its file."""
+
+    root_id: str
+    version: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class State:
     """What a device remembers: `time` in Unix seconds; models by id, loads by grant id, statuses by authority."""
 
     device: str
     time: int
+    root: RootSeen | None = None
     models: Mapping[str, Newest] = field(default_factory=dict)
     loads: Mapping[str, Loads] = field(default_factory=dict)
     statuses: Mapping[str, StatusSeen] = field(default_factory=dict)
@@ -77,6 +87,7 @@ class State:
             "suite": SUITE,
             "device": self.device,
             "time": self.time,
+            "root": None if self.root is None else vars(self.root),
             "models": {name: vars(newest) for name, newest in self.models.items()},
             "loads": {name: vars(loads) for name, loads in self.loads.items()},
             "statuses": {name: vars(seen) for name, seen in self.statuses.items()},
@@ -149,6 +160,11 @@ def informed(state: State, when: datetime, authority: str, status: StatusSeen) -
     return replace(state, time=max(state.time, clock.timestamp(when), status.issued), statuses=statuses)
 
 
+def rooted(state: State, when: datetime, root: RootSeen, issued: int) -> State:
+    """The state after a version of a root was taken into it, issued at `issued`, which the rules allowed."""
+    return replace(state, time=max(state.time, clock.timestamp(when), issued), root=root)
+
+
 def _plausible(now: datetime) -> int:
     shown = clock.timestamp(now)
     if shown < clock.EARLIEST:
@@ -211,11 +227,15 @@ _SEEN: Final = _entry(
     StatusSeen,
     {"epoch": _COUNT, "issued": TIME, "expires": TIME, "sha256": strict.hexadecimal(32)},
 )
+_ROOT: Final = _entry(
+    RootSeen, {"root_id": KEY_ID, "version": strict.integer(1, limits.INTEGER), "sha256": strict.hexadecimal(32)}
+)
 _FIELDS: Final[dict[str, strict.Check]] = {
     "format": strict.only(FORMAT),
     "suite": strict.only(SUITE),
     "device": KEY_ID,
     "time": TIME,
+    "root": strict.optional(_ROOT),
     "models": strict.mapping(MODEL_ID, _NEWEST, limits.STATE_MODELS),
     "loads": strict.mapping(strict.hexadecimal(16), _LOADS, limits.STATE_GRANTS),
     "statuses": strict.mapping(KEY_ID, _SEEN, limits.STATE_AUTHORITIES),

@@ -26,8 +26,8 @@ from edgeq.errors import (
     StatusRollbackError,
     UntrustedKeyError,
 )
-from edgeq.keys import PublisherKey
-from edgeq.manifest import KEY_ID, MODEL_ID, SUITE, TIME, VERSION
+from edgeq.fields import KEY_ID, MODEL_ID, SUITE, TIME, VERSION
+from edgeq.keys import Signer
 from edgeq.state import StatusSeen
 from edgeq.trust import Trust
 
@@ -123,7 +123,7 @@ def requiring(status: Status, model_id: str, version: int) -> Status:
     return replace(status, minimum_versions={**status.minimum_versions, model_id: version})
 
 
-def sign(status: Status, key: PublisherKey) -> bytes:
+def sign(status: Status, key: Signer) -> bytes:
     """The content of status.json. Raises as `parse` does for a status that no reader would accept."""
     payload = strict.canonical(status.to_json())
     parse(payload)
@@ -142,18 +142,19 @@ def _dated(status: Status, now: datetime, expires: datetime) -> Status:
 
 
 def verify(data: bytes, trust: Trust) -> tuple[Status, str]:
-    """The status in a status.json, if its own authority signed it and is trusted, and the key id that did.
+    """The status in a status.json, if a key signed it that may speak for its authority, and the id of that key.
 
     Raises LengthError, EncodingError, DocumentError, SuiteError for what is malformed; EnvelopeError,
-    SignatureCountError, UntrustedKeyError, BadSignatureError for what is not a trusted signature.
+    SignatureCountError, UntrustedKeyError, BadSignatureError for what is not a trusted signature. Whether the key may
+    still sign statuses is for trust.check_status_key to say.
     """
     envelope = _envelope(data)
-    signer = trust.by_key_id(envelope.keyid)
+    signer = trust.status_key(envelope.keyid)
     signer.verify(envelope.signed_bytes, envelope.signature)
     status = parse(envelope.payload)
-    if status.authority != signer.key_id:
+    if status.authority != trust.authority(signer.key_id):
         raise UntrustedKeyError(
-            f"status: signed by key {signer.key_id[:16]}…, but it speaks for {status.authority[:16]}…"
+            f"status: signed by key {signer.key_id[:16]}…, which does not speak for {status.authority[:16]}…"
         )
     return status, signer.key_id
 

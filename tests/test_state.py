@@ -136,9 +136,9 @@ def test_the_largest_state_fits() -> None:
     largest = State(
         "ff" * 32,
         253_402_300_799,
-        {f"{i:x}".rjust(limits.MODEL_ID, "m"): Newest(most, ONE) for i in range(limits.STATE_MODELS)},
-        {f"{i:032x}": Loads(most, 253_402_300_799) for i in range(limits.STATE_GRANTS)},
-        {f"{i:064x}": StatusSeen(most, 253_402_300_799, 253_402_300_799, ONE) for i in range(limits.STATE_AUTHORITIES)},
+        models={f"{i:x}".rjust(limits.MODEL_ID, "m"): Newest(most, ONE) for i in range(limits.STATE_MODELS)},
+        loads={f"{i:032x}": Loads(most, 253_402_300_799) for i in range(limits.STATE_GRANTS)},
+        statuses={f"{i:064x}": StatusSeen(most, 253_402_300_799, 253_402_300_799, ONE) for i in range(limits.STATE_AUTHORITIES)},
     )
     key = state.mac_key(device())
     data = state.write(largest, key)

@@ -80,7 +80,7 @@ def test_what_is_signed_verifies() -> None:
 
 def test_it_speaks_for_its_signer_only() -> None:
     """A status that names another authority than the key that signed it is refused."""
-    with pytest.raises(UntrustedKeyError, match="speaks for"):
+    with pytest.raises(UntrustedKeyError, match="does not speak for"):
         status.verify(status.sign(replace(full(), authority=KEY), publisher()), trust())
 
 

@@ -232,7 +232,7 @@ def test_row_08_strangers_status(store: Store) -> None:
     with refused(UntrustedKeyError):
         store.apply_status(signed(theirs, stranger()), trust(), now=NOW)
     both = Trust((publisher().public, stranger().public))
-    with refused(UntrustedKeyError, match="speaks for"):
+    with refused(UntrustedKeyError, match="does not speak for"):
         store.apply_status(signed(first(), stranger()), both, now=NOW)
 
 

@@ -75,11 +75,12 @@ def note(event, args):
         written.append(event)
 sys.addaudithook(note)
 from edgeq import loader
+from edgeq.errors import ChunkError
 opened = loader.read_model("case.eqb", grant="case.eqg", identity="device.key", trust="acme.pub")
 assert opened[4:8] == b"TFL3"
 try:
     loader.read_model("damaged.eqb", grant="case.eqg", identity="device.key", trust="acme.pub")
-except loader.stream.ChunkError:
+except ChunkError:
     written.append("refused")
 print(written)
 """

@@ -1,0 +1,293 @@
+"""From a path to the bytes of a model: every question that is asked before anybody parses them.
+
+The order never changes: cap the size, verify the signature, check the grant and what the device remembers, decrypt.
+Plaintext is never written anywhere: it is in one buffer, which is wiped if anything about it turns out wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Final
+
+from edgeq import admit, bundle, keys, limits, oms, root, stream
+from edgeq import grant as grants
+from edgeq import manifest as manifests
+from edgeq import trust as trusts
+from edgeq.admit import Request
+from edgeq.bundle import Signed, Verified
+from edgeq.device import Store
+from edgeq.errors import (
+    ContainerError,
+    FileSetError,
+    InputError,
+    NoGrantError,
+    RootMismatchError,
+    RootVersionError,
+    StateDeviceError,
+    UnsignedError,
+    UntrustedKeyError,
+)
+from edgeq.fields import OPERATIONS
+from edgeq.files import PathLike, read_limited
+from edgeq.grant import Grant
+from edgeq.keys import ContentKey, Identity, PublisherPublic
+from edgeq.manifest import Manifest
+from edgeq.root import Root
+from edgeq.source import PlainModel, Stored, StoredBundle, StoredDirectory, open_source
+from edgeq.trust import Trust
+
+_WORTH_A_THREAD: Final = 1024 * 1024
+
+GrantLike = PathLike | bytes
+"""The path of an .eqg file, or its content."""
+
+IdentityLike = PathLike | Identity
+"""The path of a device's .key file, or whatever else unwraps keys for this device."""
+
+TrustLike = PathLike | PublisherPublic | Trust | Sequence[PathLike | PublisherPublic]
+"""The path of a root or of a publisher's .pub file, its keys, several publishers, or a Trust."""
+
+StateLike = PathLike | Store
+"""The path of a state directory, or a Store."""
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """The bytes of a model, read-only, and the operations that may be done with it: all, where nobody limits them."""
+
+    data: bytes | memoryview = field(repr=False)
+    allowed: frozenset[str] = frozenset(OPERATIONS)
+
+
+def open_bytes(
+    path: PathLike,
+    *,
+    grant: GrantLike | None = None,
+    identity: IdentityLike | None = None,
+    trust: TrustLike | None = None,
+    state: StateLike | None = None,
+    operation: str | Sequence[str] = "load",
+    passphrase: bytes | None = None,
+    now: datetime | None = None,
+) -> Opened:
+    """The model behind `path`, opened for `operation`: what edgeq.loader.read_model describes, and what else is allowed."""
+    operations = (operation,) if isinstance(operation, str) else tuple(operation)
+    if not operations:
+        raise InputError(f"{path}: expected an operation to open it for, found none")
+    with open_source(path) as source:
+        if isinstance(source, PlainModel):
+            if trust is not None or grant is not None or state is not None:
+                raise UnsignedError(
+                    f"{path}: a plain model, but trust, a grant or a state was given, so a signed bundle is expected"
+                )
+            return Opened(source.content.read())
+        if isinstance(source, StoredDirectory):
+            raise FileSetError(f"{path}: a signed directory, but not a bundle: it has no {manifests.MANIFEST_FILE}")
+        store = None if state is None else _store(state, _device(identity, state, passphrase, path))
+        believed = _trust(trust, store, path)
+        signed = _open_signed(source, believed)
+        moment = datetime.now(timezone.utc) if now is None else now
+        if signed.manifest.encryption is None:
+            device_id = "" if store is None else store.device
+            return _open_plain(source, Request(signed, believed, operations, moment, device_id), store)
+        if grant is None:
+            raise NoGrantError(f"{path}: the bundle is encrypted, and no grant was given")
+        device = _device(identity, state, passphrase, path)
+        held = grants.verify(_grant(grant), believed)
+        request = Request(signed, believed, operations, moment, device.public.key_id, held)
+        return _open_encrypted(source, request, held, device, store)
+
+
+def verify(path: PathLike, *, trust: TrustLike, now: datetime | None = None) -> Verified:
+    """The bundle or signed directory at `path`, whole and signed by a publisher in `trust`. Nothing is decrypted.
+
+    `now` is the clock, by default the system's, which counts where `trust` is a root: what a root lets a publisher sign has
+    an end.
+
+    Raises UnsignedError for a plain model, InputError, NotAModelError, TrustError and its kinds.
+    """
+    believed, moment = believe(trust), datetime.now(timezone.utc) if now is None else now
+    with open_source(path) as source:
+        if isinstance(source, PlainModel):
+            raise UnsignedError(f"{path}: a plain model, which carries no signature")
+        if isinstance(source, StoredBundle):
+            signed = _open_signed(source, believed)
+            believed.check_publisher(signed.signer.key_id, signed.manifest.model_id, moment)
+            return bundle.complete(signed, source.payload.sha256())
+        statement = oms.verify(source.signature, believed)
+        believed.check_publisher(statement.signer.key_id, None, moment)
+        found = source.digests()
+        if odd := found.keys() ^ statement.digests.keys():
+            names = ", ".join(sorted(odd))
+            raise FileSetError(f"{path}: files that are not signed, or signed files that are missing: {names[:128]!a}")
+        for name, digest in found.items():
+            bundle.check_digest(name, digest, statement.digests)
+        return Verified(statement.signer, statement.digests)
+
+
+def inspect_bundle(path: PathLike) -> Manifest:
+    """The manifest that the bundle at `path` claims to have, unverified: for display, never for a decision.
+
+    Raises InputError, NotAModelError, TrustError and its kinds for a file whose manifest cannot be read.
+    """
+    with open_source(path) as source:
+        if not isinstance(source, StoredBundle):
+            raise ContainerError(f"{path}: expected a bundle")
+        return manifests.parse(source.manifest)
+
+
+def believe(trust: TrustLike) -> Trust:
+    """Whom `trust` means: as a Trust, the path of a root, or publishers' keys or the paths of their .pub files.
+
+    Raises InputError, KeyFileError for a path that holds neither, and what edgeq.root.verify raises.
+    """
+    if isinstance(trust, Trust):
+        return trust
+    given = [trust] if isinstance(trust, str | os.PathLike | PublisherPublic) else list(trust)
+    found = [key if isinstance(key, PublisherPublic) else _believe_file(key) for key in given]
+    match found:
+        case [Root() as alone]:
+            return trusts.under(alone)
+    if publishers := tuple(key for key in found if isinstance(key, PublisherPublic)):
+        if len(publishers) == len(found):
+            return Trust(publishers)
+        raise InputError("expected one root, or publishers: a root says itself whom to trust beside it")
+    raise InputError(f"expected one root, or publishers, found {len(found)} roots")
+
+
+def _believe_file(path: PathLike) -> PublisherPublic | Root:
+    data = read_limited(path, limits.ROOT)
+    if data.startswith(b"{"):
+        return root.verify(data)
+    return keys.parse_publisher_public(data, what=os.fspath(path))
+
+
+def _trust(trust: TrustLike | None, store: Store | None, path: PathLike) -> Trust:
+    """Whom to believe: the root in the device's state, if there is one, else whom the caller names."""
+    given = None if trust is None else believe(trust)
+    held = None if store is None else store.root()
+    if held is not None:
+        if given is not None:
+            _check_same(given.root, held)
+        return trusts.under(held)
+    if given is None:
+        raise UntrustedKeyError(f"{path}: a signed bundle, but no trust was given, so no signature counts")
+    return given
+
+
+def _check_same(given: Root | None, held: Root) -> None:
+    """Where a device has a root, nothing else is believed: another trust that is given is a mistake, or worse."""
+    if given is None:
+        raise UntrustedKeyError("this device believes a root (edgeq device show), so a publisher's key is not enough")
+    if given.root_id != held.root_id:
+        raise RootMismatchError(
+            f"this device believes root {held.root_id[:16]}…, the one given is root {given.root_id[:16]}…"
+        )
+    if given != held:
+        raise RootVersionError(
+            f"this device believes version {held.version} of the root, the one given is version {given.version} "
+            "(edgeq root apply takes the next one)"
+        )
+
+
+def _open_signed(source: StoredBundle, trust: Trust) -> Signed:
+    signed = bundle.open_signed(source.manifest, source.signature, trust)
+    bundle.check_payload_size(signed, source.payload.size)
+    return signed
+
+
+def _open_plain(source: StoredBundle, request: Request, store: Store | None) -> Opened:
+    """The payload of a signed-only bundle: hashed in the buffer that is returned, so nothing can come between."""
+    _check(request, store)
+    model = source.payload.read()
+    bundle.complete(request.signed, hashlib.sha256(model).hexdigest())
+    _remember(request, store)
+    return Opened(model)
+
+
+def _open_encrypted(
+    source: StoredBundle, request: Request, held: Grant, device: Identity, store: Store | None
+) -> Opened:
+    """The decrypted model, if every rule allows it."""
+    _check(request, store)
+    key = grants.open_key(held, device, request.signed.manifest)
+    model = _decrypt(source, request.signed, key, lambda: _remember(request, store))
+    return Opened(model, frozenset(held.operations))
+
+
+def _check(request: Request, store: Store | None) -> None:
+    """Hold every rule against the opening, before anything is decrypted."""
+    if store is None:
+        admit.check(request, None)
+    else:
+        store.check(request)
+
+
+def _remember(request: Request, store: Store | None) -> None:
+    """Hold the rules against what the device remembers by now, another process may have come before, and write it."""
+    if store is not None:
+        store.remember(request)
+
+
+def _decrypt(source: StoredBundle, signed: Signed, key: ContentKey, remember: Callable[[], None]) -> memoryview:
+    """The decrypted model. Nobody looks at the plaintext before every chunk, the digest of the stored bytes and the inner
+    signature have turned out right and `remember` has returned.
+
+    Hashing and decrypting read the file each on their own. If it is changed between the two, what is decrypted still has
+    to pass the inner signature, so nothing but the sealed model comes out.
+    """
+    # Locals hold views, never the bytes themselves: a traceback that prints local variables prints no model.
+    plaintext = memoryview(bytearray(signed.manifest.plaintext_size))
+    model = plaintext[: signed.manifest.payload_size].toreadonly()
+    with _hashing(source.payload) as stored:
+        stream.decrypt_into(plaintext, key, signed.manifest_hash, source.payload.chunks(stream.SEALED_CHUNK))
+        try:
+            bundle.check_plaintext(signed, hashlib.sha256(model).digest(), bytes(plaintext[len(model) :]))
+            bundle.complete(signed, stored())
+            remember()
+        except BaseException:
+            stream.wipe(plaintext)
+            raise
+    return model
+
+
+@contextmanager
+def _hashing(payload: Stored) -> Iterator[Callable[[], str]]:
+    """Gives a function that returns the payload's SHA-256 (hex), computed on another core meanwhile if that pays."""
+    if payload.size < _WORTH_A_THREAD:
+        yield payload.sha256
+    else:
+        from concurrent.futures import ThreadPoolExecutor  # 6 ms that small models need not wait for
+
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            yield pool.submit(payload.sha256).result
+
+
+def _grant(grant: GrantLike) -> bytes:
+    return grant if isinstance(grant, bytes) else read_limited(grant, limits.GRANT)
+
+
+def _device(
+    identity: IdentityLike | None, state: StateLike | None, passphrase: bytes | None, path: PathLike
+) -> Identity:
+    if identity is None and isinstance(state, Store):
+        return state.identity
+    if identity is None:
+        raise NoGrantError(
+            f"{path}: no identity (the device's key) was given, which an encrypted bundle or a state needs"
+        )
+    return keys.load_device(identity, passphrase=passphrase) if isinstance(identity, str | os.PathLike) else identity
+
+
+def _store(state: StateLike, device: Identity) -> Store:
+    if not isinstance(state, Store):
+        return Store(Path(state), device)
+    if state.device != device.public.key_id:
+        raise StateDeviceError(f"the state is of device {state.device[:16]}…, this is {device.public.key_id[:16]}…")
+    return state
