@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", metavar="FILE")
+@click.option("--plan", "planned", is_flag=True, help="Also show what runs it here: kernels, tiles, cycles and memory.")
 @models.access_options
-def inspect(file: str, access: Access) -> None:
+def inspect(file: str, planned: bool, access: Access) -> None:
     """Show what a model or bundle holds.
 
     Of a model: inputs, outputs, operations and the memory that running it takes. Of a bundle: the manifest,
     as the bundle claims it (edgeq verify checks it); with a grant for this device, or with --trust alone if it is not
     encrypted, the model inside too.
+
+    --plan lists the plan's instructions: kernel and register tile (rows × vectors), the units that threads share out,
+    multiply-adds, bytes read and written, the fewest cycles that the instruction set and the caches allow for those, and
+    where in the arena the output begins.
     """
     from edgeq.source import PlainModel, open_source
 
@@ -39,7 +44,8 @@ def inspect(file: str, access: Access) -> None:
         show.result()
     else:
         access = Access()  # of a plain model nothing is believed, whatever the environment trusts
-    _model(file, models.model_bytes(file, access, "load"), access)
+    opened = models.open_bytes(file, access, "load")
+    _model(file, opened.data, "export" in opened.allowed, planned)
 
 
 def _manifest(file: str, manifest: Manifest) -> None:
@@ -56,7 +62,7 @@ def _manifest(file: str, manifest: Manifest) -> None:
     )
 
 
-def _model(file: str, data: bytes | memoryview, access: Access) -> None:
+def _model(file: str, data: bytes | memoryview, may_leave: bool, planned: bool) -> None:
     from edgeq.check import check
     from edgeq.tflite import read
 
@@ -69,7 +75,7 @@ def _model(file: str, data: bytes | memoryview, access: Access) -> None:
             *([("description", graph.description)] if graph.description else []),
             ("operations", len(graph.ops)),
             ("weights", figures.size(sum(t.data.nbytes for t in graph.tensors if t.data is not None))),
-            *_plan(file, graph, access),
+            *_plan(file, graph, may_leave),
         ]
     )
     rows = [_port("input", name, graph.tensors[i]) for name, i in zip(graph.input_names(), graph.inputs, strict=True)]
@@ -84,9 +90,41 @@ def _model(file: str, data: bytes | memoryview, access: Access) -> None:
         ["#", "operation", "output", "dtype", "weights"],
         [[k, *_operation(main, op)] for k, op in enumerate(main.ops)],
     )
+    if planned:
+        show.result()
+        _steps(graph)
 
 
-def _plan(file: str, graph: Graph, access: Access) -> list[tuple[str, object]]:
+def _steps(graph: Graph) -> None:
+    """The plan of this machine, instruction by instruction."""
+    from edgeq.engine import build
+    from edgeq.explain import steps
+
+    with build(graph) as model:
+        isa = model.program.machine.isa
+        found = steps(graph, model.plan, isa)
+    show.table(
+        ["#", "operation", "kernel", "tile", "units", "MACs", "bytes", "cycles ≥", "arena at", "output"],
+        [
+            [
+                s.op,
+                s.code,
+                s.kernel or "–",
+                s.tile,
+                s.units or "",
+                f"{s.macs:,}" if s.macs else "",
+                f"{s.moved:,}" if s.kernel else "",
+                f"{s.cycles:,}" if s.kernel else "",
+                "" if s.offset is None else f"{s.offset:,}",
+                figures.size(s.size),
+            ]
+            for s in found
+        ],
+        title=f"plan for {isa.name}",
+    )
+
+
+def _plan(file: str, graph: Graph, may_leave: bool) -> list[tuple[str, object]]:
     """What running it takes, or why it cannot be run here."""
     from edgeq.engine import build
 
@@ -94,7 +132,7 @@ def _plan(file: str, graph: Graph, access: Access) -> list[tuple[str, object]]:
         with build(graph) as model:
             plan = model.plan
     except UnsupportedError as error:
-        return [("plan", f"none: {error}"), ("runs in", _instead(file, graph, access))]
+        return [("plan", f"none: {error}"), ("runs in", _instead(file, graph, may_leave))]
     except EdgeqError as error:
         return [("plan", f"none: {error}")]
     return [
@@ -103,13 +141,12 @@ def _plan(file: str, graph: Graph, access: Access) -> list[tuple[str, object]]:
     ]
 
 
-def _instead(file: str, graph: Graph, access: Access) -> str:
+def _instead(file: str, graph: Graph, may_leave: bool) -> str:
     """Who runs what edgeq cannot."""
     from edgeq import fallback
-    from edgeq.loader import allows
 
     lacking = f"edgeq lacks {len(fallback.lacking(graph, 'xnnpack'))} of its operations (edgeq lint {file})"
-    if access.grant is not None and not allows(access.grant, access.trust, file, "export"):
+    if not may_leave:
         return f"nothing: {lacking}, and the grant does not allow export to another runtime"
     runtime = fallback.find("xnnpack")
     if runtime is None:

@@ -1,0 +1,137 @@
+"""What a plan does, instruction by instruction: kernel, tile, memory, and the fewest cycles that the processor could take.
+
+    cycles = max(MACs / MACs per cycle, bytes / BYTES_PER_CYCLE)
+
+MACs per cycle follow from the instruction set (`rate`; docs/performance.md derives them), bytes are all that the operation reads
+and writes, weights included. It is a floor, not a forecast: borders, requantization and half-filled tiles come on top.
+`edgeq bench --profile` measures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeq.graph import NUMPY_DTYPES, Graph, Op, Tensor
+from edgeq.kernels.isa import Isa
+from edgeq.kernels.words import conv as cw
+from edgeq.kernels.words import elementwise as ew
+from edgeq.kernels.words import move as mw
+from edgeq.plan.types import CONSTANT, Instruction, Plan, Ref
+
+BYTES_PER_CYCLE = 32
+"""What a core moves between its second-level cache and its registers: half a cache line a cycle."""
+
+_MOVES = ("fill_bytes", "copy_nd", "pad_image")
+_ELEMENTWISE = ("add_u8", "mul_u8", "binary_s16", "binary_f32")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One instruction, or an operation that needs none (kernel "").
+
+    op, code: the operation; tile: rows and vectors of a register tile as "6×4", "" for kernels without; units: what threads
+    share out; moved: bytes read and written; cycles: see above; offset: where in the arena the result begins, None if it is
+    not there; size: bytes of the operation's output.
+    """
+
+    op: int
+    code: str
+    kernel: str
+    tile: str
+    units: int
+    macs: int
+    moved: int
+    cycles: int
+    offset: int | None
+    size: int
+
+
+def steps(graph: Graph, plan: Plan, isa: Isa) -> list[Step]:
+    """Every instruction of the plan in order, and between them the operations that it does without."""
+    of_op: dict[int, list[Instruction]] = {k: [] for k in range(len(graph.ops))}
+    for instruction in plan.instructions:
+        of_op[instruction.op].append(instruction)
+    found = []
+    for k, op in enumerate(graph.ops):
+        code, size = op.custom_code or op.code, sum(nbytes(graph.tensors[i]) for i in op.outputs)
+        if not of_op[k]:
+            found.append(Step(k, code, "", "", 0, 0, 0, 0, None, size))
+        for instruction in of_op[k]:
+            moved = bytes_moved(graph, op, instruction, of_op[k])
+            busy = instruction.macs / rate(instruction.kernel, isa) if instruction.macs else 0.0
+            found.append(
+                Step(
+                    k,
+                    code,
+                    instruction.kernel,
+                    tile(instruction, isa),
+                    instruction.units,
+                    instruction.macs,
+                    moved,
+                    round(max(busy, moved / BYTES_PER_CYCLE)),
+                    offset(plan, instruction),
+                    size,
+                )
+            )
+    return found
+
+
+def tile(instruction: Instruction, isa: Isa) -> str:
+    """Rows and vectors of the register tile that a matrix kernel works in, as kernels/tile.py makes them."""
+    wide = isa.registers >= 32
+    vectors = instruction.words.get(cw.NV, 4)
+    if instruction.kernel in ("conv_u8", "conv_hybrid", "conv_f32"):
+        assert isinstance(vectors, int)
+        return f"{({4: 6, 2: 12, 1: 12} if wide else {4: 3, 2: 6, 1: 6})[vectors]}×{vectors}"
+    if instruction.kernel == "conv_u8_sum":
+        return f"{5 if wide else 2}×4"
+    if instruction.kernel == "conv_s16":
+        return f"{6 if wide else 3}×4"
+    return ""
+
+
+def rate(kernel: str, isa: Isa) -> float:
+    """MACs a cycle that the instruction mix of a kernel's inner loop allows, with loads and address arithmetic for free.
+
+    Vector instructions start at two a cycle, 512-bit ones of VNNI processors at one (the pessimistic half of them).
+    """
+    starts, lanes, x86 = (1 if isa.name == "avx512vnni" else 2), isa.lanes, isa.dot in ("vpdpbusd", "pmaddwd")
+    if kernel.startswith("conv_u8") or kernel == "conv_hybrid":
+        instructions = {"vpdpbusd": 1, "pmaddwd": 4}.get(
+            isa.dot, 8
+        )  # widening, shared by a tile's rows or vectors, left out
+        return starts * 4 * lanes / instructions
+    if kernel == "conv_s16":
+        return starts * 2 * lanes / (2 if x86 else 4)
+    if kernel == "conv_f32":
+        return starts * lanes / (2 if isa.name in ("sse42", "portable") else 1)  # no fused multiply-add
+    if kernel == "depthwise_runs":
+        # Four rows of taps are interleaved by unpacking, two instructions for each dot product.
+        return starts * 4 * lanes / ({"vpdpbusd": 1, "pmaddwd": 4}.get(isa.dot, 8) + 2)
+    return starts * lanes / 3  # a converting load, a multiplication and an addition for each vector of products
+
+
+def bytes_moved(graph: Graph, op: Op, instruction: Instruction, siblings: list[Instruction]) -> int:
+    """Bytes that an instruction reads and writes; those of an operation in several pieces are shared out by units."""
+    if instruction.kernel == "fill_bytes":
+        return instruction.units
+    if instruction.kernel == "copy_nd":
+        run = instruction.words[mw.RUN]
+        assert isinstance(run, int)
+        return 2 * instruction.units * run
+    if instruction.kernel == "pad_image":
+        return 2 * nbytes(graph.tensors[op.inputs[0]])  # and a border
+    whole = sum(nbytes(graph.tensors[i]) for i in (*op.inputs, *op.outputs) if i >= 0)
+    units = sum(s.units for s in siblings if s.kernel not in _MOVES)
+    return whole * instruction.units // units
+
+
+def offset(plan: Plan, instruction: Instruction) -> int | None:
+    """Where in the arena an instruction's output begins."""
+    y = instruction.words.get(ew.Y if instruction.kernel in _ELEMENTWISE else mw.Y)
+    return plan.offset(y) if isinstance(y, Ref) and y.block != CONSTANT else None
+
+
+def nbytes(t: Tensor) -> int:
+    """Bytes of a tensor; 0 for types that have no NumPy arrays."""
+    return t.size * NUMPY_DTYPES[t.dtype].itemsize if t.dtype in NUMPY_DTYPES else 0
