@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgeq.fallback import AnyModel
     from edgeq.graph import Graph
     from edgeq.keys import DeviceKey
+    from edgeq.opening import Opened
     from edgeq.samples import Array
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -126,11 +127,16 @@ def open_identity(path: str) -> DeviceKey:
 
 def model_bytes(path: str, access: Access, *operations: str) -> bytes | memoryview:
     """The .tflite bytes behind a model file or bundle; a bundle must be granted for all of `operations`."""
-    from edgeq.loader import read_model
+    return open_bytes(path, access, *operations).data
+
+
+def open_bytes(path: str, access: Access, *operations: str) -> Opened:
+    """As `model_bytes`, and what else may be done with them."""
+    from edgeq import opening
 
     return opened(
         access,
-        lambda identity: read_model(
+        lambda identity: opening.open_bytes(
             path,
             grant=access.grant,
             identity=identity,
