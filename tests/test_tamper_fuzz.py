@@ -84,7 +84,10 @@ def run(name: str, times: int, seed: int = 0) -> None:
             read(mutate(data, rng))
 
 
-@pytest.mark.parametrize("name", ["bundle", "signature", "statement", "manifest", "grant", "grant payload", "status", "status payload", "state"])
+@pytest.mark.parametrize(
+    "name",
+    ["bundle", "signature", "statement", "manifest", "grant", "grant payload", "status", "status payload", "state"],
+)
 def test_documents(name: str) -> None:
     """No mutation of a document or container raises anything but an EdgeqError."""
     run(name, 1500)
