@@ -72,7 +72,7 @@ class Plan:
     constants; constants: (bytes,) uint8; arena_bytes: what tensors and temporaries need; places: tensor index → place, for the
     tensors that still hold their value when a run ends (all of them if the plan was made with keep=True). required: tensor
     index of an input → the only value that this plan can run with (a shape that it was made for). nanoseconds: a rough
-    estimate of one inference on one core, see plan/cost.py.
+    estimate of one inference on one core, see plan/cost.py. folded: tensor index → the value of what planning computed.
     """
 
     instructions: tuple[Instruction, ...]
@@ -88,6 +88,7 @@ class Plan:
     places: Mapping[int, Ref] = field(default_factory=dict)
     required: Mapping[int, Array] = field(default_factory=dict)
     nanoseconds: float = 0.0
+    folded: Mapping[int, Array] = field(default_factory=dict)
 
     @property
     def constant_bytes(self) -> int:
