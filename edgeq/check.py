@@ -16,6 +16,7 @@ import numpy as np
 
 from edgeq.errors import CheckError, UnsupportedError
 from edgeq.graph import NUMPY_DTYPES, Array, Graph, Op, Quantization, Signature, SubGraph, Table, Tensor
+from edgeq.subgraphs import callees
 from edgeq.tflite import limits
 from edgeq.tflite.names import shown
 from edgeq.tflite.ops import OP_FACTS
@@ -26,9 +27,6 @@ _POSITIVE = frozenset(
     | {"filter_width", "filter_height", "block_size", "num_splits"}
 )
 """Options that count steps or pieces: 1 to `limits.MAX_STEP`."""
-
-_SUBGRAPHS = ("subgraph", "subgraph_index", "branch_subgraph_indices", "called_computations")
-"""How the names of options end that are the index of a subgraph, or several."""
 
 _ZERO_POINTS = {
     "int8": (-(2**7), 2**7 - 1),
@@ -221,9 +219,9 @@ def _options(options: Table, where: str, subgraphs: int) -> None:
                 raise CheckError(f"{where}: {f.name} is {value}, expected a finite number")
             if f.name in _POSITIVE and not 1 <= value <= limits.MAX_STEP:
                 raise CheckError(f"{where}: {f.name} is {value}, expected 1 to {limits.MAX_STEP}")
-    for called in _called(options):
-        if not 0 <= called < subgraphs:
-            raise CheckError(f"{where}: calls subgraph {called}, but there are {subgraphs}")
+    for target in callees(options):
+        if not 0 <= target < subgraphs:
+            raise CheckError(f"{where}: calls subgraph {target}, but there are {subgraphs}")
 
 
 def _order(g: SubGraph, where: str) -> None:
@@ -257,7 +255,7 @@ def _order(g: SubGraph, where: str) -> None:
 
 def _calls(graph: Graph) -> None:
     """Subgraphs call each other without coming back to themselves: a run ends."""
-    calls = [{s for op in g.ops if op.options is not None for s in _called(op.options)} for g in graph.subgraphs]
+    calls = [{s for op in g.ops if op.options is not None for s in callees(op.options)} for g in graph.subgraphs]
     callers: list[list[int]] = [[] for _ in calls]
     for s, called in enumerate(calls):
         for c in called:
@@ -272,15 +270,6 @@ def _calls(graph: Graph) -> None:
     if len(free) < len(calls):
         circle = sorted(set(range(len(calls))) - set(free))
         raise CheckError(f"subgraphs {_some(circle)} call each other in a circle")
-
-
-def _called(options: Table) -> list[int]:
-    """The subgraphs that these options name."""
-    out: list[int] = []
-    for name, value in options.values.items():
-        if name.endswith(_SUBGRAPHS) and value is not None:
-            out += value if isinstance(value, tuple) else [value]
-    return out
 
 
 def _signature(s: Signature, k: int, graph: Graph) -> None:
