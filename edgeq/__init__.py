@@ -13,14 +13,16 @@ __version__ = "0.1.0"
 _HOME = {
     "QuantMod": "edgeq.quantmod",
     "EdgeqError": "edgeq.errors",
+    "Interpreter": "edgeq.interpreter",
     "load": "edgeq.loader",
     "open_tflite": "edgeq.loader",
 }
 
-__all__ = ["EdgeqError", "QuantMod", "__version__", "load", "open_tflite"]
+__all__ = ["EdgeqError", "Interpreter", "QuantMod", "__version__", "load", "open_tflite"]
 
 if TYPE_CHECKING:
     from edgeq.errors import EdgeqError
+    from edgeq.interpreter import Interpreter
     from edgeq.loader import load, open_tflite
     from edgeq.quantmod import QuantMod
 

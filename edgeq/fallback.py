@@ -20,7 +20,7 @@ from edgeq.engine import Model, Port, converted, delivered, gathered, port
 from edgeq.errors import InputError, MachineError, UnsupportedError
 from edgeq.graph import Array, Graph
 from edgeq.machine import get
-from edgeq.plan.survey import Finding, survey
+from edgeq.plan.survey import NO_OPERATION, OTHER_RUNTIME, Finding, survey
 from edgeq.plan.types import Rounding
 
 MODULES = {"ai-edge-litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
@@ -74,6 +74,11 @@ def lacking(graph: Graph, rounding: str | Rounding) -> tuple[Finding, ...]:
     return survey(graph, get().isa, rounding)
 
 
+def because(error: UnsupportedError) -> Finding:
+    """A refusal that is no single operation's, such as a shape that nobody can know beforehand."""
+    return Finding(NO_OPERATION, "model", str(error), OTHER_RUNTIME)
+
+
 def listed(findings: Sequence[Finding]) -> str:
     """The findings in one line: the first few in words, the number of all."""
     more = f" and {len(findings) - SHOWN} more (edgeq lint lists all)" if len(findings) > SHOWN else ""
@@ -104,6 +109,17 @@ def choose(findings: Sequence[Finding], rounding: str | Rounding, backend: str, 
     return runtime
 
 
+def why(findings: Sequence[Finding], runtime: Runtime) -> str:
+    """Who runs a model, and why, in one line."""
+    return f"{runtime} runs this model, as edgeq does not: {listed(findings)}"
+
+
+def refused(findings: Sequence[Finding], runtime: Runtime, error: Exception) -> UnsupportedError:
+    """The error for a model that the other runtime does not run either."""
+    refusal = f"{runtime} refuses it too: {first_line(error)}"
+    return UnsupportedError(f"edgeq does not run this model: {listed(findings)}; {refusal}")
+
+
 class FallbackModel:
     """A model that another runtime runs; called like edgeq.engine.Model.
 
@@ -128,8 +144,7 @@ class FallbackModel:
                 self._interpreter.resize_tensor_input(i, shape)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            refusal = f"{runtime} refuses it too: {first_line(error)}"
-            raise UnsupportedError(f"edgeq does not run this model: {listed(findings)}; {refusal}") from None
+            raise refused(findings, runtime, error) from None
         self.inputs = self._ports(graph.input_names(), self._interpreter.get_input_details())
         self.outputs = self._ports(graph.output_names(), self._interpreter.get_output_details())
         self._turn = threading.Lock()
@@ -165,10 +180,6 @@ class FallbackModel:
         """Inputs or outputs in the shapes that the runtime has made them."""
         tensors = [replace(self.graph.tensors[d["index"]], shape=tuple(map(int, d["shape"]))) for d in details]
         return tuple(port(n, t) for n, t in zip(names, tensors, strict=True))
-
-    def why(self) -> str:
-        """Who runs the model, and why, in one line."""
-        return f"{self.runtime} runs this model, as edgeq does not: {listed(self.findings)}"
 
     def close(self) -> None:
         """Release the runtime; the model cannot be called afterwards."""
