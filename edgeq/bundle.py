@@ -67,6 +67,14 @@ class Verified:
         """The id of the key that signed."""
         return self.signer.key_id
 
+    @property
+    def signed(self) -> Signed:
+        """What the signature says of a bundle; raises FileSetError for a directory that is none."""
+        if self.manifest is None:
+            raise FileSetError("expected a bundle, found another signed directory")
+        manifest_hash = bytes.fromhex(self.digests[MANIFEST_FILE])
+        return Signed(self.manifest, manifest_hash, self.digests[PAYLOAD_FILE], self.signer)
+
 
 def parse(data: bytes) -> Bundle:
     """The parts of an .eqb file in memory; the payload is a view into `data`.

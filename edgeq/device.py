@@ -128,15 +128,16 @@ class Store:
         """
         found, signer = status.verify(data, trust)
 
+        seen = status.seen(found, data, signer)
+
         def change(before: State) -> State:
-            last = self._memory(before, found.authority).status
-            if last is not None:
-                status.check_keys(last, frozenset((signer,)))
-            trust.check_status_key(signer, state.trusted_time(before, now))
-            status.check_newer(found, data, before.statuses.get(found.authority))
             when = state.trusted_time(before, now)
+            trust.check_status_key(signer, when)
+            last = before.statuses.get(found.authority)
+            if last is not None and last.epoch:
+                status.check_keys(self._status(last), frozenset((signer,)))
+            status.check_newer(seen, last)
             status.check_time(found, when)
-            seen = status.seen(found, data)
             after = state.informed(before, when, found.authority, seen)
             write_atomic(self._status_path(seen), data, mode=PRIVATE)
             return after
@@ -172,7 +173,7 @@ class Store:
         roots.check_time(found, when)
         seen = RootSeen(found.root_id, found.version, roots.sha256(data))
         write_atomic(self._root_path(seen), data, mode=PRIVATE)
-        return state.rooted(before, when, seen, found.issued)
+        return state.rooted(before, when, seen, found.issued, found.status)
 
     def _memory(self, remembered: State, authority: str) -> Memory:
         seen = remembered.statuses.get(authority)

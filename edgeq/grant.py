@@ -119,22 +119,25 @@ def issue(
     max_loads: int | None = None,
     max_offline_days: int | None = None,
     min_status_epoch: int | None = None,
+    held: Grant | None = None,
 ) -> bytes:
     """The .eqg file that lets `device` do what `allow` lists (of OPERATIONS) with `bundle`, signed by `key`.
 
-    `bundle` comes from edgeq.loader.verify or edgeq.bundle.verify, so it is whole and signed by `key`. By default the
-    grant starts CLOCK_SKEW before `now`, never expires, and covers the bundle's own version only.
+    `bundle` comes from edgeq.loader.verify or edgeq.bundle.verify, so it is whole. By default the grant starts CLOCK_SKEW
+    before `now`, never expires, and covers the bundle's own version only. If `key` is not the bundle's publisher but an
+    issuer, `held` is the publisher's grant to it, verified: what it does not have, it cannot give.
 
     Raises InputError for an empty or unknown operation, for times that leave no moment, and for a bundle that is not
-    encrypted, which needs no grant; GrantIssuerError if another key signed the bundle.
+    encrypted, which needs no grant; GrantIssuerError if another key signed the bundle and there is no `held`, and what
+    `check` raises for one that does not allow this.
     """
     manifest = bundle.manifest
     if manifest is None or manifest.encryption is None:
         raise InputError("the model is not encrypted: whoever trusts its signer may use it, and no grant is needed")
-    if bundle.key_id != key.public.key_id:
+    if bundle.key_id != key.public.key_id and held is None:
         raise GrantIssuerError(
             f"the bundle was signed by key {bundle.key_id[:16]}…, a grant for it cannot be issued by "
-            f"{key.public.key_id[:16]}…"
+            f"{key.public.key_id[:16]}… without one to hand on"
         )
     if not allow or not set(allow) <= set(OPERATIONS):
         raise InputError(f"expected operations of {', '.join(OPERATIONS)}, found {', '.join(sorted(allow))[:64]!a}")
@@ -158,7 +161,11 @@ def issue(
         max_offline_days=max_offline_days,
         min_status_epoch=min_status_epoch,
     )
-    content_key = _publisher_key(manifest, key)
+    if held is None:
+        content_key = _publisher_key(manifest, key)
+    else:
+        _check_handed_on(held, bundle, key, grant, now)
+        content_key = open_key(held, key.identity, manifest)
     return sign(replace(grant, wrapped_key=device.wrap(content_key, grant.wrap_info())), key)
 
 
@@ -168,6 +175,14 @@ def sign(grant: Grant, key: PublisherKey) -> bytes:
     parse(payload)
     signature = key.sign(dsse.pae(_ENVELOPE_TYPE, payload))
     return strict.canonical(dsse.Envelope(payload, _ENVELOPE_TYPE, signature, key.public.key_id).to_json())
+
+
+def _check_handed_on(held: Grant, bundle: Verified, key: PublisherKey, grant: Grant, now: datetime) -> None:
+    """Return if the publisher's grant to this issuer allows all that the issuer's grant would, and as long."""
+    publisher, issuer = Trust((bundle.signer,)), key.identity.public.key_id
+    check(held, bundle.signed, publisher, device=issuer, operations=grant.operations, now=now)
+    if held.expires is not None and (grant.expires is None or grant.expires > held.expires):
+        raise InputError(f"the grant to hand on expires at {show(held.expires)}: expected an expiry that is no later")
 
 
 def _publisher_key(manifest: Manifest, key: PublisherKey) -> ContentKey:

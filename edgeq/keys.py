@@ -271,6 +271,11 @@ def load_device_public(path: PathLike) -> Recipient:
     return parse_device_public(read_limited(path, limits.KEY_FILE), what=os.fspath(path))
 
 
+def load_recipient(path: PathLike) -> Recipient:
+    """Whoever a grant can be for, by the file at `path`: a device's public key, or an issuer's."""
+    return parse_recipient(read_limited(path, limits.KEY_FILE), what=os.fspath(path))
+
+
 def parse_publisher(data: bytes, *, passphrase: bytes | None = None, what: str = "publisher key") -> PublisherKey:
     """The publisher's private keys in the bytes of a .key file.
 
@@ -350,6 +355,18 @@ def parse_device_public(data: bytes, *, what: str = "device key") -> Recipient:
         case [x25519.X25519PublicKey() as key]:
             return _recipient(key, what)
     raise KeyFileError(f"{what}: expected a device's public key (X25519), found {_kinds(loaded)}")
+
+
+def parse_recipient(data: bytes, *, what: str = "key") -> Recipient:
+    """Whoever a grant can be for, by the bytes of a .pub file: a device, or an issuer.
+
+    Raises KeyFileError; `what` names the file in the message.
+    """
+    loaded = pem.load_public(data, what)
+    match loaded:
+        case [x25519.X25519PublicKey() as key] | [ec.EllipticCurvePublicKey(), x25519.X25519PublicKey() as key]:
+            return _recipient(key, what)
+    raise KeyFileError(f"{what}: expected the public key of a device or issuer (X25519), found {_kinds(loaded)}")
 
 
 def _write_pair(name: PathLike, private: list[pem.PrivateKey], passphrase: bytes | None) -> None:

@@ -43,7 +43,7 @@ STATUS_MODELS: Final = 1024
 STATUS_REVOKED: Final = 16_000
 """Minimum versions, and revoked keys, grants and devices each; together they stay below STATUS bytes."""
 
-ROOT: Final = 256 * 1024
+ROOT: Final = 512 * 1024
 ROOT_KEYS: Final = 64
 """Keys that own a root, and keys that sign statuses."""
 

@@ -90,7 +90,7 @@ def open_bytes(
         if isinstance(source, StoredDirectory):
             raise FileSetError(f"{path}: a signed directory, but not a bundle: it has no {manifests.MANIFEST_FILE}")
         store = None if state is None else _store(state, _device(identity, state, passphrase, path))
-        believed = _trust(trust, store, path)
+        believed = believe_here(trust, store)
         signed = _open_signed(source, believed)
         moment = datetime.now(timezone.utc) if now is None else now
         if signed.manifest.encryption is None:
@@ -161,15 +161,13 @@ def believe(trust: TrustLike) -> Trust:
     raise InputError(f"expected one root, or publishers, found {len(found)} roots")
 
 
-def _believe_file(path: PathLike) -> PublisherPublic | Root:
-    data = read_limited(path, limits.ROOT)
-    if data.startswith(b"{"):
-        return root.verify(data)
-    return keys.parse_publisher_public(data, what=os.fspath(path))
+def believe_here(trust: TrustLike | None, store: Store | None) -> Trust:
+    """Whom to believe on a device: the root in its state, if there is one, else whom `trust` means.
 
+    Where there is a root in the state, `trust` may only mean the same version of it: anything else is a mistake, or worse.
 
-def _trust(trust: TrustLike | None, store: Store | None, path: PathLike) -> Trust:
-    """Whom to believe: the root in the device's state, if there is one, else whom the caller names."""
+    Raises UntrustedKeyError if there is neither, RootMismatchError, RootVersionError, and as `believe` and Store.root do.
+    """
     given = None if trust is None else believe(trust)
     held = None if store is None else store.root()
     if held is not None:
@@ -177,12 +175,18 @@ def _trust(trust: TrustLike | None, store: Store | None, path: PathLike) -> Trus
             _check_same(given.root, held)
         return trusts.under(held)
     if given is None:
-        raise UntrustedKeyError(f"{path}: a signed bundle, but no trust was given, so no signature counts")
+        raise UntrustedKeyError("no trust was given, so no signature counts (--trust)")
     return given
 
 
+def _believe_file(path: PathLike) -> PublisherPublic | Root:
+    data = read_limited(path, limits.ROOT)
+    if data.startswith(b"{"):
+        return root.verify(data)
+    return keys.parse_publisher_public(data, what=os.fspath(path))
+
+
 def _check_same(given: Root | None, held: Root) -> None:
-    """Where a device has a root, nothing else is believed: another trust that is given is a mistake, or worse."""
     if given is None:
         raise UntrustedKeyError("this device believes a root (edgeq device show), so a publisher's key is not enough")
     if given.root_id != held.root_id:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -52,12 +52,16 @@ class Loads:
 
 @dataclass(frozen=True)
 class StatusSeen:
-    """The newest status of an authority that was applied; times in Unix seconds."""
+    """The newest status of an authority that was applied, and the key that signed it; times in Unix seconds.
+
+    Epoch 0 stands for a status whose key the root has taken out since: it still holds, and any other may follow it.
+    """
 
     epoch: int
     issued: int
     expires: int
     sha256: str
+    signer: str
 
 
 @dataclass(frozen=True)
@@ -160,9 +164,17 @@ def informed(state: State, when: datetime, authority: str, status: StatusSeen) -
     return replace(state, time=max(state.time, clock.timestamp(when), status.issued), statuses=statuses)
 
 
-def rooted(state: State, when: datetime, root: RootSeen, issued: int) -> State:
-    """The state after a version of a root was taken into it, issued at `issued`, which the rules allowed."""
-    return replace(state, time=max(state.time, clock.timestamp(when), issued), root=root)
+def rooted(state: State, when: datetime, root: RootSeen, issued: int, status_keys: Collection[str]) -> State:
+    """The state after a version of a root was taken into it, issued at `issued`, which the rules allowed.
+
+    A status by a key that is not among the root's `status_keys` any more loses its epoch: whoever stole that key may have
+    chosen the highest that there is.
+    """
+    statuses = dict(state.statuses)
+    seen = statuses.get(root.root_id)
+    if seen is not None and seen.signer not in status_keys:
+        statuses[root.root_id] = replace(seen, epoch=0)
+    return replace(state, time=max(state.time, clock.timestamp(when), issued), root=root, statuses=statuses)
 
 
 def _plausible(now: datetime) -> int:
@@ -225,7 +237,13 @@ _NEWEST: Final = _entry(Newest, {"version": VERSION, "payload_sha256": strict.he
 _LOADS: Final = _entry(Loads, {"count": _COUNT, "expires": strict.optional(TIME)})
 _SEEN: Final = _entry(
     StatusSeen,
-    {"epoch": _COUNT, "issued": TIME, "expires": TIME, "sha256": strict.hexadecimal(32)},
+    {
+        "epoch": strict.integer(0, limits.INTEGER),
+        "issued": TIME,
+        "expires": TIME,
+        "sha256": strict.hexadecimal(32),
+        "signer": KEY_ID,
+    },
 )
 _ROOT: Final = _entry(
     RootSeen, {"root_id": KEY_ID, "version": strict.integer(1, limits.INTEGER), "sha256": strict.hexadecimal(32)}

@@ -180,18 +180,18 @@ def parse(payload: bytes) -> Status:
     return status
 
 
-def seen(status: Status, data: bytes) -> StatusSeen:
-    """What a device remembers of a status with this content."""
-    return StatusSeen(status.epoch, status.issued, status.expires, hashlib.sha256(data).hexdigest())
+def seen(status: Status, data: bytes, signer: str) -> StatusSeen:
+    """What a device remembers of a status with this content, signed by the key with this id."""
+    return StatusSeen(status.epoch, status.issued, status.expires, hashlib.sha256(data).hexdigest(), signer)
 
 
-def check_newer(status: Status, data: bytes, last: StatusSeen | None) -> None:
-    """Return if a status with this content may follow the last one; else raise StatusRollbackError."""
+def check_newer(status: StatusSeen, last: StatusSeen | None) -> None:
+    """Return if a status may follow the last one; else raise StatusRollbackError."""
     if last is None or status.epoch > last.epoch:
         return
     if status.epoch < last.epoch:
         raise StatusRollbackError(f"the status has epoch {status.epoch}, this device has applied epoch {last.epoch}")
-    if seen(status, data) != last:
+    if status != last:
         raise StatusRollbackError(f"another status of epoch {status.epoch} than the one that this device has applied")
 
 

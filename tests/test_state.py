@@ -39,7 +39,7 @@ def full() -> State:
         fresh(),
         models={"acme/spotter": Newest(3, ONE), "acme/other": Newest(1, TWO)},
         loads={"ab" * 16: Loads(2, None), "cd" * 16: Loads(1, int(LATER.timestamp()))},
-        statuses={ONE: StatusSeen(4, 1_900_000_000, 1_950_000_000, TWO)},
+        statuses={ONE: StatusSeen(4, 1_900_000_000, 1_950_000_000, TWO, ONE)},
     )
 
 
@@ -138,7 +138,10 @@ def test_the_largest_state_fits() -> None:
         253_402_300_799,
         models={f"{i:x}".rjust(limits.MODEL_ID, "m"): Newest(most, ONE) for i in range(limits.STATE_MODELS)},
         loads={f"{i:032x}": Loads(most, 253_402_300_799) for i in range(limits.STATE_GRANTS)},
-        statuses={f"{i:064x}": StatusSeen(most, 253_402_300_799, 253_402_300_799, ONE) for i in range(limits.STATE_AUTHORITIES)},
+        statuses={
+            f"{i:064x}": StatusSeen(most, 253_402_300_799, 253_402_300_799, ONE, TWO)
+            for i in range(limits.STATE_AUTHORITIES)
+        },
     )
     key = state.mac_key(device())
     data = state.write(largest, key)

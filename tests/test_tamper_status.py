@@ -244,7 +244,7 @@ def test_row_10_grant_as_a_status(store: Store) -> None:
 
 def test_authorities_have_a_limit(store: Store) -> None:
     """A state that knows as many authorities as it has room for takes no more."""
-    seen = StatusSeen(1, 1, 2, "00" * 32)
+    seen = StatusSeen(1, 1, 2, "00" * 32, "00" * 32)
     store.update(lambda before: replace(before, statuses={f"{i:064x}": seen for i in range(16)}))
     with pytest.raises(StateFullError):
         apply(store, first())
