@@ -54,6 +54,13 @@ def test_import_is_fast() -> None:
             ["grant", "digits.eqb", "--key", "publisher.key", "--to", "device.pub", "-o", "fresh.eqg"], id="grant"
         ),
         pytest.param(["unpack", "digits.eqb", "-o", "fresh"], id="unpack"),
+        pytest.param(["device", "init", "--identity", "device.key", "--state", "state"], id="device"),
+        pytest.param(
+            ["status", "issue", "--key", "publisher.key", "--expires", "9d", "-o", "status.json"], id="status"
+        ),
+        pytest.param(
+            ["root", "init", "--owner", "publisher.pub", "--threshold", "1", "-o", "root.json"], id="root"
+        ),
         pytest.param(
             ["unseal", "digits.eqb", "--grant", "device.eqg", "--identity", "device.key", "--trust", "publisher.pub", "-o", "x"],
             id="unseal",

@@ -33,6 +33,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "unseal": "edgeq.cli.unseal:unseal",
         "device": "edgeq.cli.device:device",
         "status": "edgeq.cli.status:status",
+        "root": "edgeq.cli.root:root",
         "unpack": "edgeq.cli.pack:unpack",
         "pack": "edgeq.cli.pack:pack",
     },

@@ -35,15 +35,19 @@ def state_options(command: Command) -> Command:
 
 @device.command()
 @state_options
-def init(state: str, identity: str) -> None:
+@click.option("--root", metavar="ROOT", help="The root that this device is to believe, and its next versions.")
+def init(state: str, identity: str, root: str | None) -> None:
     """Make the state of a device, once.
 
     The directory must be new or empty: an existing state is never replaced.
     """
     from edgeq import device as devices
+    from edgeq import limits
+    from edgeq.files import read_limited
 
-    made = devices.init(state, models.open_identity(identity), now=datetime.now(timezone.utc))
-    show.facts([("state", state), ("device", made.device)])
+    opener = models.open_identity(identity)
+    data = None if root is None else read_limited(root, limits.ROOT)
+    _facts(state, devices.init(state, opener, now=datetime.now(timezone.utc), root=data))
 
 
 @device.command("show")
@@ -86,7 +90,7 @@ def _confirm(state: str) -> None:
 def _show(folder: str, state: State) -> None:
     from edgeq import clock
 
-    show.facts([("state", folder), ("device", state.device), ("latest time", clock.show(state.time))])
+    _facts(folder, state)
     if state.models:
         show.result()
         show.table(
@@ -111,3 +115,12 @@ def _show(folder: str, state: State) -> None:
                 for authority, seen in sorted(state.statuses.items())
             ],
         )
+
+
+def _facts(folder: str, state: State) -> None:
+    from edgeq import clock
+
+    rows: list[tuple[str, object]] = [("state", folder), ("device", state.device)]
+    if state.root is not None:
+        rows.append(("root", f"{state.root.root_id[:16]}… version {state.root.version}"))
+    show.facts([*rows, ("latest time", clock.show(state.time))])

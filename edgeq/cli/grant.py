@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from edgeq.cli import show
 from edgeq.cli.passphrase import with_passphrase
+from edgeq.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
+    from edgeq.bundle import Verified
+    from edgeq.grant import Grant
+    from edgeq.keys import PublisherKey
 
 
 @click.command()
 @click.argument("bundle", metavar="BUNDLE")
-@click.option("--key", required=True, metavar="K.key", help="The private key of the bundle's publisher.")
-@click.option("--to", required=True, metavar="DEVICE.pub", help="The device's public key.")
+@click.option(
+    "--key", required=True, metavar="K.key", help="The private key of the bundle's publisher, or an issuer's."
+)
+@click.option("--to", required=True, metavar="DEVICE.pub", help="The public key of the device, or of an issuer.")
 @click.option(
     "--allow",
     default="load",
@@ -28,6 +41,8 @@ from edgeq.cli.passphrase import with_passphrase
     "--max-offline-days", type=click.IntRange(1, 36_500), metavar="N", help="With a status no older than that."
 )
 @click.option("--min-status-epoch", type=click.IntRange(0), metavar="N", help="With a status of that epoch or newer.")
+@click.option("--from", "source", metavar="MINE.eqg", help="An issuer's own grant from the publisher, to hand on.")
+@click.option("--trust", metavar="ROOT", help="The root that lets the issuer grant; goes with --from.")
 @click.option("-o", "--output", required=True, metavar="OUT.eqg", help="Where the grant goes.")
 def grant(
     bundle: str,
@@ -39,6 +54,8 @@ def grant(
     max_loads: int | None,
     max_offline_days: int | None,
     min_status_epoch: int | None,
+    source: str | None,
+    trust: str | None,
     output: str,
 ) -> None:
     """Let one device open a bundle.
@@ -46,7 +63,11 @@ def grant(
     A grant is the bundle's key, wrapped for that device, and what the device may do: load runs the model; calibrate
     lets its parameters change; export lets the plain .tflite out; debug lets intermediate values be read.
 
-    A grant with one of the last three conditions opens only on a device that keeps a state (edgeq device).
+    A grant with --max-loads, --max-offline-days or --min-status-epoch opens only on a device that keeps a state
+    (edgeq device).
+
+    An issuer that a root names (edgeq root) grants with its own key, --trust ROOT, and --from the grant that the
+    publisher gave it: no more than that allows, and no longer.
     """
     from datetime import datetime, timezone
 
@@ -54,15 +75,21 @@ def grant(
     from edgeq.clock import expiry, start
     from edgeq.files import write_atomic
     from edgeq.grant import issue
-    from edgeq.loader import verify
+    from edgeq.opening import verify
     from edgeq.trust import Trust
+
+    if (source is None) != (trust is None):
+        raise InputError("expected --from and --trust together, which an issuer needs, or neither")
 
     now = datetime.now(timezone.utc)
     operations = [name.strip() for name in allow.split(",") if name.strip()]
     until = None if expires is None else expiry(expires, now)
-    device = keys.load_device_public(to)
+    device = keys.load_recipient(to)
     publisher = with_passphrase(key, lambda passphrase: keys.load_publisher(key, passphrase=passphrase))
-    verified = verify(bundle, trust=Trust((publisher.public,)))
+    if source is None or trust is None:
+        held, verified = None, verify(bundle, trust=Trust((publisher.public,)))
+    else:
+        held, verified = _to_hand_on(bundle, publisher, source, trust, operations, now)
     issued = issue(
         verified,
         publisher,
@@ -74,6 +101,7 @@ def grant(
         max_loads=max_loads,
         max_offline_days=max_offline_days,
         min_status_epoch=min_status_epoch,
+        held=held,
     )
     write_atomic(output, issued)
     conditions = [
@@ -92,3 +120,19 @@ def grant(
             *((name, value) for name, value in conditions if value is not None),
         ]
     )
+
+
+def _to_hand_on(
+    bundle: str, issuer: PublisherKey, source: str, trust: str, operations: Collection[str], now: datetime
+) -> tuple[Grant, Verified]:
+    """The grant that an issuer holds, and its bundle, if the root in `trust` lets it grant these operations."""
+    from edgeq import grant as grants
+    from edgeq import limits
+    from edgeq.files import read_limited
+    from edgeq.opening import believe, verify
+
+    believed = believe(trust)
+    verified = verify(bundle, trust=believed, now=now)
+    held = grants.verify(read_limited(source, limits.GRANT), believed)
+    believed.check_issuer(issuer.public.key_id, verified.key_id, held.model_id, operations, now)
+    return held, verified

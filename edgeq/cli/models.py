@@ -59,7 +59,8 @@ def identity_option(*, required: bool = False) -> Callable[[Command], Command]:
 
 def trust_option(*, required: bool = False) -> Callable[[Command], Command]:
     """--trust, or EDGEQ_TRUST."""
-    return _path_option("trust", "K.pub", f"{'T' if required else 'Bundles: t'}he publisher's public key.", required)
+    whom = "whom to believe: a publisher's public key, or a root."
+    return _path_option("trust", "K.pub|ROOT", whom.capitalize() if required else f"Bundles: {whom}", required)
 
 
 def state_option(*, required: bool = False) -> Callable[[Command], Command]:

@@ -14,8 +14,9 @@ from edgeq.cli.passphrase import with_passphrase
 from edgeq.errors import InputError
 
 if TYPE_CHECKING:
-    from edgeq.keys import PublisherKey
+    from edgeq.keys import Signer
     from edgeq.status import Status
+    from edgeq.trust import Trust
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -35,7 +36,10 @@ def _signing_options(command: Command) -> Command:
         metavar="90d|DATE",
         help="From then on devices open nothing without a newer status [default: as in the last one].",
     )(command)
-    return click.option("--key", required=True, metavar="K.key", help="The publisher's private key.")(command)
+    command = click.option("--trust", metavar="ROOT", help="The root that lets the key sign statuses.")(command)
+    return click.option(
+        "--key", required=True, metavar="K.key", help="The publisher's private key, or one that a root names."
+    )(command)
 
 
 def _output_option(command: Command) -> Command:
@@ -48,7 +52,7 @@ def _output_option(command: Command) -> Command:
 @_signing_options
 @click.option("--from", "last", metavar="LAST.json", help="The last status, to issue it again, one epoch later.")
 @click.option("-o", "--output", required=True, metavar="OUT.json", help="Where the status goes.")
-def issue(key: str, expires: str | None, last: str | None, output: str) -> None:
+def issue(key: str, trust: str | None, expires: str | None, last: str | None, output: str) -> None:
     """Issue the first status, or the last one again.
 
     The first one takes nothing back. Issuing again what the last one says tells devices that it still holds, as
@@ -56,15 +60,16 @@ def issue(key: str, expires: str | None, last: str | None, output: str) -> None:
     """
     from edgeq import status as statuses
 
-    publisher, now = _publisher(key), datetime.now(timezone.utc)
+    now = datetime.now(timezone.utc)
+    signer, believed = _signer(key, trust, now)
     if last is not None:
-        made = statuses.following(_last(last, publisher), now=now, expires=_until(expires, now))
+        made = statuses.following(_last(last, believed), now=now, expires=_until(expires, now))
     else:
         until = _until(expires, now)
         if until is None:
             raise InputError("expected --expires: a first status has none before it to take the expiry from")
-        made = statuses.first(publisher.public.key_id, now=now, expires=until)
-    _write(made, publisher, output)
+        made = statuses.first(believed.authority(signer.public.key_id), now=now, expires=until)
+    _write(made, signer, output)
 
 
 @status.command()
@@ -77,6 +82,7 @@ def issue(key: str, expires: str | None, last: str | None, output: str) -> None:
 def revoke(
     last: str,
     key: str,
+    trust: str | None,
     expires: str | None,
     grants: tuple[str, ...],
     devices: tuple[str, ...],
@@ -93,14 +99,15 @@ def revoke(
 
     if not grants + devices + signers:
         raise InputError("expected something to revoke: --grant, --device or --signer")
-    publisher, now = _publisher(key), datetime.now(timezone.utc)
+    now = datetime.now(timezone.utc)
+    signer, believed = _signer(key, trust, now)
     made = statuses.revoking(
-        statuses.following(_last(last, publisher), now=now, expires=_until(expires, now)),
+        statuses.following(_last(last, believed), now=now, expires=_until(expires, now)),
         grants=frozenset(_named(text, 16, _grant_id) for text in grants),
         devices=frozenset(_named(text, 32, lambda path: keys.load_device_public(path).key_id) for text in devices),
         keys=frozenset(_named(text, 32, lambda path: keys.load_publisher_public(path).key_id) for text in signers),
     )
-    _write(made, publisher, output or last)
+    _write(made, signer, output or last)
 
 
 @status.command()
@@ -109,34 +116,39 @@ def revoke(
 @click.option("--model-id", required=True, metavar="ID", help="The model's name.")
 @click.option("--version", required=True, type=click.IntRange(1), metavar="N", help="The lowest version to open.")
 @_output_option
-def set_minimum(last: str, key: str, expires: str | None, model_id: str, version: int, output: str | None) -> None:
+def set_minimum(
+    last: str, key: str, trust: str | None, expires: str | None, model_id: str, version: int, output: str | None
+) -> None:
     """Withdraw the versions of a model below one."""
     from edgeq import status as statuses
 
-    publisher, now = _publisher(key), datetime.now(timezone.utc)
-    made = statuses.following(_last(last, publisher), now=now, expires=_until(expires, now))
-    _write(statuses.requiring(made, model_id, version), publisher, output or last)
+    now = datetime.now(timezone.utc)
+    signer, believed = _signer(key, trust, now)
+    made = statuses.following(_last(last, believed), now=now, expires=_until(expires, now))
+    _write(statuses.requiring(made, model_id, version), signer, output or last)
 
 
 @status.command()
 @click.argument("file", metavar="STATUS")
-@models.trust_option(required=True)
+@models.trust_option()
 @models.identity_option(required=True)
 @models.state_option(required=True)
-def apply(file: str, trust: str, identity: str, state: str) -> None:
+def apply(file: str, trust: str | None, identity: str, state: str) -> None:
     """Apply a status to this device.
 
-    From then on the device holds everything that it opens against it, until it applies a newer one.
+    From then on the device holds everything that it opens against it, until it applies a newer one. A device that
+    believes a root needs no --trust.
     """
     from pathlib import Path
 
-    from edgeq import limits, loader
+    from edgeq import limits
     from edgeq.device import Store
     from edgeq.files import read_limited
+    from edgeq.opening import believe_here
 
     store = Store(Path(state), models.open_identity(identity))
     data = read_limited(file, limits.STATUS)
-    _show(file, store.apply_status(data, loader.believe(trust), now=datetime.now(timezone.utc)))
+    _show(file, store.apply_status(data, believe_here(trust, store), now=datetime.now(timezone.utc)))
 
 
 @status.command("show")
@@ -163,20 +175,25 @@ def show_status(file: str) -> None:
         show.table(["", "what"], rows)
 
 
-def _publisher(path: str) -> PublisherKey:
-    from edgeq.keys import load_publisher
+def _signer(key: str, trust: str | None, now: datetime) -> tuple[Signer, Trust]:
+    """The key that signs, and the trust under which it may: in itself, or in a root that names it."""
+    from edgeq.keys import load_signer
+    from edgeq.opening import believe
 
-    return with_passphrase(path, lambda passphrase: load_publisher(path, passphrase=passphrase))
+    signer = with_passphrase(key, lambda passphrase: load_signer(key, passphrase=passphrase))
+    believed = believe(signer.public if trust is None else trust)
+    believed.status_key(signer.public.key_id)
+    believed.check_status_key(signer.public.key_id, now)
+    return signer, believed
 
 
-def _last(path: str, publisher: PublisherKey) -> Status:
-    """The last status, which this publisher must have signed: nobody else's words are signed again."""
+def _last(path: str, believed: Trust) -> Status:
+    """The last status, signed by whoever may: nobody else's words are signed again."""
     from edgeq import limits
     from edgeq import status as statuses
     from edgeq.files import read_limited
-    from edgeq.trust import Trust
 
-    return statuses.verify(read_limited(path, limits.STATUS), Trust((publisher.public,)))[0]
+    return statuses.verify(read_limited(path, limits.STATUS), believed)[0]
 
 
 def _until(expires: str | None, now: datetime) -> datetime | None:
@@ -197,11 +214,11 @@ def _grant_id(path: str) -> str:
     return grant.unverified(read_limited(path, limits.GRANT)).grant_id
 
 
-def _write(made: Status, publisher: PublisherKey, output: str) -> None:
+def _write(made: Status, signer: Signer, output: str) -> None:
     from edgeq import status as statuses
     from edgeq.files import write_atomic
 
-    write_atomic(output, statuses.sign(made, publisher))
+    write_atomic(output, statuses.sign(made, signer))
     _show(output, made)
 
 
