@@ -37,6 +37,23 @@ KERNELS = (
     "dynamic_u8",
     "copy_nd",
     "fill_bytes",
+    "select",
+    "gather",
+    "scatter",
+    "place_at",
+    "resize_u8",
+    "resize_s16",
+    "resize_f32",
+    "table_s16",
+    "cast",
+    "unary_int",
+    "binary_int",
+    "compare",
+    "pair_u8",
+    "reduce_any",
+    "arg_best",
+    "top_k",
+    "running_sum",
 )
 """Every kernel's function name; its place here is its opcode."""
 
