@@ -1,4 +1,4 @@
-"""Two arrays in, one out: ADD, SUB, MUL with broadcasting, in each rounding.
+"""Two arrays in, one out: arithmetic and comparisons with broadcasting, in each rounding.
 
 Work is either flat (both inputs have the output's shape, or one is a single element: units are elements) or rows: up to three
 outer dimensions with a stride for each input, and an inner run in which an input moves by one element or stays. The output is
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .fixedpoint import clamp, multiply_double, multiply_single
+from .fixedpoint import clamp, multiply_double, multiply_single, rounding_shift_right
 from .memory import f32, float_of_bits, i16, u8
 from .simd import (
     L,
@@ -23,6 +23,7 @@ from .simd import (
     store_u8,
     store_u8_some,
 )
+from .transcendental import atan2_f64, power_f64, remainder_f64
 from .words.elementwise import (
     A0,
     A1,
@@ -36,6 +37,8 @@ from .words.elementwise import (
     D2,
     DIFFERENCE,
     FLAT,
+    FLOOR_DIV,
+    FLOOR_MOD,
     HI,
     INNER,
     LEFT,
@@ -47,11 +50,16 @@ from .words.elementwise import (
     MODE,
     MY,
     OPERATION,
+    POWER,
+    PRELU,
     PRODUCT,
+    QUOTIENT,
     SA,
     SB,
+    SQUARED_DIFFERENCE,
     SUM,
     SY,
+    TABLE,
     ZERO_A,
     ZERO_B,
     ZERO_Y,
@@ -59,7 +67,7 @@ from .words.elementwise import (
     B,
     Y,
 )
-from .words.instruction import DOUBLE, SINGLE
+from .words.instruction import DOUBLE, POWER_OF_TWO, SINGLE
 
 
 @njit(error_model="numpy", inline="always")
@@ -75,6 +83,8 @@ def offsets(g, unit):
 @njit(error_model="numpy", inline="always")
 def sum_double(a, b, g):
     """Both inputs to twice the larger scale over 2^LEFT, double rounding each way (add.cc, sub.cc); MB's sign is SUB's."""
+    if g[MODE] == POWER_OF_TWO:  # scales are powers of two: one input loses bits
+        return clamp(rounding_shift_right(a, g[SA]) + g[MB] * rounding_shift_right(b, g[SB]), g[LO], g[HI])
     if g[MODE] == SINGLE:
         total = multiply_single((a - g[ZERO_A]) << g[LEFT], g[MA], g[SA])
         total += multiply_single((b - g[ZERO_B]) << g[LEFT], g[MB], g[SB])
@@ -167,8 +177,30 @@ def binary_s16(g, scratch, lo, hi):
 
 
 @njit(error_model="numpy")
+def _curve(mode, p, q):
+    """The rarer functions of two float32 values, in float64."""
+    if mode == PRELU:
+        return p if p >= 0.0 else p * q
+    if mode == SQUARED_DIFFERENCE:
+        d = np.float64(np.float32(p - q))
+        return d * d
+    if mode == FLOOR_DIV:
+        return np.floor(np.float64(np.float32(p / q)))
+    if mode == FLOOR_MOD:
+        r = remainder_f64(p, q)
+        return r + q if r != 0.0 and (q < 0.0) != (r < 0.0) else r
+    if mode == POWER:
+        return power_f64(p, q)
+    return atan2_f64(p, q)
+
+
+@njit(error_model="numpy")
 def _f32_row(a, sa, b, sb, y, n, g):
     lo, hi, mode = float_of_bits(g[LO]), float_of_bits(g[HI]), g[OPERATION]
+    if mode > QUOTIENT:
+        for i in range(n):
+            y[i] = np.float32(_curve(mode, np.float64(a[i * sa]), np.float64(b[i * sb])))
+        return
     for i in range(n):
         p, q = a[i * sa], b[i * sb]
         if mode == SUM:
@@ -196,3 +228,19 @@ def binary_f32(g, scratch, lo, hi):
     for unit in range(lo, hi):
         oa, ob, oy = offsets(g, unit)
         _f32_row(f32(g[A] + 4 * oa), g[A_STEP], f32(g[B] + 4 * ob), g[B_STEP], f32(g[Y] + 4 * oy), g[INNER], g)
+
+
+@njit(error_model="numpy")
+def pair_u8(g, scratch, lo, hi):
+    """y = TABLE[a · 256 + b], 65 536 entries: every 8-bit function of two 8-bit values that has no kernel of its own."""
+    table = u8(g[TABLE])
+    if g[FLAT]:
+        a, b, y = u8(g[A]), u8(g[B]), u8(g[Y])
+        for i in range(lo, hi):
+            y[i] = table[np.int64(a[i * g[A_STEP]]) * 256 + np.int64(b[i * g[B_STEP]])]
+        return
+    for unit in range(lo, hi):
+        oa, ob, oy = offsets(g, unit)
+        a, b, y = u8(g[A] + oa), u8(g[B] + ob), u8(g[Y] + oy)
+        for i in range(g[INNER]):
+            y[i] = table[np.int64(a[i * g[A_STEP]]) * 256 + np.int64(b[i * g[B_STEP]])]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from . import conv, depthwise, elementwise, move, pool, reduce, softmax, unary
+from . import conv, depthwise, elementwise, gather, integer, move, order, pool, reduce, resize, softmax, unary
 from .memory import SPINS, copy, f32, f64_of_bits, fetch_add, give_way, i16, i64, load_acquire, pause, u8
 from .words import KERNELS
 from .words.frame import (
@@ -39,11 +39,17 @@ from .words.frame import (
     THREADS,
     TOP,
 )
-from .words.instruction import MEET, OP, SCRATCH_BYTES, SOLO, UNITS, WORDS
+from .words.instruction import FAULT, MEET, OP, SCRATCH_BYTES, SOLO, UNITS, WORDS
 
-_MODULES = (conv, depthwise, elementwise, pool, reduce, softmax, unary, move)
+_MODULES = (conv, depthwise, elementwise, gather, integer, move, order, pool, reduce, resize, softmax, unary)
 
-FUNCTIONS = tuple(next(getattr(m, name) for m in _MODULES if hasattr(m, name)) for name in KERNELS)
+
+def _find(name):
+    """The kernel of this name, in the module that defines it."""
+    return next(getattr(m, name) for m in _MODULES if getattr(getattr(m, name, None), "__module__", None) == m.__name__)
+
+
+FUNCTIONS = tuple(_find(name) for name in KERNELS)
 """Every kernel, at its opcode."""
 
 
@@ -123,6 +129,7 @@ def run(frame_address, thread):
     frame = i64(frame_address)
     threads, scratch, passed = frame[THREADS], frame[SCRATCH] + thread * SCRATCH_BYTES, np.int64(0)
     status = np.int64(0)
+    i64(scratch + FAULT)[0] = np.int64(0)
     for sample in range(frame[BATCH]):
         if thread == 0:
             record = frame_address + RECORDS * 8
@@ -155,4 +162,4 @@ def run(frame_address, thread):
                     copy(r[ADDRESS] + sample * r[BYTES], r[PLACE], r[BYTES])
                 record += RECORD_WORDS * 8
         passed = meet(frame, passed)
-    return status
+    return status if status != 0 else i64(scratch + FAULT)[0]

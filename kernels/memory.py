@@ -34,7 +34,9 @@ def _view(element: types.Type) -> Any:
 u8 = _view(types.uint8)
 i8 = _view(types.int8)
 i16 = _view(types.int16)
+u16 = _view(types.uint16)
 i32 = _view(types.int32)
+u32 = _view(types.uint32)
 i64 = _view(types.int64)
 f32 = _view(types.float32)
 f64 = _view(types.float64)
@@ -160,3 +162,13 @@ def give_way(typingctx):
 def _architecture() -> str:
     """The processor's name where the system is Linux, else an empty one: system calls have other numbers elsewhere."""
     return platform.machine() if platform.system() == "Linux" else ""
+
+
+@intrinsic
+def bits_of_f64(typingctx, value):
+    """The bit pattern of a float64."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], I64)
+
+    return types.int64(types.float64), codegen

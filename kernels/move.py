@@ -1,14 +1,15 @@
 """Bytes that move and do not change: padding, slices, transposition, repetition, concatenation.
 
 `copy_nd` copies runs of RUN bytes over up to five outer dimensions, each with a stride (in bytes, 0 to repeat) on either side;
-units are runs. `fill_bytes` sets bytes; units are bytes.
+units are runs. `fill_bytes` sets bytes; units are bytes. `select` chooses element by element.
 """
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
-from .memory import copy, fill
+from .memory import copy, fill, i16, i32, i64, u8
 from .words.move import (
     D1,
     D2,
@@ -20,6 +21,7 @@ from .words.move import (
     PADDED_HEIGHT,
     RIGHT,
     RUN,
+    SIZE,
     TOP,
     VALUE,
     X0,
@@ -27,19 +29,50 @@ from .words.move import (
     X2,
     X3,
     X4,
+    X_AT,
     Y0,
     Y1,
     Y2,
     Y3,
     Y4,
+    Y_AT,
+    A,
+    B,
+    C,
     X,
     Y,
 )
 
 
 @njit(error_model="numpy")
+def copy_line(g, x, y, n):
+    """n runs along the innermost dimension: elements as such, longer runs as blocks."""
+    run, sx, sy = g[RUN], g[X4], g[Y4]
+    if run == 1:
+        for i in range(n):
+            u8(y + i * sy)[0] = u8(x + i * sx)[0]
+    elif run == 2:
+        for i in range(n):
+            i16(y + i * sy)[0] = i16(x + i * sx)[0]
+    elif run == 4:
+        for i in range(n):
+            i32(y + i * sy)[0] = i32(x + i * sx)[0]
+    elif run == 8:
+        for i in range(n):
+            i64(y + i * sy)[0] = i64(x + i * sx)[0]
+    else:
+        for i in range(n):
+            copy(y + i * sy, x + i * sx, run)
+
+
+@njit(error_model="numpy")
 def copy_nd(g, scratch, lo, hi):
     """y[i0 … i4] = x[i0 … i4], a run each."""
+    from_x, to_y = g[X], g[Y]
+    if g[X_AT]:
+        from_x += i64(g[X_AT])[0]
+    if g[Y_AT]:
+        to_y += i64(g[Y_AT])[0]
     i4 = lo % g[D4]
     rest = lo // g[D4]
     i3 = rest % g[D3]
@@ -48,23 +81,24 @@ def copy_nd(g, scratch, lo, hi):
     rest = rest // g[D2]
     i1 = rest % g[D1]
     i0 = rest // g[D1]
-    for _ in range(lo, hi):
-        x = g[X] + i0 * g[X0] + i1 * g[X1] + i2 * g[X2] + i3 * g[X3] + i4 * g[X4]
-        y = g[Y] + i0 * g[Y0] + i1 * g[Y1] + i2 * g[Y2] + i3 * g[Y3] + i4 * g[Y4]
-        copy(y, x, g[RUN])
-        i4 += 1
-        if i4 == g[D4]:
-            i4 = 0
-            i3 += 1
-            if i3 == g[D3]:
-                i3 = 0
-                i2 += 1
-                if i2 == g[D2]:
-                    i2 = 0
-                    i1 += 1
-                    if i1 == g[D1]:
-                        i1 = 0
-                        i0 += 1
+    done = lo
+    while done < hi:
+        n = min(g[D4] - i4, hi - done)
+        x = from_x + i0 * g[X0] + i1 * g[X1] + i2 * g[X2] + i3 * g[X3] + i4 * g[X4]
+        y = to_y + i0 * g[Y0] + i1 * g[Y1] + i2 * g[Y2] + i3 * g[Y3] + i4 * g[Y4]
+        copy_line(g, x, y, n)
+        done += n
+        i4 = np.int64(0)
+        i3 += 1
+        if i3 == g[D3]:
+            i3 = np.int64(0)
+            i2 += 1
+            if i2 == g[D2]:
+                i2 = np.int64(0)
+                i1 += 1
+                if i1 == g[D1]:
+                    i1 = np.int64(0)
+                    i0 += 1
 
 
 @njit(error_model="numpy")
@@ -90,3 +124,19 @@ def pad_image(g, scratch, lo, hi):
             fill(y, g[VALUE], g[LEFT])
             copy(y + g[LEFT], g[X] + (image * g[HEIGHT] + row) * g[LINE], g[LINE])
             fill(y + g[LEFT] + g[LINE], g[VALUE], g[RIGHT])
+
+
+@njit(error_model="numpy")
+def select(g, scratch, lo, hi):
+    """Elements of SIZE bytes: A's where C is true, else B's; all three have the output's shape."""
+    c, size = u8(g[C]), g[SIZE]
+    for i in range(lo, hi):
+        source = g[A] if c[i] else g[B]
+        if size == 1:
+            u8(g[Y])[i] = u8(source)[i]
+        elif size == 2:
+            i16(g[Y])[i] = i16(source)[i]
+        elif size == 4:
+            i32(g[Y])[i] = i32(source)[i]
+        else:
+            i64(g[Y])[i] = i64(source)[i]

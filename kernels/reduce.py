@@ -1,14 +1,38 @@
-"""MEAN over one run of neighbouring axes: the plan brings the input to (outer, reduced, inner). Units are outer·inner results."""
+"""MEAN and other reductions over one run of neighbouring axes. Units are results.
+
+The plan brings the input to (outer, reduced, inner); results are (outer, inner).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
+from .cells import integer, put_integer
 from .fixedpoint import clamp, multiply_double
 from .memory import f32, float_of_bits, i16, i32, u8
 from .words.instruction import FLOAT
-from .words.reduce import BIAS, CENTRE, HI, INNER, LO, MODE, MULTIPLIER, REDUCED, SHIFT, ZERO_X, ZERO_Y, X, Y
+from .words.kinds import F32
+from .words.reduce import (
+    ADD,
+    BIAS,
+    CENTRE,
+    GREATEST,
+    HI,
+    INNER,
+    KIND,
+    LO,
+    MODE,
+    MULTIPLIER,
+    MULTIPLY,
+    OPERATION,
+    REDUCED,
+    SHIFT,
+    ZERO_X,
+    ZERO_Y,
+    X,
+    Y,
+)
 
 SUMS = 1024  # int32 of scratch; a reduction of up to 2^23 values fits
 
@@ -65,3 +89,35 @@ def mean_f32(g, scratch, lo, hi):
         for r in range(g[REDUCED]):
             total += np.float64(x[r * g[INNER]])
         f32(g[Y])[unit] = np.float32(total / np.float64(g[REDUCED]))
+
+
+@njit(error_model="numpy")
+def joined(operation, a, b):
+    """One more element."""
+    if operation == ADD:
+        return a + b
+    if operation == MULTIPLY:
+        return a * b
+    if operation == GREATEST:
+        return max(a, b)
+    return min(a, b)
+
+
+@njit(error_model="numpy")
+def reduce_any(g, scratch, lo, hi):
+    """Sums, products and extremes of float32 in raster order, or of integers, which wrap; ANY is the greatest bool."""
+    operation = g[OPERATION]
+    for unit in range(lo, hi):
+        outer = unit // g[INNER]
+        first = outer * g[REDUCED] * g[INNER] + unit - outer * g[INNER]
+        if g[KIND] == F32:
+            x = f32(g[X])
+            total = x[first]
+            for r in range(1, g[REDUCED]):
+                total = np.float32(joined(operation, total, x[first + r * g[INNER]]))
+            f32(g[Y])[unit] = total
+        else:
+            whole = integer(g[X], g[KIND], first)
+            for r in range(1, g[REDUCED]):
+                whole = joined(operation, whole, integer(g[X], g[KIND], first + r * g[INNER]))
+            put_integer(g[Y], g[KIND], unit, whole)

@@ -5,27 +5,45 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from .cells import integer, put_integer, put_real, real
 from .fixedpoint import clamp, multiply_double, multiply_half_up
 from .memory import f32, fill, float_of_bits, i16, i32, u8
-from .transcendental import exp_f32, logistic_f32, tanh_f32
+from .transcendental import erf_f64, exp_f64, log_f64, logistic_f32, root, sin_f64, tanh_f32
 from .words.instruction import FLOAT, FLOAT64, HALF_UP
+from .words.kinds import F32, F64
 from .words.unary import (
+    ABS,
     ALPHA,
+    CEIL,
     CLAMP,
+    COS,
+    ELU,
     EXP,
+    FLOOR,
     FROM,
     FUNCTION,
+    GELU,
     HARD_SWISH,
     HI,
+    LEAKY,
     LO,
+    LOG,
     LOGISTIC,
     M_DOWN,
     M_UP,
     MODE,
+    NEG,
+    NOT,
     RANGE,
+    ROUND,
+    RSQRT,
     S_DOWN,
     S_UP,
     SCALE,
+    SIGN,
+    SIN,
+    SQRT,
+    SQUARE,
     SYMMETRIC,
     TABLE,
     TANH,
@@ -114,17 +132,113 @@ def unary_f32(g, scratch, lo, hi):
     elif g[FUNCTION] == TANH:
         for i in range(lo, hi):
             y[i] = tanh_f32(x[i])
-    elif g[FUNCTION] == EXP:
-        for i in range(lo, hi):
-            y[i] = exp_f32(x[i])
     elif g[FUNCTION] == HARD_SWISH:
         for i in range(lo, hi):
             v = np.float32(x[i] + np.float32(3))
             v = min(max(v, np.float32(0)), np.float32(6))
             y[i] = np.float32(np.float32(x[i] * v) * np.float32(0.16666667))
-    else:
+    elif g[FUNCTION] == LEAKY:
         for i in range(lo, hi):
             y[i] = x[i] if x[i] >= 0 else np.float32(x[i] * alpha)
+    elif g[FUNCTION] <= SQUARE:
+        for i in range(lo, hi):
+            y[i] = plain(g[FUNCTION], x[i])
+    else:
+        for i in range(lo, hi):
+            y[i] = np.float32(curve(g[FUNCTION], np.float64(x[i])))
+
+
+@njit(error_model="numpy")
+def plain(function, x):
+    """The functions that are an instruction or two."""
+    if function == SQRT:
+        return root(x)
+    if function == RSQRT:
+        return np.float32(np.float32(1) / root(x))
+    if function == ABS:
+        return abs(x)
+    if function == NEG:
+        return -x
+    return np.float32(x * x)
+
+
+@njit(error_model="numpy")
+def curve(function, x):
+    """The functions that take longer, of a float32 value in float64."""
+    if function == FLOOR:
+        return np.floor(x)
+    if function == CEIL:
+        return np.ceil(x)
+    if function == ROUND:
+        return np.rint(x)
+    if function == SIGN:
+        return 1.0 if x > 0 else -1.0 if x < 0 else x
+    if function == EXP:
+        return exp_f64(x)
+    if function == LOG:
+        return log_f64(x)
+    if function == SIN:
+        return sin_f64(x, 0)
+    if function == COS:
+        return sin_f64(x, 1)
+    if function == ELU:
+        return x if x >= 0 else exp_f64(x) - 1.0
+    if function == GELU:
+        return x * 0.5 * (1.0 + erf_f64(x * 0.7071067811865476))
+    t = exp_f64(-2.0 * abs(0.7978845608028654 * (x + 0.044715 * x * x * x)))
+    t = (1.0 - t) / (1.0 + t)
+    return x * 0.5 * (1.0 + (t if x >= 0 else -t))
+
+
+@njit(error_model="numpy")
+def table_s16(g, scratch, lo, hi):
+    """y = TABLE[x + 32768], 65 536 entries: every 16-bit function of one 16-bit value."""
+    x, y, table = i16(g[X]), i16(g[Y]), i16(g[TABLE] + 65536)
+    for i in range(lo, hi):
+        y[i] = table[np.int64(x[i])]
+
+
+@njit(error_model="numpy")
+def cast(g, scratch, lo, hi):
+    """Elements of kind FROM as kind TO, as C casts them on x86-64; to bool (MODE) it asks whether they are not 0."""
+    source, target = g[FROM], g[TO]
+    floats = source in (F32, F64)
+    for i in range(lo, hi):
+        if g[MODE]:
+            v = real(g[X], source, i) != 0.0 if floats else integer(g[X], source, i) != 0
+            u8(g[Y])[i] = np.uint8(v)
+        elif target in (F32, F64):
+            put_real(g[Y], target, i, real(g[X], source, i))
+        elif floats:
+            put_integer(g[Y], target, i, truncated(real(g[X], source, i), g[LO], g[HI]))
+        else:
+            put_integer(g[Y], target, i, integer(g[X], source, i))
+
+
+@njit(error_model="numpy")
+def truncated(x, lo, hi):
+    """x towards zero, within [lo, hi]; NaN is 0."""
+    if x != x:
+        return np.int64(0)
+    return hi if x >= np.float64(hi) else lo if x <= np.float64(lo) else np.int64(x)
+
+
+@njit(error_model="numpy")
+def unary_int(g, scratch, lo, hi):
+    """Functions of integers and booleans of kind FROM; what overflows wraps."""
+    for i in range(lo, hi):
+        x = integer(g[X], g[FROM], i)
+        if g[FUNCTION] == ABS:
+            v = abs(x)
+        elif g[FUNCTION] == NEG:
+            v = -x
+        elif g[FUNCTION] == SQUARE:
+            v = x * x
+        elif g[FUNCTION] == NOT:
+            v = np.int64(x == 0)
+        else:
+            v = np.int64(x > 0) - np.int64(x < 0)
+        put_integer(g[Y], g[FROM], i, v)
 
 
 @njit(error_model="numpy")

@@ -1,4 +1,4 @@
-"""From a graph to a plan: every operation goes to the lowering that bears its name."""
+"""From a graph to a plan: every operation is folded away, or goes to the lowering that bears its name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from edgeq.errors import UnsupportedError
 from edgeq.graph import Graph
 from edgeq.kernels.isa import Isa
 from edgeq.plan.builder import Builder, nbytes
+from edgeq.plan.fold import FOLDS, fold
 from edgeq.plan.lower import LOWERINGS
 from edgeq.plan.types import Plan, Rounding
 
@@ -21,6 +22,8 @@ def make_plan(graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPAC
             b.places[i] = b.block(nbytes(graph.tensors[i]))
     for index, op in enumerate(graph.ops):
         b.at_op(index)
+        if fold(b, op):
+            continue
         lower = LOWERINGS.get(op.code)
         if lower is None:
             raise UnsupportedError(f"{b.where(op)}: edgeq does not run this operation")
@@ -30,4 +33,5 @@ def make_plan(graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPAC
 
 def unsupported_ops(graph: Graph) -> list[str]:
     """Names of the operations in the graph that have no lowering, each once, in order."""
-    return list(dict.fromkeys(op.custom_code or op.code for op in graph.ops if op.code not in LOWERINGS))
+    unknown = [op for op in graph.ops if op.code not in LOWERINGS and op.code not in (*FOLDS, "SHAPE", "RANK")]
+    return list(dict.fromkeys(op.custom_code or op.code for op in unknown))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,12 +13,13 @@ from edgeq.graph import NUMPY_DTYPES, Activation, Array, Graph, Op, Tensor
 from edgeq.kernels.isa import Isa
 from edgeq.kernels.words import OPCODES
 from edgeq.kernels.words import frame as fw
-from edgeq.kernels.words.instruction import MEET, OP, SOLO, UNITS, WORDS
+from edgeq.kernels.words.instruction import MEET, OP, ORIGIN, SOLO, UNITS, WORDS
 from edgeq.plan.arena import ALIGNMENT, Block, place
 from edgeq.plan.cost import SHARED_NS, estimated_ns
 from edgeq.plan.multiplier import activation_bounds, float_bits
 from edgeq.plan.types import CONSTANT, FLIPPED, Instruction, Plan, Port, Ref, Rounding, Word
 from edgeq.quantmod import QuantMod
+from edgeq.tflite.limits import MAX_TENSOR_BYTES
 
 MAX_ARENA_BYTES = 1 << 31
 SLACK = 256
@@ -26,9 +29,9 @@ SLACK = 256
 class Builder:
     """Collects one plan. The lowering functions are its only users."""
 
-    def __init__(self, graph: Graph, rounding: Rounding, isa: Isa, *, keep: bool) -> None:
-        self.graph, self.rounding, self.isa, self.keep = graph, rounding, isa, keep
-        self.tensors = graph.tensors
+    def __init__(self, graph: Graph, rounding: Rounding, isa: Isa, *, keep: bool, reshaped: bool = False) -> None:
+        self.graph, self.rounding, self.isa, self.keep, self.reshaped = graph, rounding, isa, keep, reshaped
+        self.tensors = list(graph.tensors)
         self.instructions: list[Instruction] = []
         self.sizes: list[int] = []
         self.first: list[int] = []
@@ -69,10 +72,14 @@ class Builder:
         """Output k of an operation."""
         return self.tensors[op.outputs[k]]
 
+    def known(self, i: int) -> Array | None:
+        """The values of a tensor that is known before anything runs, None for another."""
+        return self.folded.get(i) if i in self.folded else self.tensors[i].data
+
     def constant_value(self, op: Op, k: int, dtype: str | None = None) -> Array:
         """The values of input k, which must be known before anything runs."""
         i = op.inputs[k] if k < len(op.inputs) else -1
-        data = (self.folded.get(i) if i in self.folded else self.tensors[i].data) if i >= 0 else None
+        data = self.known(i) if i >= 0 else None
         if data is None:
             raise UnsupportedError(f"{self.where(op)}: input {k} is computed; edgeq needs it to be a constant")
         if dtype is not None and data.dtype != np.dtype(dtype):
@@ -82,7 +89,7 @@ class Builder:
     def is_constant(self, op: Op, k: int) -> bool:
         """Whether input k is there and constant."""
         i = op.inputs[k] if k < len(op.inputs) else -1
-        return i >= 0 and (i in self.folded or self.tensors[i].data is not None)
+        return i >= 0 and self.known(i) is not None
 
     def require(self, op: Op, k: int, value: Array) -> None:
         """Input k must hold this when the model runs: now if it is a constant, at every call if it is an input of the model."""
@@ -101,15 +108,15 @@ class Builder:
                 f"{self.where(op)}: input {k} is computed; edgeq needs it to be a constant or an input"
             )
 
-    def fold(self, op: Op, value: Array) -> None:
-        """Declare the operation's output a constant."""
-        self.folded[op.outputs[0]] = value
+    def fold(self, op: Op, value: Array, k: int = 0) -> None:
+        """Declare output k a constant."""
+        self.folded[op.outputs[k]] = value
 
     def read(self, op: Op, k: int) -> Ref:
         """Where input k lies when the operation runs; a constant is laid out on first use."""
         i = op.inputs[k]
         if i not in self.places:
-            data = self.folded.get(i) if i in self.folded else self.tensors[i].data
+            data = self.known(i)
             if data is None:
                 raise CheckError(
                     f"{self.where(op)} reads tensor {i} ({self.tensors[i].name}), which nothing has written"
@@ -125,12 +132,14 @@ class Builder:
 
     def alias(self, op: Op) -> None:
         """Output 0 is input 0 under another shape."""
-        i = op.inputs[0]
-        if i in self.folded or self.tensors[i].data is not None:
-            data = self.folded[i] if i in self.folded else self.tensors[i].data
-            assert data is not None
-            self.folded[op.outputs[0]] = data.reshape(self.output(op).shape)
-        self.places[op.outputs[0]] = self.read(op, 0)
+        data = self.known(op.inputs[0])
+        if data is not None:
+            self.fold(op, data.reshape(self.output(op).shape))
+        self.view(op, 0, self.read(op, 0))
+
+    def view(self, op: Op, k: int, place: Ref) -> None:
+        """Output k is what lies there already."""
+        self.places[op.outputs[k]] = place
 
     def zero_point(self, t: Tensor) -> int:
         """The zero point in the arena's numbers."""
@@ -200,10 +209,20 @@ class Builder:
         """How messages name an operation."""
         return f"operation {self._op} ({op.custom_code or op.code})"
 
-    def expect_shape(self, op: Op, shape: tuple[int, ...], k: int = 0) -> None:
-        """Refuse a file whose output shape is not the one that the inputs imply."""
-        if (found := self.output(op, k).shape) != shape:
-            raise CheckError(f"{self.where(op)} yields shape {list(shape)}, the file says {list(found)}")
+    def expect_shape(self, op: Op, shape: tuple[int, ...], k: int = 0) -> Tensor:
+        """Output k under the shape that the inputs imply: the file's, or a new one where the file leaves it open."""
+        t = self.output(op, k)
+        if t.shape != shape:
+            if not self.reshaped and not leaves_open(t):
+                raise CheckError(f"{self.where(op)} yields shape {list(shape)}, the file says {list(t.shape)}")
+            if any(d < 0 for d in shape) or math.prod(shape) * itemsize(t) > MAX_TENSOR_BYTES:
+                raise CheckError(
+                    f"{self.where(op)} yields shape {list(shape)}, at most {MAX_TENSOR_BYTES} bytes are expected"
+                )
+            signature = t.shape_signature if t.shape_signature and len(t.shape_signature) == len(shape) else None
+            t = replace(t, shape=shape, shape_signature=signature)
+            self.tensors[op.outputs[k]] = t
+        return t
 
     def unsupported(self, op: Op, what: str) -> UnsupportedError:
         """The error for a sound operation that edgeq does not run."""
@@ -233,6 +252,7 @@ class Builder:
         constant_words: list[int] = []
         for i, instruction in enumerate(self.instructions):
             table[i, OP], table[i, UNITS] = OPCODES[instruction.kernel], instruction.units
+            table[i, ORIGIN] = instruction.op
             for w, v in instruction.words.items():
                 if isinstance(v, Ref):
                     (constant_words if v.block == CONSTANT else arena_words).append(i * WORDS + w)
@@ -255,7 +275,7 @@ class Builder:
     def _port(self, i: int) -> Port:
         t = self.tensors[i]
         if i not in self.places:
-            data = self.folded.get(i) if i in self.folded else t.data
+            data = self.known(i)
             if data is None:
                 raise CheckError(f"output {t.name!r} is written by no operation")
             self.places[i] = self.constant(data.view(np.uint8) ^ FLIPPED if data.dtype == np.int8 else data)
@@ -271,6 +291,11 @@ class Builder:
         bits = np.array([quantmod.C, quantmod.d], np.float64).view(np.int64).tolist()
         kind = fw.QUANTIZE_S16 if t.dtype == "int16" else fw.QUANTIZE_U8
         return (nbytes(t), kind, *bits, quantmod.p - 1)
+
+
+def leaves_open(t: Tensor) -> bool:
+    """Whether a file does not fix a computed tensor's shape: a length of −1 in its signature, or no rank."""
+    return -1 in (t.shape_signature or ()) or (not t.shape and not t.has_rank)
 
 
 def itemsize(t: Tensor) -> int:

@@ -23,7 +23,7 @@ def takes(b: Builder, op: Op) -> bool:
         # One scale along axis 3 is not recognised as per-tensor quantization, which is the only kind for uint8.
         q = b.tensor(op, 1).quantization
         return y.dtype == "int8" or (q is not None and q.axis == 0)
-    if op.code in CONVOLUTIONS or op.code == "MEAN":
+    if op.code in CONVOLUTIONS or op.code in ("MEAN", "RESIZE_BILINEAR"):
         return True
     if op.code in ("ADD", "SUB"):
         return all(2.0**-10 <= b.scale(b.tensor(op, k)) / b.scale(y) < 2.0**8 for k in (0, 1))

@@ -18,9 +18,9 @@ def doubling_high_multiply(a: Array, b: int | Array) -> Array:
     return (a.astype(np.int64) * b + (1 << 30)) >> 31
 
 
-def rounding_shift_right(x: Array, n: int) -> Array:
+def rounding_shift_right(x: Array, n: int | Array) -> Array:
     """x / 2^n, ties away from zero."""
-    mask = (1 << n) - 1
+    mask = (np.int64(1) << n) - 1
     return (x >> n) + ((x & mask) > ((mask >> 1) + (x < 0)))
 
 
@@ -28,6 +28,46 @@ def multiply_double(x: Array, real: float) -> Array:
     """MultiplyByQuantizedMultiplier, double rounding."""
     q, shift = quantize_multiplier(real)
     return rounding_shift_right(doubling_high_multiply(x.astype(np.int64) << max(shift, 0), q), max(-shift, 0))
+
+
+def pot_shifts(s1: float, s2: float, s_out: float) -> tuple[int, int] | None:
+    """log2 of both inputs' scales over the output's, None unless all three are powers of two."""
+    parts = [math.frexp(s) for s in (s1, s2, s_out)]
+    if any(fraction != 0.5 for fraction, _ in parts):
+        return None
+    return parts[0][1] - parts[2][1], parts[1][1] - parts[2][1]
+
+
+def saturated(x: Array, bits: int = 32) -> Array:
+    """Clamped to a signed type of so many bits."""
+    return np.clip(x, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+
+
+def bit_length(x: Array) -> Array:
+    """Bits that x ≥ 0 needs."""
+    return np.frexp(x.astype(np.float64))[1].astype(np.int64)
+
+
+def half_reciprocal(fraction: Array) -> Array:
+    """gemmlowp one_over_one_plus_x_for_x_in_0_1: 1 / (1 + x), Q0.31."""
+    half = (fraction + (1 << 31)) >> 1
+    x = 1515870810 + doubling_high_multiply(half, -1010580540)
+    for _ in range(3):
+        x = x + saturated(doubling_high_multiply(x, (1 << 29) - doubling_high_multiply(half, x)) << 2)
+    return saturated(x << 1)
+
+
+def quotient(p: Array, q: Array, real: float) -> Array:
+    """p / q · real as div.cc computes it on 8 bits; where q is 0, which it leaves undefined, an int32's end."""
+    multiplier, shift = quantize_multiplier(real)
+    sign, size = np.where(q < 0, -1, 1), np.maximum(np.abs(q), 1)
+    over = bit_length(size) - 1
+    inverse = sign * half_reciprocal((size << (31 - over)) - (1 << 31))
+    headroom = np.where(p >= 0, 31 - bit_length(np.maximum(p, 0)), 32 - bit_length(np.maximum(-2 * p - 1, 0)))
+    high = saturated(doubling_high_multiply(p << headroom, inverse))
+    down = -(shift - over - headroom)
+    value = rounding_shift_right(doubling_high_multiply(high, multiplier), np.maximum(down, 0))
+    return np.where(q == 0, np.sign(p) * INT32_MAX, value)
 
 
 def softmax_exponentials(scale: float, beta: float) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +62,9 @@ def image(b: Builder, op: Op, t: Tensor) -> tuple[int, int, int, int]:
 
 def fill_value(b: Builder, t: Tensor) -> int:
     """The byte that is real zero in a tensor."""
-    return b.zero_point(t) if t.dtype in ("int8", "uint8") else 0
+    if t.dtype not in ("int8", "uint8"):
+        return 0
+    return b.zero_point(t) if t.quantization is not None else 128 if t.dtype == "int8" else 0
 
 
 def padded_input(b: Builder, x: Ref, t: Tensor, rows: Axis, columns: Axis) -> Ref:
@@ -79,8 +83,14 @@ def padded_input(b: Builder, x: Ref, t: Tensor, rows: Axis, columns: Axis) -> Re
     return out
 
 
-def copy(b: Builder, x: Ref, y: Ref, dims: tuple[int, ...], xs: tuple[int, ...], ys: tuple[int, ...], run: int) -> None:
-    """y[i…] = x[i…] for runs of `run` bytes; xs and ys are byte strides. At most five dims after merging what lies together."""
+def copy(
+    b: Builder, x: Ref, y: Ref, dims: tuple[int, ...], xs: tuple[int, ...], ys: tuple[int, ...], run: int,
+    *, x_at: Ref | None = None, y_at: Ref | None = None,
+) -> None:  # fmt: skip
+    """y[i…] = x[i…] for runs of `run` bytes; xs and ys are byte strides. At most five dims after merging what lies together.
+
+    `x_at`, `y_at`: where an int64 lies that is added to the address when the machine runs.
+    """
     merged: list[tuple[int, int, int]] = []
     for d, sx, sy in zip(dims, xs, ys, strict=True):
         if d == 1:
@@ -94,7 +104,8 @@ def copy(b: Builder, x: Ref, y: Ref, dims: tuple[int, ...], xs: tuple[int, ...],
     head, tail = merged[:-5], merged[-5:]
     five = [(1, 0, 0)] * (5 - len(tail)) + tail
     units = int(np.prod([d for d, _, _ in five]))
-    words = {mw.RUN: run}
+    words: Words = {mw.RUN: run}
+    words |= {w: at for w, at in ((mw.X_AT, x_at), (mw.Y_AT, y_at)) if at is not None}
     words |= {w: d for w, (d, _, _) in zip((mw.D1, mw.D2, mw.D3, mw.D4), five[1:], strict=True)}
     words |= {w: s for w, (_, s, _) in zip((mw.X0, mw.X1, mw.X2, mw.X3, mw.X4), five, strict=True)}
     words |= {w: s for w, (_, _, s) in zip((mw.Y0, mw.Y1, mw.Y2, mw.Y3, mw.Y4), five, strict=True)}
@@ -102,3 +113,51 @@ def copy(b: Builder, x: Ref, y: Ref, dims: tuple[int, ...], xs: tuple[int, ...],
         ox = sum(i * s for i, (_, s, _) in zip(index, head, strict=True))
         oy = sum(i * s for i, (_, _, s) in zip(index, head, strict=True))
         b.emit("copy_nd", units, {mw.X: x.at(ox), mw.Y: y.at(oy), **words})
+
+
+def strides_of(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
+    """Byte strides of a contiguous array."""
+    return tuple(math.prod(shape[i + 1 :]) * size for i in range(len(shape)))
+
+
+def same_type(b: Builder, op: Op, x: Tensor, y: Tensor) -> None:
+    """Refuse another type where only places should change. TFLite moves codes and does not look at their scales."""
+    if x.dtype != y.dtype:
+        raise CheckError(f"{b.where(op)} turns {x.dtype} into {y.dtype}; the same type is expected")
+
+
+def same_scale(b: Builder, op: Op, x: Tensor, y: Tensor) -> None:
+    """As same_type, and refuse another scale or zero point, as TFLite does where it looks at them."""
+    same_type(b, op, x, y)
+    p, q = x.quantization, y.quantization
+    if (
+        p is not None
+        and q is not None
+        and x.dtype in ("int8", "uint8", "int16")
+        and (p.scale[0] != q.scale[0] or p.zero_point[0] != q.zero_point[0])
+    ):
+        raise CheckError(
+            f"{b.where(op)}: input {x.name!r} and output differ in scale or zero point; equal ones are expected"
+        )
+
+
+def permuted(b: Builder, x: Ref, y: Ref, shape: tuple[int, ...], order: Sequence[int], size: int) -> None:
+    """y = x of `shape` with its dimensions in this order."""
+    steps = strides_of(shape, size)
+    dims = tuple(shape[i] for i in order)
+    if math.prod(dims):
+        copy(b, x, y, dims, tuple(steps[i] for i in order), strides_of(dims, size), size)
+
+
+def broadcasted(
+    b: Builder, x: Ref, shape: tuple[int, ...], out: tuple[int, ...], size: int, y: Ref | None = None
+) -> Ref:
+    """x of `shape` repeated to `out` (NumPy's rules, which hold): in y or a block of its own, or x itself where nothing is."""
+    if y is None and math.prod(shape) == math.prod(out):
+        return x
+    target = b.block(math.prod(out) * size) if y is None else y
+    wide = (1,) * (len(out) - len(shape)) + shape
+    steps = tuple(0 if d == 1 else s for d, s in zip(wide, strides_of(wide, size), strict=True))
+    if math.prod(out):
+        copy(b, x, target, out, steps, strides_of(out, size), size)
+    return target

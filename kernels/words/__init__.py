@@ -38,6 +38,23 @@ KERNELS = (
     "copy_nd",
     "fill_bytes",
     "pad_image",
+    "select",
+    "gather",
+    "scatter",
+    "place_at",
+    "resize_u8",
+    "resize_s16",
+    "resize_f32",
+    "table_s16",
+    "cast",
+    "unary_int",
+    "binary_int",
+    "compare",
+    "pair_u8",
+    "reduce_any",
+    "arg_best",
+    "top_k",
+    "running_sum",
 )
 """Every kernel's function name; its place here is its opcode."""
 

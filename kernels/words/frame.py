@@ -9,11 +9,11 @@ RECORD_WORDS = 8
 ADDRESS, PLACE, BYTES, KIND, SCALE, BIAS, TOP = 0, 1, 2, 3, 4, 5, 6
 
 COPY, FLIP = 0, 1  # KIND: as it is; the top bit of every byte changed (int8 ↔ the arena's unsigned form)
-QUANTIZE_U8, QUANTIZE_S16 = (
-    2,
-    3,
-)  # KIND: float32 of the caller's to codes, saturating; NaN makes the run return NOT_A_NUMBER
-NOT_A_NUMBER = 1
+QUANTIZE_U8, QUANTIZE_S16 = 2, 3  # KIND: float32 of the caller's to codes, saturating
 
-ABI = 2
+NOT_A_NUMBER, INDEX, DIVISION = 1, 2, 3
+"""What `run` returns where values break a rule: a NaN that has no code, a computed index outside, an integer division by
+zero; the last two with the operation's number in the bits from 8 upwards."""
+
+ABI = 3
 """Changes whenever the frame or an instruction's words change meaning."""

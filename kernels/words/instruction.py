@@ -2,15 +2,18 @@
 
 An instruction is WORDS int64. Word OP names the kernel, word UNITS says how many independent units of work there are; threads
 share [0, UNITS) out. The words behind are the kernel's own. Where a word is an address, the plan stores an offset and the engine
-adds the base when it binds an arena. Scratch is a thread's own SCRATCH_BYTES.
+adds the base when it binds an arena. Word ORIGIN is the number of the operation that the instruction comes from. Scratch is a
+thread's own SCRATCH_BYTES; at FAULT in it lies what a kernel has to tell (kernels/fault.py).
 """
 
 WORDS = 40
 OP = 0
 UNITS = 1
+ORIGIN = 37
 SOLO = 38  # 1: too little work to share; thread 0 does it all
 MEET = 39  # 1: threads wait for each other behind it; 0 between instructions of thread 0 alone
-SCRATCH_BYTES = 16384
+FAULT = 16384
+SCRATCH_BYTES = FAULT + 64
 
 # Rounding families (docs/exactness.md).
 DOUBLE = 0  # "tflite": gemmlowp's two roundings
@@ -19,3 +22,4 @@ SINGLE = 2  # one rounding of the 64-bit product, half up
 HALF_UP = 3  # two roundings, the second half up
 FLOAT64 = 4  # float64 product or quotient, ties away from zero
 REDUCED = 5  # int64 times a multiplier of 16 bits, one rounding, half up
+POWER_OF_TWO = 6  # shifts

@@ -99,6 +99,8 @@ def drawn(t: Tensor, rng: np.random.Generator) -> Array:
     """A random array for a tensor."""
     if t.dtype == "float32":
         return (rng.standard_normal(t.shape) * 3).astype(f32)
+    if t.dtype == "bool":
+        return rng.integers(0, 2, t.shape).astype(bool)
     info = np.iinfo(t.dtype)
     return rng.integers(info.min, info.max + 1, t.shape).astype(t.dtype)
 

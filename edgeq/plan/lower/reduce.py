@@ -1,74 +1,105 @@
-"""MEAN over any axes: the reduced ones are brought together first where they do not lie so."""
+"""MEAN, SUM and other reductions over any axes: the reduced ones are brought together first where they do not lie so."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from edgeq.errors import CheckError
 from edgeq.graph import Op
 from edgeq.kernels.words import reduce as rw
 from edgeq.kernels.words.instruction import DOUBLE, FLOAT
 from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.delegation import takes
+from edgeq.plan.kinds import KINDS
+from edgeq.plan.lower.slices import axis_of, numbers
 from edgeq.plan.multiplier import f32, quantize_multiplier
 from edgeq.plan.types import Ref, Words
-from edgeq.plan.window import copy
+from edgeq.plan.window import permuted, same_type
 
 MAX_REDUCED = 1 << 23
 """8-bit values whose sum surely fits int32."""
 
 SUFFIX = {"float32": "f32", "int8": "u8", "uint8": "u8", "int16": "s16"}
+OPERATIONS = {
+    "SUM": rw.ADD,
+    "REDUCE_PROD": rw.MULTIPLY,
+    "REDUCE_MAX": rw.GREATEST,
+    "REDUCE_MIN": rw.LEAST,
+    "REDUCE_ANY": rw.GREATEST,
+    "REDUCE_ALL": rw.LEAST,
+}
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """The input seen as (outer, reduced, inner)."""
+
+    source: Ref
+    reduced: int
+    inner: int
+
+    @property
+    def words(self) -> Words:
+        """What every kernel needs."""
+        return {rw.REDUCED: self.reduced, rw.INNER: self.inner, rw.X: self.source}
+
+
+def prepared(b: Builder, op: Op) -> Reduction:
+    """The input with the axes of input 1 together; derives the output's shape."""
+    x, rank = b.tensor(op, 0), len(b.tensor(op, 0).shape)
+    axes = sorted({axis_of(b, op, a, rank) for a in numbers(b, op, 1)})
+    keep = op.options is not None and bool(op.options.values.get("keep_dims", False))
+    b.expect_shape(op, tuple(1 if i in axes else d for i, d in enumerate(x.shape) if keep or i not in axes))
+    if x.size == 0:
+        raise b.unsupported(op, f"on an empty {x.dtype}{list(x.shape)}")
+    wide = [i for i in range(rank) if x.shape[i] != 1]
+    places = [k for k, i in enumerate(wide) if i in axes]
+    reduced, source = math.prod(x.shape[a] for a in axes), b.read(op, 0)
+    if places == list(range(places[0], places[0] + len(places)) if places else []):
+        behind = wide[places[-1] + 1 :] if places else []
+        return Reduction(source, reduced, math.prod(x.shape[i] for i in behind))
+    moved = b.block(x.size * itemsize(x))
+    permuted(b, source, moved, x.shape, [i for i in range(rank) if i not in axes] + axes, itemsize(x))
+    return Reduction(moved, reduced, 1)
 
 
 def mean(b: Builder, op: Op) -> None:
-    """Input of any rank, axes (k,) int32, keep_dims."""
-    x, y = b.tensor(op, 0), b.output(op)
-    given = b.constant_value(op, 1, "int32").reshape(-1).tolist()
-    rank = len(x.shape)
-    if any(not -rank <= a < rank for a in given):
-        raise CheckError(f"{b.where(op)}: axes {given} of a tensor with {rank} dimensions")
-    axes = sorted({a % rank for a in given})
-    keep = op.options is not None and bool(op.options.values.get("keep_dims", False))
-    b.expect_shape(op, tuple(1 if i in axes else d for i, d in enumerate(x.shape) if keep or i not in axes))
-    if x.dtype != y.dtype or x.dtype not in SUFFIX or x.size == 0:
-        raise b.unsupported(op, f"from {x.dtype}{list(x.shape)} to {y.dtype}")
-    source = b.read(op, 0)
-    first = axes[0] if axes else rank
-    if axes and axes != list(range(first, first + len(axes))):
-        order = [i for i in range(rank) if i not in axes] + axes
-        source, first = transposed(b, source, x.shape, order, itemsize(x)), rank - len(axes)
-        shape: tuple[int, ...] = tuple(x.shape[i] for i in order)
-    else:
-        shape = x.shape
-    reduced = math.prod(x.shape[a] for a in axes)
-    if reduced > MAX_REDUCED:
-        raise b.unsupported(op, f"over {reduced} values, at most {MAX_REDUCED} are expected")
-    inner = math.prod(shape[first + len(axes) :])
-    words: Words = {rw.REDUCED: reduced, rw.INNER: inner}
+    """MEAN over the axes of input 1 (k,), with keep_dims."""
+    x, r = b.tensor(op, 0), prepared(b, op)
+    y = b.output(op)
+    if x.dtype != y.dtype or x.dtype not in SUFFIX:
+        raise b.unsupported(op, f"from {x.dtype} to {y.dtype}")
+    if r.reduced > MAX_REDUCED:
+        raise b.unsupported(op, f"over {r.reduced} values, at most {MAX_REDUCED} are expected")
+    words = r.words
     if x.dtype != "float32":
         low, high = b.bounds(y)
         words |= {rw.ZERO_X: b.zero_point(x), rw.ZERO_Y: b.zero_point(y), rw.LO: low, rw.HI: high}
         s_in, s_out = b.scale(x), b.scale(y)
         if takes(b, op):
             centre = 128 if x.dtype == "int8" else 0
-            m = f32(f32(s_in / s_out) * f32(f32(1) / f32(reduced)))
-            bias = f32(f32(b.zero_point(y) - centre) - f32(f32(reduced * (b.zero_point(x) - centre)) * m))
+            m = f32(f32(s_in / s_out) * f32(f32(1) / f32(r.reduced)))
+            bias = f32(f32(b.zero_point(y) - centre) - f32(f32(r.reduced * (b.zero_point(x) - centre)) * m))
             words |= {rw.MODE: FLOAT, rw.MULTIPLIER: m, rw.BIAS: bias, rw.CENTRE: centre}
         else:
             q, shift = quantize_multiplier(float(s_in) / float(s_out))
-            bits = min(reduced.bit_length() - 1, 32, 31 + shift)  # reference_ops::QuantizedMeanOrSum
-            words |= {rw.MODE: DOUBLE, rw.MULTIPLIER: (q << bits) // reduced, rw.SHIFT: shift - bits}
-    b.emit(f"mean_{SUFFIX[x.dtype]}", y.size, {**words, rw.X: source, rw.Y: b.write(op)})
+            bits = min(r.reduced.bit_length() - 1, 32, 31 + shift)  # reference_ops::QuantizedMeanOrSum
+            words |= {rw.MODE: DOUBLE, rw.MULTIPLIER: (q << bits) // r.reduced, rw.SHIFT: shift - bits}
+    b.emit(f"mean_{SUFFIX[x.dtype]}", y.size, {**words, rw.Y: b.write(op)})
 
 
-def transposed(b: Builder, x: Ref, shape: tuple[int, ...], order: list[int], size: int) -> Ref:
-    """A copy with its dimensions in another order."""
-    strides = [math.prod(shape[i + 1 :]) * size for i in range(len(shape))]
-    out = b.block(math.prod(shape) * size)
-    dims = tuple(shape[i] for i in order)
-    steps = tuple(math.prod(dims[i + 1 :]) * size for i in range(len(dims)))
-    copy(b, x, out, dims, tuple(strides[i] for i in order), steps, size)
-    return out
+def reduce_any(b: Builder, op: Op) -> None:
+    """SUM, REDUCE_PROD, REDUCE_MAX, REDUCE_MIN, REDUCE_ANY, REDUCE_ALL."""
+    x, r = b.tensor(op, 0), prepared(b, op)
+    y = b.output(op)
+    same_type(b, op, x, y)
+    boolean = op.code in ("REDUCE_ANY", "REDUCE_ALL")
+    extreme = op.code in ("REDUCE_MAX", "REDUCE_MIN")
+    types = {"bool"} if boolean else {"float32", "int32", "int64"} | ({"int8", "uint8", "int16"} if extreme else set())
+    if x.dtype not in types:
+        raise b.unsupported(op, f"on {x.dtype}")
+    words: Words = {rw.OPERATION: OPERATIONS[op.code], rw.KIND: KINDS[x.dtype]}
+    b.emit("reduce_any", y.size, {**r.words, **words, rw.Y: b.write(op)})
 
 
-LOWERINGS = {"MEAN": mean}
+LOWERINGS = {"MEAN": mean, **dict.fromkeys(OPERATIONS, reduce_any)}

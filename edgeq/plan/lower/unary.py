@@ -1,23 +1,26 @@
-"""Functions of one value: RELU and its kind, LEAKY_RELU, LOGISTIC, TANH, HARD_SWISH. Eight bits become a table."""
+"""Functions of one value: activations, curves, signs and casts. Eight bits become a table of 256, sixteen one of 65 536."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from edgeq.errors import CheckError
 from edgeq.graph import Activation, Array, Op
 from edgeq.kernels.words import unary as uw
 from edgeq.kernels.words.instruction import DOUBLE
+from edgeq.plan import curves
 from edgeq.plan.builder import Builder
 from edgeq.plan.delegation import takes
+from edgeq.plan.kinds import INTEGERS as WHOLE
+from edgeq.plan.kinds import KINDS
 from edgeq.plan.multiplier import f32, float_bounds, quantize_multiplier
-from edgeq.plan.tables import multiply_double
+from edgeq.plan.tables import multiply_double, saturated
 from edgeq.plan.types import Words
 
 CLAMPS = {"RELU": Activation.RELU, "RELU6": Activation.RELU6, "RELU_N1_TO_1": Activation.RELU_N1_TO_1}
-FUNCTIONS = {"LOGISTIC": uw.LOGISTIC, "TANH": uw.TANH, "EXP": uw.EXP, "HARD_SWISH": uw.HARD_SWISH}
 
 
 def same_type(b: Builder, op: Op, *types: str) -> str:
@@ -91,10 +94,129 @@ def leaky_relu(b: Builder, op: Op) -> None:
         tabulate(b, op, lambda q: np.where(q >= 0, multiply_double(q, float(up)), multiply_double(q, float(down))))
 
 
-def float_function(b: Builder, op: Op) -> None:
-    """LOGISTIC, TANH, EXP, HARD_SWISH on float32."""
-    same_type(b, op, "float32")
-    emit_float(b, op, FUNCTIONS[op.code])
+FUNCTIONS = {
+    "LOGISTIC": uw.LOGISTIC, "TANH": uw.TANH, "EXP": uw.EXP, "HARD_SWISH": uw.HARD_SWISH, "SQRT": uw.SQRT, "RSQRT": uw.RSQRT,
+    "ABS": uw.ABS, "NEG": uw.NEG, "SQUARE": uw.SQUARE, "FLOOR": uw.FLOOR, "CEIL": uw.CEIL, "ROUND": uw.ROUND, "SIGN": uw.SIGN,
+    "LOG": uw.LOG, "SIN": uw.SIN, "COS": uw.COS, "ELU": uw.ELU,
+}  # fmt: skip
 
 
-LOWERINGS = {**dict.fromkeys(CLAMPS, relu), "LEAKY_RELU": leaky_relu, **dict.fromkeys(FUNCTIONS, float_function)}
+def function(b: Builder, op: Op) -> None:
+    """Functions that take nothing but their input."""
+    x = b.tensor(op, 0)
+    y = b.expect_shape(op, x.shape)
+    if x.dtype != y.dtype:
+        raise b.unsupported(op, f"from {x.dtype} to {y.dtype}")
+    if x.dtype == "float32" and op.code in FUNCTIONS:
+        emit_float(b, op, FUNCTIONS[op.code])
+    elif (integer := INTEGER_FUNCTIONS.get((op.code, x.dtype))) is not None:
+        integer(b, op)
+    else:
+        raise b.unsupported(op, f"on {x.dtype}")
+
+
+def rounded(b: Builder, real: Array) -> Array:
+    """float32 to integers: ties away from zero; XNNPACK's tables to even."""
+    return np.rint(real) if b.xnnpack else np.copysign(np.floor(np.abs(real.astype(np.float64)) + 0.5), real)
+
+
+def byte_curve(b: Builder, op: Op, curve: Callable[[Array], Array]) -> None:
+    """LOGISTIC and TANH on 8 bits: float32 on all 256 values."""
+    s_in, s_out = b.scale(b.tensor(op, 0)), b.scale(b.output(op))
+    tabulate(b, op, lambda q: rounded(b, curve(q.astype(np.float32) * s_in) * f32(f32(1) / s_out)).astype(np.int64))
+
+
+def logistic(b: Builder, op: Op) -> None:
+    """1 / (1 + exp(−x)) on 8 bits."""
+    byte_curve(b, op, lambda x: f32(1) / (f32(1) + np.exp(-x.astype(np.float64)).astype(np.float32)))
+
+
+def tanh(b: Builder, op: Op) -> None:
+    """tanh(x) on 8 bits."""
+    byte_curve(b, op, lambda x: np.tanh(x.astype(np.float64)).astype(np.float32))
+
+
+def tabulate_wide(b: Builder, op: Op, function: Callable[[Array], Array]) -> None:
+    """int16: function maps (65536,) int64 numbers to outputs."""
+    b.bounds(b.output(op))
+    table = saturated(function(np.arange(-32768, 32768, dtype=np.int64)), 16).astype(np.int16)
+    words: Words = {uw.X: b.read(op, 0), uw.Y: b.write(op), uw.TABLE: b.constant(table)}
+    b.emit("table_s16", b.tensor(op, 0).size, words)
+
+
+def wide_curve(curve: Callable[[Array, float, bool], Array]) -> Callable[[Builder, Op], None]:
+    """LOGISTIC and TANH on int16, whose output's scale is 2^-15."""
+
+    def lower(b: Builder, op: Op) -> None:
+        if b.scale(b.output(op)) != f32(2.0**-15):
+            raise CheckError(f"{b.where(op)}: the output's scale is {b.scale(b.output(op))}, 2^-15 is expected")
+        tabulate_wide(b, op, lambda x: curve(x, float(b.scale(b.tensor(op, 0))), b.xnnpack))
+
+    return lower
+
+
+def hard_swish(b: Builder, op: Op) -> None:
+    """x · relu6(x + 3) / 6 on 8 bits."""
+    tabulate(b, op, lambda q: curves.hard_swish(q, b.scale(b.tensor(op, 0)), b.scale(b.output(op))))
+
+
+def plain(b: Builder, op: Op) -> None:
+    """Integers without a scale."""
+    x = b.tensor(op, 0)
+    words: Words = {uw.FROM: KINDS[x.dtype], uw.FUNCTION: PLAIN[op.code], uw.X: b.read(op, 0), uw.Y: b.write(op)}
+    b.emit("unary_int", x.size, words)
+
+
+PLAIN = {"ABS": uw.ABS, "NEG": uw.NEG, "SQUARE": uw.SQUARE, "SIGN": uw.SIGN, "LOGICAL_NOT": uw.NOT}
+
+INTEGER_FUNCTIONS: Mapping[tuple[str, str], Callable[[Builder, Op], None]] = {
+    ("LOGISTIC", "int8"): logistic,
+    ("LOGISTIC", "uint8"): logistic,
+    ("LOGISTIC", "int16"): wide_curve(curves.logistic_int16),
+    ("TANH", "int8"): tanh,
+    ("TANH", "uint8"): tanh,
+    ("TANH", "int16"): wide_curve(curves.tanh_int16),
+    ("HARD_SWISH", "int8"): hard_swish,
+    ("HARD_SWISH", "uint8"): hard_swish,
+    ("ABS", "int32"): plain,
+    ("NEG", "int32"): plain,
+    ("NEG", "int64"): plain,
+    ("SIGN", "int32"): plain,
+    ("LOGICAL_NOT", "bool"): plain,
+}
+
+
+def gelu(b: Builder, op: Op) -> None:
+    """x · Φ(x), or its approximation by tanh."""
+    x = b.tensor(op, 0)
+    y = b.expect_shape(op, x.shape)
+    approximate = op.options is not None and bool(op.options.approximate)
+    if x.dtype != y.dtype or x.dtype != "float32":
+        raise b.unsupported(op, f"from {x.dtype} to {y.dtype}")
+    emit_float(b, op, uw.GELU_TANH if approximate else uw.GELU)
+
+
+def cast(b: Builder, op: Op) -> None:
+    """CAST: between numbers, without scales; to bool, whether they are not 0."""
+    x = b.tensor(op, 0)
+    y = b.expect_shape(op, x.shape)
+    if x.dtype not in KINDS or y.dtype not in KINDS:
+        raise b.unsupported(op, f"from {x.dtype} to {y.dtype}")
+    if x.dtype == y.dtype:
+        b.alias(op)
+        return
+    words: Words = {uw.FROM: KINDS[x.dtype], uw.TO: KINDS[y.dtype], uw.MODE: int(y.dtype == "bool")}
+    if y.dtype in WHOLE:
+        info = np.iinfo(y.dtype)
+        words |= {uw.LO: int(info.min), uw.HI: int(info.max)}
+    b.emit("cast", x.size, {**words, uw.X: b.read(op, 0), uw.Y: b.write(op)})
+
+
+LOWERINGS = {
+    **dict.fromkeys(CLAMPS, relu),
+    "LEAKY_RELU": leaky_relu,
+    **dict.fromkeys(FUNCTIONS, function),
+    "LOGICAL_NOT": function,
+    "GELU": gelu,
+    "CAST": cast,
+}
