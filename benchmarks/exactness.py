@@ -123,13 +123,31 @@ def compared(row: Row, found: Array, expected: Array) -> Row:
 
 
 def random_inputs(graph: Graph, count: int, rng: np.random.Generator) -> list[Inputs]:
-    """Random inputs; one that states TRANSPOSE_CONV's output shape states the right one."""
+    """Random inputs; one that states TRANSPOSE_CONV's output shape states the right one, indices lie within their tensors."""
     shapes = {
         op.inputs[0]: np.array(graph.tensors[op.outputs[0]].shape, np.int32)
         for op in graph.ops
         if op.code == "TRANSPOSE_CONV"
     }
-    return [tuple(shapes.get(i, x) for i, x in zip(graph.inputs, draw(graph, rng), strict=True)) for _ in range(count)]
+    limits = index_limits(graph)
+
+    def fitted(i: int, x: Array) -> Array:
+        return shapes[i] if i in shapes else x % limits[i] if i in limits else x
+
+    return [tuple(map(fitted, graph.inputs, draw(graph, rng))) for _ in range(count)]
+
+
+def index_limits(graph: Graph) -> dict[int, int]:
+    """Tensor that is used as an index → what it may count up to along every dimension that it names."""
+    found = {}
+    for op in graph.ops:
+        if op.code in ("GATHER", "GATHER_ND"):
+            found[op.inputs[1]] = max(min(graph.tensors[op.inputs[0]].shape), 1)
+        elif op.code == "EMBEDDING_LOOKUP":
+            found[op.inputs[0]] = graph.tensors[op.inputs[1]].shape[0]
+        elif op.code == "DYNAMIC_UPDATE_SLICE":
+            found[op.inputs[2]] = max(graph.tensors[op.inputs[0]].shape)
+    return found
 
 
 def given_inputs(paths: Sequence[Path], graph: Graph, count: int) -> list[Inputs]:

@@ -102,6 +102,9 @@ def judge(status: int) -> None:
     """Turn the machine's answer into an error, if it is one."""
     if status == fw.NOT_A_NUMBER:
         raise InputError("the input holds NaN, which has no code")
+    if status > 0:
+        what = {fw.INDEX: "an index lies outside its tensor", fw.DIVISION: "an integer is divided by 0"}[status & 0xFF]
+        raise InputError(f"operation {status >> 8}: {what}")
     if status != 0:
         raise MachineError(f"the machine stopped with status {status}; 0 is expected")
 
@@ -157,7 +160,7 @@ class Program:
                     ]
                     status = self.machine.run(context.address, 0)
                     for other in others:
-                        status = min(status, other.result())
+                        status = other.result() or status
             judge(status)
 
     def close(self) -> None:

@@ -16,38 +16,120 @@ import numpy.typing as npt
 
 from edgeq.graph import Activation, Graph
 
-from . import conv, elementwise, pool, reduce, requant, resize, shape, softmax, transcendental
+from . import conv, elementwise, move, number, pool, reduce, requant, resize, shape, softmax, transcendental
 from .node import Node
 
 Array = npt.NDArray[Any]
 
-TWINS: Mapping[str, Callable[[Node], Array]] = MappingProxyType(
+Twin = Callable[[Node], Array | tuple[Array, ...]]
+
+
+def by_type(quantized: Twin, plain: Twin, *types: str) -> Twin:
+    """One twin for the output types that are named, another for the rest."""
+    return lambda node: (quantized if node.output.dtype in types else plain)(node)
+
+
+TWINS: Mapping[str, Twin] = MappingProxyType(
     {
-        "ADD": elementwise.add,
+        "ABS": number.unary(np.abs),
+        "ADD": by_type(number.binary(np.add), elementwise.add, "int32", "int64"),
+        "ADD_N": number.add_n,
+        "ARG_MAX": move.arg_max,
+        "ARG_MIN": move.arg_min,
+        "ATAN2": number.binary(np.arctan2),
         "AVERAGE_POOL_2D": pool.average_pool_2d,
+        "BATCH_MATMUL": number.batch_matmul,
+        "BATCH_TO_SPACE_ND": move.batch_to_space_nd,
+        "BITWISE_XOR": number.binary(np.bitwise_xor),
+        "BROADCAST_TO": move.broadcast_to,
+        "CAST": number.cast,
+        "CEIL": number.unary(np.ceil),
         "CONCATENATION": shape.concatenation,
         "CONV_2D": conv.conv_2d,
+        "COS": number.unary(np.cos),
+        "CUMSUM": move.cumsum,
         "DEPTHWISE_CONV_2D": conv.depthwise_conv_2d,
+        "DEPTH_TO_SPACE": move.depth_to_space,
         "DEQUANTIZE": requant.dequantize,
+        "DIV": by_type(number.div_8bit, number.binary(number.truncated), "int8", "uint8"),
+        "DYNAMIC_UPDATE_SLICE": move.dynamic_update_slice,
+        "ELU": number.unary(number.elu),
+        "EMBEDDING_LOOKUP": move.embedding_lookup,
+        "EQUAL": number.comparison(np.equal),
+        "EXP": number.unary(np.exp),
+        "EXPAND_DIMS": shape.reshape,
+        "FILL": move.fill,
+        "FLOOR": number.unary(np.floor),
+        "FLOOR_DIV": number.binary(number.floor_divide),
+        "FLOOR_MOD": number.binary(np.mod),
         "FULLY_CONNECTED": conv.fully_connected,
+        "GATHER": move.gather,
+        "GATHER_ND": move.gather_nd,
+        "GELU": number.gelu,
+        "GREATER": number.comparison(np.greater),
+        "GREATER_EQUAL": number.comparison(np.greater_equal),
         "HARD_SWISH": transcendental.hard_swish,
         "LEAKY_RELU": elementwise.leaky_relu,
+        "LESS": number.comparison(np.less),
+        "LESS_EQUAL": number.comparison(np.less_equal),
+        "LOG": number.unary(np.log),
+        "LOGICAL_AND": number.binary(np.logical_and),
+        "LOGICAL_NOT": number.unary(np.logical_not),
+        "LOGICAL_OR": number.binary(np.logical_or),
         "LOGISTIC": transcendental.logistic,
+        "MAXIMUM": number.binary(np.maximum),
         "MAX_POOL_2D": pool.max_pool_2d,
         "MEAN": reduce.mean,
-        "MUL": elementwise.mul,
+        "MINIMUM": number.binary(np.minimum),
+        "MIRROR_PAD": move.mirror_pad,
+        "MUL": by_type(number.binary(np.multiply), elementwise.mul, "int32", "int64", "uint32"),
+        "NEG": number.unary(np.negative),
+        "NOT_EQUAL": number.comparison(np.not_equal),
+        "PACK": move.pack,
         "PAD": shape.pad,
+        "PADV2": move.pad_v2,
+        "POW": number.binary(np.power),
+        "PRELU": by_type(number.prelu_8bit, number.binary(number.prelu), "int8", "uint8"),
         "QUANTIZE": requant.quantize,
+        "REDUCE_ALL": number.reduction(np.logical_and),
+        "REDUCE_ANY": number.reduction(np.logical_or),
+        "REDUCE_MAX": number.reduction(np.maximum),
+        "REDUCE_MIN": number.reduction(np.minimum),
+        "REDUCE_PROD": number.reduction(np.multiply),
         "RELU": elementwise.relu_with(Activation.RELU),
         "RELU6": elementwise.relu_with(Activation.RELU6),
         "RESHAPE": shape.reshape,
         "RESIZE_BILINEAR": resize.bilinear,
         "RESIZE_NEAREST_NEIGHBOR": resize.nearest,
+        "REVERSE_V2": move.reverse_v2,
+        "RIGHT_SHIFT": number.binary(number.right_shift),
+        "ROUND": number.unary(np.rint),
+        "RSQRT": number.unary(number.rsqrt),
+        "SCATTER_ND": move.scatter_nd,
+        "SELECT": number.select,
+        "SELECT_V2": number.select,
+        "SIGN": number.unary(np.sign),
+        "SIN": number.unary(np.sin),
+        "SLICE": move.slice_,
         "SOFTMAX": softmax.softmax,
+        "SPACE_TO_BATCH_ND": move.space_to_batch_nd,
+        "SPACE_TO_DEPTH": move.space_to_depth,
+        "SPLIT": move.split,
+        "SPLIT_V": move.split_v,
+        "SQRT": number.unary(np.sqrt),
+        "SQUARE": number.unary(np.square),
+        "SQUARED_DIFFERENCE": by_type(number.squared_difference_int8, number.binary(number.squared_difference), "int8"),
+        "SQUEEZE": shape.reshape,
         "STRIDED_SLICE": shape.strided_slice,
-        "SUB": elementwise.sub,
+        "SUB": by_type(number.binary(np.subtract), elementwise.sub, "int32", "int64"),
+        "SUM": number.reduction(np.add),
         "TANH": transcendental.tanh,
+        "TILE": move.tile,
+        "TOPK_V2": move.top_k,
+        "TRANSPOSE": move.transpose,
         "TRANSPOSE_CONV": conv.transpose_conv,
+        "UNPACK": move.unpack,
+        "ZEROS_LIKE": number.unary(np.zeros_like),
     }
 )
 
@@ -64,7 +146,8 @@ def run(graph: Graph, inputs: Sequence[Array], rounding: str) -> dict[int, Array
     for op in graph.ops:
         if op.code not in TWINS:
             raise NotImplementedError(f"no twin for {op.code}")
-        values[op.outputs[0]] = TWINS[op.code](node_of(graph, op, values, rounding))
+        found = TWINS[op.code](node_of(graph, op, values, rounding))
+        values.update(zip(op.outputs, found if isinstance(found, tuple) else (found,), strict=True))
     return values
 
 

@@ -6,8 +6,9 @@ Weights, scales and zero points are drawn once from a generator seeded by the ca
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ import numpy.typing as npt
 
 from edgeq.graph import Activation, Graph, Op, Padding, Quantization, SubGraph, Tensor
 from edgeq.tflite.schema import table
+
+from .absent import is_absent
 
 Array = npt.NDArray[Any]
 f32 = np.float32
@@ -29,6 +32,12 @@ class Case:
 
     name: str
     graph: Graph
+    ranges: Mapping[int, tuple[float, float]] = field(default_factory=dict)  # input's position → what it is drawn from
+    unlike: tuple[str, ...] = ()  # families whose runtime refuses or fails at this very case
+
+    def draw(self, rng: np.random.Generator) -> list[Array]:
+        """One random input for each of the model's inputs."""
+        return draw(self.graph, rng, self.ranges)
 
     @property
     def op(self) -> str:
@@ -36,14 +45,30 @@ class Case:
         return self.graph.ops[0].code
 
     @property
-    def dtype(self) -> str:
-        """The output's dtype, or input → output where they differ."""
+    def source(self) -> str:
+        """The data's dtype."""
+        # Some operations' first input is a shape, an axis, indices or a condition.
+        data = {
+            "TRANSPOSE_CONV": 2,
+            "SPLIT": 1,
+            "FILL": 1,
+            "EMBEDDING_LOOKUP": 1,
+            "SCATTER_ND": 1,
+            "SELECT": 1,
+            "SELECT_V2": 1,
+        }
         op = self.graph.ops[0]
-        # TRANSPOSE_CONV's first input is a shape.
-        x, y = (
-            self.graph.tensors[i].dtype for i in (op.inputs[2 if op.code == "TRANSPOSE_CONV" else 0], op.outputs[0])
-        )
-        return y if x == y else f"{x} → {y}"
+        return self.graph.tensors[op.inputs[data.get(op.code, 0)]].dtype
+
+    @property
+    def dtype(self) -> str:
+        """The data's dtype, or input → output for what changes it."""
+        y = self.graph.tensors[self.graph.outputs[0]].dtype
+        return f"{self.source} → {y}" if self.op in ("CAST", "QUANTIZE") else self.source
+
+    def has_oracle(self, rounding: str) -> bool:
+        """Whether the family's runtime can be asked."""
+        return rounding not in self.unlike and not is_absent(self.op, self.source, rounding)
 
 
 # --- building blocks ------------------------------------------------------------------------------------------------------
@@ -78,21 +103,32 @@ def constant(name: str, values: Any, dtype: str = "int32") -> Tensor:
     return Tensor(name, data.shape, dtype, data)
 
 
-def single(code: str, inputs: Sequence[Tensor], output: Tensor, options: str | None = None, **values: Any) -> Graph:
+def single(
+    code: str, inputs: Sequence[Tensor], output: Tensor | Sequence[Tensor], options: str | None = None, **values: Any
+) -> Graph:
     """A model of one operation; inputs with data are constants, the others are the model's inputs."""
-    op = Op(
-        code,
-        tuple(range(len(inputs))),
-        (len(inputs),),
-        None if options is None else table(options, **values),
-    )
+    outputs = (output,) if isinstance(output, Tensor) else tuple(output)
+    ends = tuple(range(len(inputs), len(inputs) + len(outputs)))
+    op = Op(code, tuple(range(len(inputs))), ends, None if options is None else table(options, **values))
     fed = tuple(i for i, t in enumerate(inputs) if t.data is None)
-    return Graph((SubGraph((*inputs, output), (op,), fed, (len(inputs),), "main"),), "one operation")
+    return Graph((SubGraph((*inputs, *outputs), (op,), fed, ends, "main"),), "one operation")
 
 
-def draw(graph: Graph, rng: np.random.Generator) -> list[Array]:
-    """One random input for each of the model's inputs: every integer of the type, or normal floats."""
-    return [drawn(graph.tensors[i], rng) for i in graph.inputs]
+def draw(
+    graph: Graph, rng: np.random.Generator, ranges: Mapping[int, tuple[float, float]] = MappingProxyType({})
+) -> list[Array]:
+    """One random input for each of the model's inputs: every integer of the type, or normal floats, or what `ranges` says."""
+    return [
+        between(graph.tensors[i], rng, *ranges[k]) if k in ranges else drawn(graph.tensors[i], rng)
+        for k, i in enumerate(graph.inputs)
+    ]
+
+
+def between(t: Tensor, rng: np.random.Generator, low: float, high: float) -> Array:
+    """Uniform in [low, high), integers or floats."""
+    if t.dtype == "float32":
+        return rng.uniform(low, high, t.shape).astype(f32)
+    return rng.integers(int(low), int(high), t.shape).astype(t.dtype)
 
 
 def drawn(t: Tensor, rng: np.random.Generator) -> Array:
@@ -435,4 +471,7 @@ def resizes() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """All of them."""
-    return [*products(), *binaries(), *unaries(), *reductions(), *softmaxes(), *curves(), *resizes(), *moves()]
+    from . import cases_moves, cases_numbers
+
+    own = [*products(), *binaries(), *unaries(), *reductions(), *softmaxes(), *curves(), *resizes(), *moves()]
+    return [*own, *cases_moves.cases(), *cases_numbers.cases()]

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .node import Node, zero_point_of
+from .fixedpoint import round_half_away
+from .node import Node, f32, scale_of, zero_point_of
 
 Array = npt.NDArray[Any]
 
@@ -24,11 +25,15 @@ def pad(node: Node) -> Array:
 
 
 def strided_slice(node: Node) -> Array:
-    """begin, end, strides (rank,) with the begin, end and shrink masks; no ellipsis and no new axis."""
-    if node.option("ellipsis_mask") or node.option("new_axis_mask"):
-        raise ValueError("STRIDED_SLICE: ellipsis and new axis are not in any model here")
-    index: list[slice | int] = []
+    """begin, end, strides (rank,) with the begin, end and shrink masks; ellipsis and new axis as in NumPy."""
+    index: list[Any] = []
     for k, (begin, end, stride) in enumerate(zip(*(node.array(i).tolist() for i in (1, 2, 3)), strict=True)):
+        if node.option("ellipsis_mask") >> k & 1:
+            index.append(...)
+            continue
+        if node.option("new_axis_mask") >> k & 1:
+            index.append(None)
+            continue
         if node.option("shrink_axis_mask") >> k & 1:
             index.append(begin)
             continue
@@ -39,5 +44,16 @@ def strided_slice(node: Node) -> Array:
 
 
 def concatenation(node: Node) -> Array:
-    """All inputs along one axis; quantized inputs have the output's scale."""
-    return np.concatenate([a for a in node.arrays if a is not None], axis=node.option("axis"))
+    """All inputs along one axis; quantized inputs have the output's scale, but for uint8, which is brought to it."""
+    parts = [node.array(k) if node.output.dtype != "uint8" else rescaled(node, k) for k in range(len(node.arrays))]
+    return np.concatenate(parts, axis=node.option("axis"))
+
+
+def rescaled(node: Node, k: int) -> Array:
+    """reference_ops::ConcatenationWithScaling: one float32 product and sum, half away from zero."""
+    x, y = node.tensor(k), node.output
+    if (scale_of(x), zero_point_of(x)) == (scale_of(y), zero_point_of(y)):
+        return node.array(k)
+    scale = scale_of(x) * (f32(1) / scale_of(y))
+    v = node.array(k).astype(f32) * scale + -f32(zero_point_of(x)) * scale
+    return np.clip(round_half_away(v) + zero_point_of(y), 0, 255).astype(np.uint8)

@@ -238,9 +238,11 @@ def part_of(w: Tensor, part: slice) -> Tensor:
 
 
 def is_wide(b: Builder, op: Op, bias_at: int) -> bool:
-    """Whether the runtimes sum this layer in int64: an int64 bias says so."""
+    """Whether the runtimes sum this layer in int64: an int64 bias says so; LiteRT's TRANSPOSE_CONV int16 does without one too."""
     bias = b.optional(op, bias_at)
-    return bias is not None and bias.dtype == "int64"
+    if bias is None:
+        return b.xnnpack and op.code == "TRANSPOSE_CONV" and b.output(op).dtype == "int16"
+    return bias.dtype == "int64"
 
 
 def vectors(blocks: int) -> int:
