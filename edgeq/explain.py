@@ -21,6 +21,9 @@ from edgeq.plan.types import CONSTANT, Instruction, Plan, Ref
 BYTES_PER_CYCLE = 32
 """What a core moves between its second-level cache and its registers: half a cache line a cycle."""
 
+ONE_512 = ("znver4", "icelake-client", "tigerlake", "rocketlake", "cannonlake")
+"""Processors that start one 512-bit multiplication a cycle, where others start two."""
+
 _MOVES = ("fill_bytes", "copy_nd", "pad_image")
 _ELEMENTWISE = ("add_u8", "mul_u8", "binary_s16", "binary_f32")
 
@@ -46,8 +49,8 @@ class Step:
     size: int
 
 
-def steps(graph: Graph, plan: Plan, isa: Isa) -> list[Step]:
-    """Every instruction of the plan in order, and between them the operations that it does without."""
+def steps(graph: Graph, plan: Plan, isa: Isa, cpu: str = "") -> list[Step]:
+    """Every instruction of the plan in order, and between them the operations that it does without. cpu as in `rate`."""
     of_op: dict[int, list[Instruction]] = {k: [] for k in range(len(graph.ops))}
     for instruction in plan.instructions:
         of_op[instruction.op].append(instruction)
@@ -58,7 +61,7 @@ def steps(graph: Graph, plan: Plan, isa: Isa) -> list[Step]:
             found.append(Step(k, code, "", "", 0, 0, 0, 0, None, size))
         for instruction in of_op[k]:
             moved = bytes_moved(graph, op, instruction, of_op[k])
-            busy = instruction.macs / rate(instruction.kernel, isa) if instruction.macs else 0.0
+            busy = instruction.macs / rate(instruction.kernel, isa, cpu) if instruction.macs else 0.0
             found.append(
                 Step(
                     k,
@@ -90,25 +93,22 @@ def tile(instruction: Instruction, isa: Isa) -> str:
     return ""
 
 
-def rate(kernel: str, isa: Isa) -> float:
-    """MACs a cycle that the instruction mix of a kernel's inner loop allows, with loads and address arithmetic for free.
+def rate(kernel: str, isa: Isa, cpu: str = "") -> float:
+    """MACs a cycle that a kernel's multiplications allow, with everything else for free.
 
-    Vector instructions start at two a cycle, 512-bit ones of VNNI processors at one (the pessimistic half of them).
+    cpu: LLVM's name of the processor, which decides how often 512-bit multiplications start.
     """
-    starts, lanes, x86 = (1 if isa.name == "avx512vnni" else 2), isa.lanes, isa.dot in ("vpdpbusd", "pmaddwd")
+    lanes, x86 = isa.lanes, isa.dot in ("vpdpbusd", "pmaddwd")
+    starts = 2
+    if lanes == 16 and (cpu in ONE_512 or (isa.dot == "pmaddwd" and not kernel.endswith("f32"))):
+        starts = 1  # the additions behind vpmaddwd take the second port
     if kernel.startswith("conv_u8") or kernel == "conv_hybrid":
-        instructions = {"vpdpbusd": 1, "pmaddwd": 4}.get(
-            isa.dot, 8
-        )  # widening, shared by a tile's rows or vectors, left out
-        return starts * 4 * lanes / instructions
+        return starts * lanes * {"vpdpbusd": 4, "pmaddwd": 2}.get(isa.dot, 1)
     if kernel == "conv_s16":
-        return starts * 2 * lanes / (2 if x86 else 4)
-    if kernel == "conv_f32":
-        return starts * lanes / (2 if isa.name in ("sse42", "portable") else 1)  # no fused multiply-add
+        return starts * lanes * (2 if x86 else 1)
     if kernel == "depthwise_runs":
-        # Four rows of taps are interleaved by unpacking, two instructions for each dot product.
-        return starts * 4 * lanes / ({"vpdpbusd": 1, "pmaddwd": 4}.get(isa.dot, 8) + 2)
-    return starts * lanes / 3  # a converting load, a multiplication and an addition for each vector of products
+        return starts * lanes * {"vpdpbusd": 4, "pmaddwd": 2}.get(isa.dot, 1) * 0.75  # nine taps fill twelve products
+    return starts * lanes
 
 
 def bytes_moved(graph: Graph, op: Op, instruction: Instruction, siblings: list[Instruction]) -> int:

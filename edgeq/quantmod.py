@@ -357,9 +357,9 @@ def _compiled(q: QuantMod, x: Array, out: Array, wrap: bool) -> int:
         return _numpy(q, x, out, wrap)
     # float32 must hold C, and err so seldom near an integer that few blocks are done twice.
     narrow = x.dtype == np.float32 and slack < 2.0**-10 and c.min() > 2.0**-100 and c.max() < 2.0**100
-    inner, (c, d, low, high) = _spread(q, x.shape, (c, d, low, high))
+    inner, (c, d) = _spread(q, x.shape, (c, d))
     c32, d32 = (_aligned(c.astype(np.float32)), _aligned((d - 0.5).astype(np.float32))) if narrow else (None, None)
-    ends = (kernels.far(c, d, x.dtype),) if wrap else (low, high)
+    ends: tuple[Any, ...] = (kernels.far(c, d, x.dtype),) if wrap else (low, high) if inner else ()
     flat, into = x.reshape(-1), out.reshape(-1).view(f"i{out.itemsize}")
     if inner:
         rows = kernels.wrap_rows if wrap else kernels.saturate_rows

@@ -86,16 +86,26 @@ def _magnitude_of(x):
 
 
 @nb.njit(nogil=True, error_model="numpy")
-def saturate_wide(x, base, c, d, low, high, lo, hi, offset, out):
-    """Elements base + lo … base + hi − 1; how many are NaN. low, high: x whose codes are 0 and p − 1, of x's dtype."""
-    magic = MAGIC - np.float64(offset)
+def saturate_wide(x, base, c, d, low, high, lo, hi, p, offset, out):
+    """Elements base + lo … base + hi − 1; how many are NaN.
+
+    low, high: x whose codes are 0 and p − 1, of x's dtype: clamping x is half the work of clamping t. None where C and d come
+    element by element: two more columns would crowd the first-level cache.
+    """
+    top, magic = np.float64(p - 1), MAGIC - np.float64(offset)
     worst = np.uint64(0)
     for i in range(lo, hi):
         v = x[base + i]
-        # Written so that NaN stays, and that it is one instruction each.
-        v = take(low, i) if take(low, i) > v else v
-        v = take(high, i) if take(high, i) < v else v
-        code = np.float64(np.floor(np.float64(v) * take(c, i) + take(d, i)) + magic).view(np.uint64)
+        # Comparisons are written so that NaN stays, and that each is one instruction.
+        if low is None:
+            t = np.float64(v) * take(c, i) + take(d, i)
+            t = 0.0 if t < 0.0 else t
+            t = top if top < t else t
+        else:
+            v = low if low > v else v
+            v = high if high < v else v
+            t = np.float64(v) * take(c, i) + take(d, i)
+        code = np.float64(np.floor(t) + magic).view(np.uint64)
         worst = max(worst, code)  # NaN of either sign is above every code
         out[base + i] = code
     bad = np.int64(0)
@@ -210,7 +220,7 @@ def saturate_stretch(x, base, c, d, low, high, c32, d32, count, p, offset, slack
             tried += 1
             again += not done
         if not done:
-            bad += saturate_wide(x, base, c, d, low, high, lo, hi, offset, out)
+            bad += saturate_wide(x, base, c, d, low, high, lo, hi, p, offset, out)
         lo = hi
     return bad
 
@@ -247,11 +257,11 @@ def saturate_rows(x, c, d, low, high, c32, d32, inner, p, offset, slack, out):
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def saturate_elements(x, c, d, low, high, c32, d32, p, offset, slack, out):
+def saturate_elements(x, c, d, c32, d32, p, offset, slack, out):
     """x, out (n,); element e takes C[e mod k]."""
     bad, base, n, k = np.int64(0), np.uint64(0), np.uint64(x.size), np.uint64(c.size)
     while base < n:
-        bad += saturate_stretch(x, base, c, d, low, high, c32, d32, min(k, n - base), p, offset, slack, out)
+        bad += saturate_stretch(x, base, c, d, None, None, c32, d32, min(k, n - base), p, offset, slack, out)
         base += k
     return bad
 

@@ -101,8 +101,8 @@ def _steps(graph: Graph) -> None:
     from edgeq.explain import steps
 
     with build(graph) as model:
-        isa = model.program.machine.isa
-        found = steps(graph, model.plan, isa)
+        machine = model.program.machine
+        found = steps(graph, model.plan, machine.isa, machine.cpu)
     show.table(
         ["#", "operation", "kernel", "tile", "units", "MACs", "bytes", "cycles ≥", "arena at", "output"],
         [
@@ -120,7 +120,7 @@ def _steps(graph: Graph) -> None:
             ]
             for s in found
         ],
-        title=f"plan for {isa.name}",
+        title=f"plan for {machine.cpu} ({machine.isa.name})",
     )
 
 
