@@ -233,9 +233,9 @@ class Interpreter:
     # --- signatures -------------------------------------------------------------------------------------------------------
 
     def get_signature_list(self) -> dict[str, dict[str, list[str]]]:
-        """Signature key → the names of its inputs and outputs."""
+        """Signature key → the names of its inputs and outputs, sorted as the runtimes give them."""
         return {
-            key: {side: list(names) for side, names in sides.items()}
+            key: {side: sorted(names) for side, names in sides.items()}
             for key, sides in self._get_full_signature_list().items()
         }
 
