@@ -10,17 +10,20 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from edgeq import admit, limits, state, status
+from edgeq import admit, audit, journal, limits, pem, state, status
 from edgeq import root as roots
 from edgeq.admit import Memory, Request
+from edgeq.audit import Event
+from edgeq.bundle import Signed
 from edgeq.errors import (
+    EdgeqError,
     InputError,
     OutputError,
     RootVersionError,
@@ -28,8 +31,10 @@ from edgeq.errors import (
     StateDamagedError,
     StateError,
     StateMissingError,
+    TrustError,
 )
-from edgeq.files import PRIVATE, PRIVATE_FOLDER, PathLike, read_limited, remove_leftovers, write_atomic
+from edgeq.files import PRIVATE, PRIVATE_FOLDER, PUBLIC, PathLike, read_limited, remove_leftovers, write_atomic
+from edgeq.grant import Grant
 from edgeq.keys import Identity, Secret
 from edgeq.root import Root
 from edgeq.state import RootSeen, State, StatusSeen
@@ -37,6 +42,7 @@ from edgeq.status import Status
 from edgeq.trust import Trust
 
 STATE_FILE: Final = "state.json"
+AUDIT_KEY: Final = "audit.pub"
 
 LOCK_WAIT: Final = 30.0
 """Seconds to wait for another process that changes the state; each holds it for milliseconds."""
@@ -105,7 +111,22 @@ class Store:
                 raise RootVersionError("the root was replaced while the model was being opened: open it again")
             return admit.admit(request, self._memory(before, request.authority))
 
-        self.update(change)
+        self.update(change, Event("open", described(request.operations, request.signed, request.grant)), request.now)
+
+    def export(self, request: Request) -> None:
+        """Write down that an opened model was handed to another runtime; raises as `update` does."""
+        fields = described(("export",), request.signed, request.grant)
+        self.update(lambda before: before, Event("export", fields), request.now)
+
+    def refuse(self, error: TrustError, known: Mapping[str, Any], now: datetime) -> None:
+        """Write a refusal down: its type, and what was known of the opening by then. If that fails, it stays a refusal."""
+        fields = {**known, "error": type(error).__name__}
+        with suppress(EdgeqError):
+            self.update(lambda before: before, Event("refuse", fields), now)
+
+    def checkpoint(self, *, now: datetime) -> int:
+        """Sign the audit log as far as it goes, and return the number of its last line; raises as `update` does."""
+        return self.update(lambda before: before, Event("checkpoint"), now).audit.sequence
 
     def apply_root(self, data: bytes, *, now: datetime) -> Root:
         """Believe a root from now on: the first one that this device is given, or the version after the one that it has.
@@ -113,12 +134,10 @@ class Store:
         Raises as root.verify does, and as root.follow does if there is one already, RootExpiredError, ClockError, and as
         `update` does; the state is then what it was.
         """
-
-        def change(before: State) -> State:
-            return self._with_root(before, data, now)
-
-        self.update(change)
-        return roots.parse(data).root
+        found = roots.parse(data).root
+        fields = {"root_id": found.root_id, "version": found.version, "sha256": roots.sha256(data)}
+        self.update(lambda before: self._with_root(before, data, now), Event("root", fields), now)
+        return found
 
     def apply_status(self, data: bytes, trust: Trust, *, now: datetime) -> Status:
         """Take a status into the state, if it is signed by an authority in `trust` and newer than its last one.
@@ -127,7 +146,6 @@ class Store:
         does; the state is then what it was.
         """
         found, signer = status.verify(data, trust)
-
         seen = status.seen(found, data, signer)
 
         def change(before: State) -> State:
@@ -142,19 +160,38 @@ class Store:
             write_atomic(self._status_path(seen), data, mode=PRIVATE)
             return after
 
-        self.update(change)
+        fields = {"authority": found.authority, "epoch": found.epoch, "sha256": seen.sha256}
+        self.update(change, Event("status", fields), now)
         return found
 
-    def update(self, change: Callable[[State], State]) -> State:
-        """Replace what the device remembers by `change` of it, and return that; nobody else changes it meanwhile.
+    def update(self, change: Callable[[State], State], event: Event, now: datetime) -> State:
+        """Replace what the device remembers by `change` of it, with a line in the audit log, and return that; nobody else
+        changes it meanwhile.
 
-        Raises as `read` does, what `change` raises, StateBusyError, and OutputError if the disk does not take it; the
-        state is then what it was.
+        The state is written first, and holds the line: if the log does not take it now, it gets it the next time.
+
+        Raises as `read` does, what `change` raises, StateBusyError, AuditError, StateRolledBackError, and OutputError if
+        the disk does not take the state; the state is then what it was.
         """
         with _locked(self.folder, fcntl.LOCK_EX):
-            after = change(self.read())
+            before = self.read()
+            journal.settle(self.folder, before.audit)
+            full = journal.is_full(self.folder, before.audit)
+            head = audit.extended(before.audit, event, self.device, audit.signing_key(self.identity), now, full=full)
+            after = replace(change(before), audit=head)
             self._write(after)
+            with suppress(OutputError):
+                journal.append(self.folder, head)
         return after
+
+    def audit_log(self) -> list[tuple[int, bytes]]:
+        """The files of the audit log, complete as far as this device knows, for audit.verify with the head of `read`.
+
+        Raises as `update` does.
+        """
+        with _locked(self.folder, fcntl.LOCK_EX):
+            journal.settle(self.folder, self.read().audit)
+            return journal.read(self.folder)
 
     def _root(self, remembered: State) -> Root | None:
         seen = remembered.root
@@ -205,6 +242,13 @@ class Store:
         write_atomic(self.folder / STATE_FILE, state.write(after, self._key), mode=PRIVATE)
         self._sweep(after)
 
+    def _begin(self, fresh: State) -> None:
+        """Write the first state, the log's first line, and the key that verifies it."""
+        key = audit.signing_key(self.identity).public
+        write_atomic(self.folder / AUDIT_KEY, pem.public_bytes([key.signing]), mode=PUBLIC)
+        self._write(fresh)
+        journal.append(self.folder, fresh.audit)
+
     def _sweep(self, current: State) -> None:
         """Delete what no state names any more: leftovers of processes that died, statuses and roots of before."""
         remove_leftovers(self.folder)
@@ -215,6 +259,17 @@ class Store:
             for name in os.listdir(self.folder):
                 if name.startswith((_ROOT, _STATUS)) and name not in named:
                     os.unlink(self.folder / name)
+
+
+def described(operations: Collection[str], signed: Signed | None = None, held: Grant | None = None) -> dict[str, Any]:
+    """What the audit log says of an opening, as far as it is known."""
+    return {
+        "model_id": None if signed is None else signed.manifest.model_id,
+        "version": None if signed is None else signed.manifest.version,
+        "payload_sha256": None if signed is None else signed.payload_sha256,
+        "grant_id": None if held is None else held.grant_id,
+        "operations": tuple(sorted(set(operations))),
+    }
 
 
 def init(folder: PathLike, identity: Identity, *, now: datetime, root: bytes | None = None) -> State:
@@ -231,10 +286,13 @@ def init(folder: PathLike, identity: Identity, *, now: datetime, root: bytes | N
     except OSError as error:
         raise OutputError(f"{store.folder}: cannot be made: {error.strerror}") from None
     with _locked(store.folder, fcntl.LOCK_EX):
-        if found := sorted(os.listdir(store.folder)):
+        found = sorted(os.listdir(store.folder))
+        if STATE_FILE in found:
+            raise OutputError(f"{store.folder}: there is a device state already; it was left as it is")
+        if found:
             raise OutputError(f"{store.folder}: expected an empty directory, found {found[0]!a}; it was left as it is")
         fresh = fresh if root is None else store._with_root(fresh, root, now)
-        store._write(fresh)
+        store._begin(fresh)
     return fresh
 
 
@@ -244,12 +302,12 @@ def reset(folder: PathLike, identity: Identity, *, now: datetime) -> Path:
     Raises StateMissingError if there is no directory, StateBusyError, OutputError, ClockUnsetError.
     """
     store = Store(Path(folder), identity)
-    fresh = state.start(store.device, now)
+    fresh = state.start(store.device, now, "reset")
     if not store.folder.is_dir():
         raise StateMissingError(f"{store.folder}: there is no state directory to reset (edgeq device init makes one)")
     with _locked(store.folder, fcntl.LOCK_EX):
         aside = _put_aside(store.folder, now)
-        store._write(fresh)
+        store._begin(fresh)
     return aside
 
 

@@ -243,6 +243,10 @@ class StateBusyError(StateError):
     """Another process keeps the device state locked."""
 
 
+class StateRolledBackError(StateError):
+    """The device state is older than the audit log beside it: somebody put an old state back."""
+
+
 class StateFullError(StateError):
     """The device state has no room for another model, grant or status."""
 
@@ -319,3 +323,26 @@ class DelegationModelError(DelegationError):
 
 class DelegationOperationError(DelegationError):
     """The root lets this issuer grant other operations."""
+
+
+# --- trust: the audit log ---------------------------------------------------------------------------------------------
+
+
+class AuditError(TrustError):
+    """The audit log is not what the device wrote."""
+
+
+class AuditLineError(AuditError):
+    """A line of the audit log is malformed."""
+
+
+class AuditChainError(AuditError):
+    """A line of the audit log was edited, removed, inserted or moved."""
+
+
+class AuditCutError(AuditError):
+    """The audit log ends before the device's last line, or a file of it is missing."""
+
+
+class AuditSignatureError(AuditError):
+    """A checkpoint of the audit log is missing, or was not signed by this device."""

@@ -120,7 +120,7 @@ def write_atomic(
             raise OutputError(f"{name}: cannot be written: {_reason(error)}") from None
         raise
     try:
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         raise OutputError(f"{name}: written, but the disk did not confirm it: {_reason(error)}") from None
 
@@ -159,8 +159,11 @@ def _name_once(beside: Path, target: Path) -> None:
         beside.unlink()
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable; a file system that cannot sync folders (EINVAL) offers nothing better."""
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable; a file system that cannot sync folders (EINVAL) offers nothing better.
+
+    Raises OSError.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -55,3 +55,11 @@ ROOT_MODELS: Final = 64
 
 ROOT_SIGNATURES: Final = 2 * ROOT_KEYS
 """By the keys of a version and of the version before."""
+
+AUDIT_LINE: Final = 4096
+AUDIT_SEGMENT: Final = 1024 * 1024
+"""From this size on, the next checkpoint begins a new file. A file grows by less than 64 lines more."""
+
+AUDIT_FILE: Final = AUDIT_SEGMENT + 128 * AUDIT_LINE
+AUDIT_SEGMENTS: Final = 64
+"""Files; the oldest goes when there are more."""

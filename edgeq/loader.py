@@ -127,6 +127,7 @@ def load(
     except UnsupportedError as error:
         findings = fallback.lacking(graph, rounding) or (fallback.because(error),)
     runtime = fallback.choose(findings, rounding, backend, "export" in opened.allowed)
+    opened.export()
     model = FallbackModel(
         graph, bytes(opened.data), findings, runtime, rounding=rounding, threads=threads, shapes=given
     )
@@ -138,16 +139,6 @@ def check_backend(backend: str) -> None:
     """Raise InputError unless there is a backend of this name."""
     if backend not in BACKENDS:
         raise InputError(f"backend is {backend!r}, 'auto' or 'native' is expected")
-
-
-def allows(grant: GrantLike, trust: TrustLike | None, path: PathLike, operation: str) -> bool:
-    """Whether a grant that has opened the bundle at `path` allows this operation too."""
-    from edgeq import limits
-    from edgeq.files import read_limited
-    from edgeq.grant import unverified
-
-    data = grant if isinstance(grant, bytes) else read_limited(grant, limits.GRANT)
-    return operation in unverified(data).operations
 
 
 def open_tflite(

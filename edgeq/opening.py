@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from edgeq import admit, bundle, keys, limits, oms, root, stream
 from edgeq import grant as grants
@@ -21,15 +21,17 @@ from edgeq import manifest as manifests
 from edgeq import trust as trusts
 from edgeq.admit import Request
 from edgeq.bundle import Signed, Verified
-from edgeq.device import Store
+from edgeq.device import Store, described
 from edgeq.errors import (
     ContainerError,
     FileSetError,
+    GrantOperationError,
     InputError,
     NoGrantError,
     RootMismatchError,
     RootVersionError,
     StateDeviceError,
+    TrustError,
     UnsignedError,
     UntrustedKeyError,
 )
@@ -63,6 +65,18 @@ class Opened:
 
     data: bytes | memoryview = field(repr=False)
     allowed: frozenset[str] = frozenset(OPERATIONS)
+    _request: Request | None = field(default=None, repr=False)
+    _store: Store | None = field(default=None, repr=False)
+
+    def export(self) -> None:
+        """Write down, where a device state is kept, that the model is handed to another runtime.
+
+        Raises GrantOperationError if that is not allowed, and as Store.export does.
+        """
+        if "export" not in self.allowed:
+            raise GrantOperationError(f"the grant allows {', '.join(sorted(self.allowed))}, not export")
+        if self._store is not None and self._request is not None:
+            self._store.export(self._request)
 
 
 def open_bytes(
@@ -80,6 +94,8 @@ def open_bytes(
     operations = (operation,) if isinstance(operation, str) else tuple(operation)
     if not operations:
         raise InputError(f"{path}: expected an operation to open it for, found none")
+    if unknown := sorted(set(operations) - set(OPERATIONS)):
+        raise GrantOperationError(f"expected operations of {', '.join(OPERATIONS)}, found {unknown[0][:64]!a}")
     with open_source(path) as source:
         if isinstance(source, PlainModel):
             if trust is not None or grant is not None or state is not None:
@@ -89,19 +105,35 @@ def open_bytes(
             return Opened(source.content.read())
         if isinstance(source, StoredDirectory):
             raise FileSetError(f"{path}: a signed directory, but not a bundle: it has no {manifests.MANIFEST_FILE}")
-        store = None if state is None else _store(state, _device(identity, state, passphrase, path))
-        believed = believe_here(trust, store)
-        signed = _open_signed(source, believed)
         moment = datetime.now(timezone.utc) if now is None else now
-        if signed.manifest.encryption is None:
-            device_id = "" if store is None else store.device
-            return _open_plain(source, Request(signed, believed, operations, moment, device_id), store)
-        if grant is None:
-            raise NoGrantError(f"{path}: the bundle is encrypted, and no grant was given")
-        device = _device(identity, state, passphrase, path)
-        held = grants.verify(_grant(grant), believed)
-        request = Request(signed, believed, operations, moment, device.public.key_id, held)
-        return _open_encrypted(source, request, held, device, store)
+        store = None if state is None else _store(state, _device(identity, state, passphrase, path))
+        with _refusals_noted(store, moment) as known:
+            known.update(described(operations))
+            believed = believe_here(trust, store)
+            signed = _open_signed(source, believed)
+            known.update(described(operations, signed))
+            if signed.manifest.encryption is None:
+                device_id = "" if store is None else store.device
+                return _open_plain(source, Request(signed, believed, operations, moment, device_id), store)
+            if grant is None:
+                raise NoGrantError(f"{path}: the bundle is encrypted, and no grant was given")
+            device = _device(identity, state, passphrase, path)
+            held = grants.verify(_grant(grant), believed)
+            known.update(described(operations, signed, held))
+            request = Request(signed, believed, operations, moment, device.public.key_id, held)
+            return _open_encrypted(source, request, held, device, store)
+
+
+@contextmanager
+def _refusals_noted(store: Store | None, now: datetime) -> Iterator[dict[str, Any]]:
+    """Gives a place for what is known of an opening; if it is refused, that is written down where a state is kept."""
+    known: dict[str, Any] = {}
+    try:
+        yield known
+    except TrustError as error:
+        if store is not None:
+            store.refuse(error, known, now)
+        raise
 
 
 def verify(path: PathLike, *, trust: TrustLike, now: datetime | None = None) -> Verified:
@@ -212,7 +244,7 @@ def _open_plain(source: StoredBundle, request: Request, store: Store | None) -> 
     model = source.payload.read()
     bundle.complete(request.signed, hashlib.sha256(model).hexdigest())
     _remember(request, store)
-    return Opened(model)
+    return Opened(model, _request=request, _store=store)
 
 
 def _open_encrypted(
@@ -222,7 +254,7 @@ def _open_encrypted(
     _check(request, store)
     key = grants.open_key(held, device, request.signed.manifest)
     model = _decrypt(source, request.signed, key, lambda: _remember(request, store))
-    return Opened(model, frozenset(held.operations))
+    return Opened(model, frozenset(held.operations), request, store)
 
 
 def _check(request: Request, store: Store | None) -> None:

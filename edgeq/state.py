@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
-from edgeq import clock, dsse, limits, strict
+from edgeq import audit, clock, dsse, limits, strict
+from edgeq.audit import Head
 from edgeq.errors import (
     ClockSetBackError,
     ClockUnsetError,
+    DocumentError,
     RollbackError,
     StateDamagedError,
     StateDeviceError,
@@ -79,6 +81,7 @@ class State:
 
     device: str
     time: int
+    audit: Head
     root: RootSeen | None = None
     models: Mapping[str, Newest] = field(default_factory=dict)
     loads: Mapping[str, Loads] = field(default_factory=dict)
@@ -91,6 +94,7 @@ class State:
             "suite": SUITE,
             "device": self.device,
             "time": self.time,
+            "audit": {**vars(self.audit), "pending": list(self.audit.pending)},
             "root": None if self.root is None else vars(self.root),
             "models": {name: vars(newest) for name, newest in self.models.items()},
             "loads": {name: vars(loads) for name, loads in self.loads.items()},
@@ -106,9 +110,9 @@ class State:
 # --- the rules --------------------------------------------------------------------------------------------------------
 
 
-def start(device: str, now: datetime) -> State:
-    """The state of a device that has seen nothing but the time; raises ClockUnsetError."""
-    return State(device, _plausible(now))
+def start(device: str, now: datetime, reason: str = "init") -> State:
+    """The state of a device that has seen nothing but the time, with the log that begins so; raises ClockUnsetError."""
+    return State(device, _plausible(now), audit.start(device, reason, now))
 
 
 def trusted_time(state: State, now: datetime) -> datetime:
@@ -229,6 +233,13 @@ def _any(value: Any, what: str) -> Any:
     return value
 
 
+def _lines(value: Any, what: str) -> tuple[str, ...]:
+    """The last lines of the audit log, which edgeq.audit parses when they are needed."""
+    if not isinstance(value, list) or not 1 <= len(value) <= 2 or not all(isinstance(line, str) for line in value):
+        raise DocumentError(f"{what}: expected one or two lines")
+    return tuple(value)
+
+
 def _entry(kind: type, fields: Mapping[str, strict.Check]) -> strict.Check:
     return lambda value, what: kind(**strict.record(value, fields, what))
 
@@ -248,11 +259,18 @@ _SEEN: Final = _entry(
 _ROOT: Final = _entry(
     RootSeen, {"root_id": KEY_ID, "version": strict.integer(1, limits.INTEGER), "sha256": strict.hexadecimal(32)}
 )
+_HEAD: Final[dict[str, strict.Check]] = {
+    "sequence": _COUNT,
+    "hash": strict.hexadecimal(32),
+    "segment": _COUNT,
+    "pending": _lines,
+}
 _FIELDS: Final[dict[str, strict.Check]] = {
     "format": strict.only(FORMAT),
     "suite": strict.only(SUITE),
     "device": KEY_ID,
     "time": TIME,
+    "audit": lambda value, what: Head(**strict.record(value, _HEAD, what)),
     "root": strict.optional(_ROOT),
     "models": strict.mapping(MODEL_ID, _NEWEST, limits.STATE_MODELS),
     "loads": strict.mapping(strict.hexadecimal(16), _LOADS, limits.STATE_GRANTS),

@@ -6,6 +6,7 @@ import fcntl
 import os
 import stat
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from trusted import LATER, NOW, device, new_device
 
 from edgeq import device as devices
 from edgeq import state
+from edgeq.audit import Event
 from edgeq.device import Store
 from edgeq.errors import ClockUnsetError, OutputError, StateBusyError, StateDamagedError, StateError, StateMissingError
 from edgeq.state import Newest, State
@@ -26,17 +28,29 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "state", device())
 
 
-def seen(version: int) -> State:
-    """A state that remembers one model."""
-    return replace(state.start(device().public.key_id, NOW), models={"m": Newest(version, "00" * 32)})
+def see(version: int) -> Callable[[State], State]:
+    """A change: remember this version of a model."""
+    return lambda before: replace(before, models={"m": Newest(version, "00" * 32)})
+
+
+def update(store: Store, change: Callable[[State], State]) -> State:
+    """Make a change, whatever the audit log says of it."""
+    return store.update(change, Event("checkpoint"), NOW)
+
+
+def version(store: Store) -> int:
+    """The version that the state remembers, 0 for none."""
+    models = store.read().models
+    return models["m"].version if models else 0
 
 
 def test_init_makes_a_private_directory(store: Store) -> None:
     """A new state has seen the time and nothing else, and only its owner can read it."""
-    assert store.read() == state.start(device().public.key_id, NOW)
+    fresh = store.read()
+    assert fresh == replace(state.start(device().public.key_id, NOW), audit=fresh.audit)
     assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
-    assert stat.S_IMODE((store.folder / "state.json").stat().st_mode) == 0o600
-    assert os.listdir(store.folder) == ["state.json"]
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in store.folder.iterdir()}
+    assert modes == {"state.json": 0o600, "audit-000000000001.jsonl": 0o600, "audit.pub": 0o644}
 
 
 def test_init_takes_an_empty_directory(tmp_path: Path) -> None:
@@ -51,6 +65,9 @@ def test_init_replaces_nothing(store: Store) -> None:
     with pytest.raises(OutputError, match="left as it is"):
         devices.init(store.folder, device(), now=LATER)
     assert (store.folder / "state.json").read_bytes() == before
+    (store.folder / "state.json").unlink()
+    with pytest.raises(OutputError, match="expected an empty directory"):
+        devices.init(store.folder, device(), now=LATER)
 
 
 def test_init_without_a_clock(tmp_path: Path) -> None:
@@ -62,8 +79,9 @@ def test_init_without_a_clock(tmp_path: Path) -> None:
 
 def test_update_is_remembered(store: Store) -> None:
     """What was changed is what is read, by another process as well as by this one."""
-    assert store.update(lambda _: seen(4)) == seen(4)
-    assert Store(store.folder, device()).read() == seen(4)
+    after = update(store, see(4))
+    assert after.models == {"m": Newest(4, "00" * 32)}
+    assert Store(store.folder, device()).read() == after
 
 
 def test_a_refused_update_changes_nothing(store: Store) -> None:
@@ -73,56 +91,55 @@ def test_a_refused_update_changes_nothing(store: Store) -> None:
         raise KeyError("no")
 
     with pytest.raises(KeyError):
-        store.update(refuse)
-    assert store.read() == state.start(device().public.key_id, NOW)
-    store.update(lambda _: seen(1))
+        update(store, refuse)
+    assert version(store) == 0
+    update(store, see(1))
 
 
 def test_updates_wait_for_each_other(store: Store) -> None:
     """No update is lost among threads that all want one."""
 
     def add(before: State) -> State:
-        version = before.models["m"].version + 1 if before.models else 1
-        return replace(before, models={"m": Newest(version, "00" * 32)})
+        return see(before.models["m"].version + 1 if before.models else 1)(before)
 
-    threads = [threading.Thread(target=lambda: [store.update(add) for _ in range(10)]) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: [update(store, add) for _ in range(10)]) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert store.read().models["m"].version == 40
+    assert version(store) == 40
 
 
 def test_a_lock_that_is_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that keeps the lock is waited for, but not for ever."""
     monkeypatch.setattr(devices, "LOCK_WAIT", 0.05)
     with devices._locked(store.folder, fcntl.LOCK_EX), pytest.raises(StateBusyError, match="locked by another process"):
-        store.update(lambda _: seen(1))
-    store.update(lambda _: seen(1))
+        update(store, see(1))
+    update(store, see(1))
 
 
 def test_leftovers_of_the_dead_go(store: Store) -> None:
     """What a process left that died while it wrote is cleaned away by the next, and nothing else is."""
     for name in (".edgeq-0123456789abcdef.tmp", ".edgeq-short.tmp", "mine.tmp"):
         (store.folder / name).write_bytes(b"half a sta")
-    store.update(lambda _: seen(1))
-    assert sorted(os.listdir(store.folder)) == [".edgeq-short.tmp", "mine.tmp", "state.json"]
+    update(store, see(1))
+    assert {".edgeq-short.tmp", "mine.tmp"} == {name for name in os.listdir(store.folder) if "tmp" in name}
 
 
 def test_reset_puts_aside(store: Store) -> None:
     """A reset starts anew and keeps what was there, readable or not, reset after reset."""
-    store.update(lambda _: seen(4))
-    before = (store.folder / "state.json").read_bytes()
+    update(store, see(4))
+    before = {path.name: path.read_bytes() for path in store.folder.iterdir()}
     first = devices.reset(store.folder, device(), now=LATER)
-    assert (first / "state.json").read_bytes() == before
-    assert store.read() == state.start(device().public.key_id, LATER)
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == before
+    assert (version(store), store.read().time) == (0, int(LATER.timestamp()))
     (store.folder / "state.json").write_bytes(b"damaged")
     with pytest.raises(StateDamagedError):
         store.read()
     second = devices.reset(store.folder, device(), now=LATER)
     assert (second / "state.json").read_bytes() == b"damaged"
-    assert (first / "state.json").read_bytes() == before
-    assert store.read() == state.start(device().public.key_id, LATER)
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == before
+    assert version(store) == 0
 
 
 def test_reset_is_for_a_new_key_too(store: Store) -> None:
@@ -147,7 +164,7 @@ def test_a_state_that_is_not_there(tmp_path: Path, what: str) -> None:
         path.mkdir()
     elif what == "file":
         path.write_bytes(b"")
-    for use in (lambda: Store(path, device()).read(), lambda: Store(path, device()).update(lambda _: seen(1))):
+    for use in (lambda: Store(path, device()).read(), lambda: update(Store(path, device()), see(1))):
         with pytest.raises(StateMissingError):
             use()
     assert not (path / "state.json").exists()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from trusted import LATER, NOW, device, edit_json, new_device
 
 from edgeq import clock, limits, state, strict
+from edgeq.audit import Head
 from edgeq.errors import (
     ClockSetBackError,
     ClockUnsetError,
@@ -66,7 +67,7 @@ def test_a_clock_that_was_never_set(year: int) -> None:
     with pytest.raises(ClockUnsetError, match="never set"):
         state.start("00" * 32, then)
     with pytest.raises(ClockUnsetError):
-        state.trusted_time(State("00" * 32, 0), then)
+        state.trusted_time(replace(fresh(), time=0), then)
 
 
 @given(st.lists(st.integers(-10_000, 10_000), max_size=20))
@@ -133,9 +134,11 @@ def test_a_full_state_says_so() -> None:
 def test_the_largest_state_fits() -> None:
     """A state with every entry it may have, each as long as it can be, stays below the limit of its file."""
     most = limits.INTEGER
+    lines = ("x" * limits.AUDIT_LINE,) * 2
     largest = State(
         "ff" * 32,
         253_402_300_799,
+        Head(most, ONE, most, lines),
         models={f"{i:x}".rjust(limits.MODEL_ID, "m"): Newest(most, ONE) for i in range(limits.STATE_MODELS)},
         loads={f"{i:032x}": Loads(most, 253_402_300_799) for i in range(limits.STATE_GRANTS)},
         statuses={
@@ -152,10 +155,10 @@ def test_the_largest_state_fits() -> None:
 # --- the bytes --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("remembered", [fresh(), full()])
-def test_what_is_written_reads_back(remembered: State) -> None:
+@pytest.mark.parametrize("make", [fresh, full])
+def test_what_is_written_reads_back(make: Callable[[], State]) -> None:
     """A state that was written reads back equal, and writes to the same bytes."""
-    key = state.mac_key(device())
+    key, remembered = state.mac_key(device()), make()
     data = state.write(remembered, key)
     assert state.read(data, key, device().public.key_id) == remembered
     assert state.write(state.read(data, key, device().public.key_id), key) == data
@@ -206,6 +209,9 @@ FIELDS: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
     ("grant by another name", lambda value: value["loads"].update(x={"count": 1, "expires": None})),
     ("version zero", lambda value: value["models"]["acme/spotter"].update(version=0)),
     ("model by another name", lambda value: value["models"].update({"": {"version": 1, "payload_sha256": ONE}})),
+    ("log without a last line", lambda value: value["audit"].update(pending=[])),
+    ("log with lines that are none", lambda value: value["audit"].update(pending=[1])),
+    ("log with three lines", lambda value: value["audit"].update(pending=["", "", ""])),
     ("models as a list", lambda value: value.update(models=[])),
     ("too many models", lambda value: value.update(
         models={f"m{i}": {"version": 1, "payload_sha256": ONE} for i in range(limits.STATE_MODELS + 1)})),

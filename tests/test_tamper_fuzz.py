@@ -16,7 +16,7 @@ import pytest
 import rooted
 from trusted import LATER, NOW, device, granted, publisher, sealed, trust
 
-from edgeq import bundle, grant, manifest, oms, pem, root, seal, state, status
+from edgeq import audit, bundle, grant, manifest, oms, pem, root, seal, state, status
 from edgeq.errors import EdgeqError
 
 Reader = tuple[bytes, Callable[[bytes], object]]
@@ -38,6 +38,10 @@ def readers() -> dict[str, Reader]:
     signed_status = status.sign(status.requiring(taken_back, "m", 2), publisher())
     key = state.mac_key(device())
     remembered = state.write(state.counted(state.start(device().public.key_id, NOW), "00" * 16, None), key)
+    signer = audit.signing_key(device())
+    begin = audit.start(device().public.key_id, "init", NOW)
+    end = audit.extended(begin, audit.Event("checkpoint"), device().public.key_id, signer, NOW, full=False)
+    lines = [line.encode() for line in (*begin.pending, *end.pending)]
     private = pem.private_bytes([publisher()._signing, publisher()._wrapping], None)
     return {
         "bundle": (seal.seal(b"model", publisher(), model_id="m", version=1).to_bytes(), bundle.parse),
@@ -50,6 +54,8 @@ def readers() -> dict[str, Reader]:
         "status payload": (base64.b64decode(json.loads(signed_status)["payload"]), status.parse),
         "root": (rooted.signed(rooted.first(), 0, 1), root.verify),
         "root payload": (root.parse(rooted.signed(rooted.first())).envelope.payload, root._root),
+        "audit line": (lines[0], audit.parse),
+        "audit log": (b"".join(line + b"\n" for line in lines), lambda data: audit.verify([(1, data)], signer.public)),
         "state": (remembered, lambda data: state.read(data, key, device().public.key_id)),
         "private key": (private, lambda data: pem.load_private(data, None, "key")),
         "public key": (pem.public_bytes([device().public.key]), lambda data: pem.load_public(data, "key")),

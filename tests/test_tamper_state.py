@@ -241,8 +241,8 @@ def test_row_25_killed_at_random(tmp_path: Path, store: Store) -> None:
         assert counts[-1] >= counts[-2]
         note("old or new")
 
-    killed_at_random(lambda: case.load(tmp_path), check, times=200, longest=0.03)
-    assert counts[-1] > 50
+    killed_at_random(lambda: case.load(tmp_path), check, times=200)
+    assert counts[-1] > 10
     assert case.load(tmp_path)
     assert _count(store) == counts[-1] + 1
 

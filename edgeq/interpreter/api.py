@@ -269,6 +269,7 @@ class Interpreter:
         lists = [fallback.lacking(promoted(self._graph, s), options.rounding) for s in entries(self._graph)]
         findings = [f for found in lists for f in found] or [fallback.because(error)]
         runtime = fallback.choose(findings, options.rounding, self._backend, "export" in self._opened.allowed)
+        self._opened.export()
         try:
             self._other = runtime.interpreter(
                 bytes(self._opened.data),
