@@ -55,6 +55,7 @@ def test_import_is_fast() -> None:
         ),
         pytest.param(["unpack", "digits.eqb", "-o", "fresh"], id="unpack"),
         pytest.param(["device", "init", "--identity", "device.key", "--state", "state"], id="device"),
+        pytest.param(["audit", "show", "."], id="audit"),
         pytest.param(
             ["status", "issue", "--key", "publisher.key", "--expires", "9d", "-o", "status.json"], id="status"
         ),

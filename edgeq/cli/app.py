@@ -34,6 +34,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "device": "edgeq.cli.device:device",
         "status": "edgeq.cli.status:status",
         "root": "edgeq.cli.root:root",
+        "audit": "edgeq.cli.audit:audit",
         "unpack": "edgeq.cli.pack:unpack",
         "pack": "edgeq.cli.pack:pack",
     },

@@ -39,7 +39,8 @@ def state_options(command: Command) -> Command:
 def init(state: str, identity: str, root: str | None) -> None:
     """Make the state of a device, once.
 
-    The directory must be new or empty: an existing state is never replaced.
+    The directory must be new or empty: an existing state is never replaced. The audit key that is made in it verifies
+    the device's audit log elsewhere (edgeq audit): collect it together with the device's public key.
     """
     from edgeq import device as devices
     from edgeq import limits
@@ -47,7 +48,8 @@ def init(state: str, identity: str, root: str | None) -> None:
 
     opener = models.open_identity(identity)
     data = None if root is None else read_limited(root, limits.ROOT)
-    _facts(state, devices.init(state, opener, now=datetime.now(timezone.utc), root=data))
+    made = devices.init(state, opener, now=datetime.now(timezone.utc), root=data)
+    show.facts([*_facts(state, made), ("audit key", f"{state}/{devices.AUDIT_KEY}")])
 
 
 @device.command("show")
@@ -67,8 +69,8 @@ def show_state(state: str, identity: str) -> None:
 def reset(state: str, identity: str, yes: bool) -> None:
     """Start the state of a device anew.
 
-    Versions, load counts and time are forgotten, so older models and used-up grants open again. What was there is
-    put aside in the directory, whether it was readable or not.
+    Versions, load counts, time, status and root are forgotten, so older models and used-up or revoked grants open again.
+    What was there, the audit log too, is put aside in the directory, whether it was readable or not.
     """
     from edgeq import device as devices
 
@@ -90,7 +92,7 @@ def _confirm(state: str) -> None:
 def _show(folder: str, state: State) -> None:
     from edgeq import clock
 
-    _facts(folder, state)
+    show.facts(_facts(folder, state))
     if state.models:
         show.result()
         show.table(
@@ -117,10 +119,15 @@ def _show(folder: str, state: State) -> None:
         )
 
 
-def _facts(folder: str, state: State) -> None:
+def _facts(folder: str, state: State) -> list[tuple[str, object]]:
     from edgeq import clock
 
-    rows: list[tuple[str, object]] = [("state", folder), ("device", state.device)]
-    if state.root is not None:
-        rows.append(("root", f"{state.root.root_id[:16]}… version {state.root.version}"))
-    show.facts([*rows, ("latest time", clock.show(state.time))])
+    root = state.root
+    lines = state.audit.sequence
+    return [
+        ("state", folder),
+        ("device", state.device),
+        *([] if root is None else [("root", f"{root.root_id[:16]}… version {root.version}")]),
+        ("latest time", clock.show(state.time)),
+        ("audit log", f"{lines} line{'s' * (lines != 1)}"),
+    ]
