@@ -3,6 +3,7 @@
 #
 #   make demo     calibrate, quantize, seal, grant and run the model that comes with edgeq
 #   make test     the tests (ARGS="tests/test_demo.py -k flipped" narrows them)
+#   make tamper   the tamper matrix: what was damaged how often, and how it was refused
 #   make lint     ruff, mypy, import-linter
 #   make bench    timings of the demo's models beside the other runtimes that are installed
 #   make setup    the environment for all of the above
@@ -17,7 +18,7 @@ ARGS   ?=
 PEERS  := 'from importlib.util import find_spec as f; \
 	print(",".join(n for n, m in (("litert", "ai_edge_litert"), ("tflite", "tflite_runtime"), ("openvino", "openvino")) if f(m)))'
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test tamper lint bench clean
 
 setup: $(VENV)/.develop
 
@@ -26,6 +27,9 @@ demo: $(VENV)/.run
 
 test: $(VENV)/.develop
 	$(RUN)/python -m pytest $(ARGS)
+
+tamper: $(VENV)/.develop
+	@$(RUN)/python tests/tamper.py $(ARGS)
 
 lint: $(VENV)/.develop
 	$(RUN)/ruff check .

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import x25519
+from refusals import refused
 from trusted import (
     LATER,
     NOW,
@@ -63,7 +64,7 @@ def rewrapped(held: Grant, key: ContentKey, to: keys.Recipient) -> Grant:
 def test_row_06_wrapped_for_another_device(tmp_path: Path) -> None:
     """A key that was wrapped for another device does not open, even if the grant names this one."""
     forged = regranted(granted(sealed()), lambda held: rewrapped(held, content_key(sealed()), new_device().public))
-    with pytest.raises(WrappedKeyError):
+    with refused(WrappedKeyError):
         good_case().but(grant=forged).load(tmp_path)
 
 
@@ -71,7 +72,7 @@ def test_row_06_key_of_another_bundle(tmp_path: Path) -> None:
     """A content key that unwraps, but belongs to another bundle, is refused by the key commitment."""
     other = content_key(sealed(version=4))
     forged = regranted(granted(sealed()), lambda held: rewrapped(held, other, device().public))
-    with pytest.raises(KeyCommitmentError):
+    with refused(KeyCommitmentError):
         good_case().but(grant=forged).load(tmp_path)
 
 
@@ -79,7 +80,7 @@ def test_row_06_commitment_of_another_key(tmp_path: Path) -> None:
     """A manifest that commits to another key than the payload's is refused before the payload is touched."""
     edited = edit_json(sealed().manifest, lambda value: value["encryption"].update(commitment="00" * 32))
     again = signed_again(replace(sealed(), manifest=edited))
-    with pytest.raises(KeyCommitmentError):
+    with refused(KeyCommitmentError):
         good_case().but(data=again.to_bytes()).load(tmp_path)
 
 
@@ -92,7 +93,7 @@ def test_row_06_publishers_own_copy_is_bound() -> None:
     assert verified.manifest.encryption is not None
     moved = replace(verified.manifest.encryption, wrapped_key=other.wrapped_key)
     mixed = replace(verified, manifest=replace(verified.manifest, encryption=moved))
-    with pytest.raises(WrappedKeyError):
+    with refused(WrappedKeyError):
         grant.issue(mixed, publisher(), device().public, ["load"], now=NOW)
 
 
@@ -101,33 +102,33 @@ def test_row_06_publishers_own_copy_is_bound() -> None:
 
 def test_row_22_other_device(tmp_path: Path) -> None:
     """A grant for one device does not open the bundle on another."""
-    with pytest.raises(GrantDeviceError):
+    with refused(GrantDeviceError):
         good_case().but(identity=new_device()).load(tmp_path)
 
 
 def test_row_22_other_model(tmp_path: Path) -> None:
     """A grant for one model does not open another."""
-    with pytest.raises(GrantModelError):
+    with refused(GrantModelError):
         good_case().but(grant=granted(sealed(model_id="acme/other"))).load(tmp_path)
 
 
 def test_row_22_other_version(tmp_path: Path) -> None:
     """A grant for one version does not open another."""
-    with pytest.raises(GrantVersionError):
+    with refused(GrantVersionError):
         good_case().but(grant=granted(sealed(version=4))).load(tmp_path)
 
 
 @pytest.mark.parametrize("versions", [(1, 2), (4, 9)])
 def test_row_22_version_range(tmp_path: Path, versions: tuple[int, int]) -> None:
     """Both ends of a grant's range of versions count."""
-    with pytest.raises(GrantVersionError):
+    with refused(GrantVersionError):
         good_case().but(grant=granted(sealed(), versions=versions)).load(tmp_path)
 
 
 def test_row_22_other_bundle_of_the_same_version(tmp_path: Path) -> None:
     """A grant for one bundle does not open another bundle of the same model and version."""
     twin = sealed.__wrapped__()
-    with pytest.raises(GrantPayloadError):
+    with refused(GrantPayloadError):
         good_case().but(grant=granted(twin)).load(tmp_path)
 
 
@@ -135,7 +136,7 @@ def test_row_22_other_bundle_of_the_same_version(tmp_path: Path) -> None:
 def test_row_22_operation(tmp_path: Path, operation: str) -> None:
     """Each operation needs to be granted itself; none implies another."""
     others = tuple(name for name in grant.OPERATIONS if name != operation)
-    with pytest.raises(GrantOperationError):
+    with refused(GrantOperationError):
         good_case().but(grant=granted(sealed(), allow=others), operation=operation).load(tmp_path)
     allowed = good_case().but(grant=granted(sealed(), allow=(operation,)), operation=operation)
     assert allowed.load(tmp_path)
@@ -144,14 +145,14 @@ def test_row_22_operation(tmp_path: Path, operation: str) -> None:
 def test_row_22_unknown_operation(tmp_path: Path) -> None:
     """An operation that no grant can allow is allowed by none."""
     everything = granted(sealed(), allow=grant.OPERATIONS)
-    with pytest.raises(GrantOperationError):
+    with refused(GrantOperationError):
         good_case().but(grant=everything, operation="train").load(tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["grant", "identity"])
 def test_row_22_nothing_given(tmp_path: Path, missing: str) -> None:
     """An encrypted bundle without a grant or without an identity does not open."""
-    with pytest.raises(NoGrantError):
+    with refused(NoGrantError):
         good_case().but(**{missing: None}).load(tmp_path)
 
 
@@ -182,9 +183,9 @@ def test_row_22_edited_grant(tmp_path: Path, field: str, value: Any) -> None:
     def keep_signature(parsed: Any) -> None:
         parsed["signatures"] = json.loads(original)["signatures"]
 
-    with pytest.raises(BadSignatureError):
+    with refused(BadSignatureError):
         good_case().but(grant=edit_json(envelope, keep_signature)).load(tmp_path)
-    with pytest.raises(WrappedKeyError):
+    with refused(WrappedKeyError):
         device().unwrap(edited.wrapped_key, edited.wrap_info())
 
 
@@ -196,7 +197,7 @@ def test_row_23_transplanted_key(tmp_path: Path) -> None:
     narrow, wide = granted(sealed(), allow=("load",)), granted(sealed(), allow=("export", "load"))
     taken = grant.unverified(narrow).wrapped_key
     forged = regranted(wide, lambda held: replace(held, wrapped_key=taken))
-    with pytest.raises(WrappedKeyError):
+    with refused(WrappedKeyError):
         good_case().but(grant=forged, operation="export").load(tmp_path)
 
 
@@ -205,7 +206,7 @@ def test_row_23_publishers_key_in_a_grant(tmp_path: Path) -> None:
     encryption = manifest.parse(sealed().manifest).encryption
     assert encryption is not None
     forged = regranted(granted(sealed()), lambda held: replace(held, wrapped_key=encryption.wrapped_key))
-    with pytest.raises(WrappedKeyError):
+    with refused(WrappedKeyError):
         good_case().but(grant=forged).load(tmp_path)
 
 
@@ -217,7 +218,7 @@ def test_row_24_expired(tmp_path: Path) -> None:
     case = good_case().but(grant=granted(sealed(), expires=LATER))
     assert case.but(now=LATER - timedelta(seconds=1)).load(tmp_path)
     for late in (timedelta(0), timedelta(days=3650)):
-        with pytest.raises(GrantExpiredError):
+        with refused(GrantExpiredError):
             case.but(now=LATER + late).load(tmp_path)
 
 
@@ -225,20 +226,20 @@ def test_row_24_not_yet_valid(tmp_path: Path) -> None:
     """A grant opens from its start on, and not a second before."""
     case = good_case().but(grant=granted(sealed(), not_before=LATER))
     assert case.but(now=LATER).load(tmp_path)
-    with pytest.raises(GrantNotYetValidError):
+    with refused(GrantNotYetValidError):
         case.but(now=LATER - timedelta(seconds=1)).load(tmp_path)
 
 
 @pytest.mark.parametrize("year", [1, 1969, 1970, 2029])
 def test_row_24_clock_before_the_grant(tmp_path: Path, year: int) -> None:
     """A clock that was never set, or was set back before the grant was issued, opens nothing."""
-    with pytest.raises(GrantNotYetValidError, match="is the clock set"):
+    with refused(GrantNotYetValidError, match="is the clock set"):
         good_case().but(now=datetime(year, 1, 1, tzinfo=timezone.utc)).load(tmp_path)
 
 
 def test_row_24_time_without_a_zone(tmp_path: Path) -> None:
     """A time whose zone is not known is refused."""
-    with pytest.raises(InputError, match="zone"):
+    with refused(InputError, match="zone"):
         good_case().but(now=datetime(2030, 6, 1, 12)).load(tmp_path)
 
 
@@ -257,7 +258,7 @@ LOW_ORDER = {
 def test_row_29_share_of_low_order(tmp_path: Path, share: bytes) -> None:
     """A wrapped key whose share makes the secret zero for everybody is refused."""
     forged = regranted(granted(sealed()), lambda held: replace(held, wrapped_key=share + held.wrapped_key[32:]))
-    with pytest.raises(WrappedKeyError):
+    with refused(WrappedKeyError):
         good_case().but(grant=forged).load(tmp_path)
 
 
@@ -266,7 +267,7 @@ def test_row_29_public_key_of_low_order(share: bytes) -> None:
     """A device key for which every wrap would be open to all is refused when it is read."""
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     data = x25519.X25519PublicKey.from_public_bytes(share).public_bytes(serialization.Encoding.PEM, form)
-    with pytest.raises(KeyFileError, match="low order"):
+    with refused(KeyFileError, match="low order"):
         keys.parse_device_public(data)
 
 
@@ -275,7 +276,7 @@ def test_row_29_wrapped_key_of_another_length(tmp_path: Path, size: int) -> None
     """A wrapped key of another length, the hybrid ML-KEM one's too, is refused before any of it is used."""
     value = grant.unverified(granted(sealed())).to_json()
     value["wrapped_key"] = strict.to_base64(bytes(size))
-    with pytest.raises(LengthError):
+    with refused(LengthError):
         grant.parse(strict.canonical(value))
 
 
