@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -109,15 +109,13 @@ class Head:
 
 @dataclass(frozen=True)
 class Verified:
-    """A log that holds together: its entries, and how many of the last of them no checkpoint has signed yet."""
+    """A log that holds together: its first and last entry, how many of its entries are checkpoints, and how many of the
+    last of them no checkpoint has signed yet."""
 
-    entries: tuple[Entry, ...]
+    first: Entry
+    last: Entry
+    checkpoints: int
     unsigned: int
-
-    @property
-    def checkpoints(self) -> int:
-        """How many of the entries are checkpoints."""
-        return sum(entry.event.name == "checkpoint" for entry in self.entries)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -192,32 +190,43 @@ def parse(line: bytes) -> Entry:
     return Entry(fields["sequence"], fields["previous"], fields["time"], event, _digest(line))
 
 
-def verify(segments: Sequence[tuple[int, bytes]], key: PublisherPublic, head: Head | None = None) -> Verified:
-    """The entries of a log, from its files in order: (number of the first line, content).
+def entries(segments: Iterable[tuple[int, bytes]]) -> Iterator[Entry]:
+    """The entries of a log, from its files in order, as `verify` takes them: for display, nothing is verified.
+
+    Raises AuditLineError, AuditCutError.
+    """
+    for _, line in _lines(segments):
+        yield parse(line)
+
+
+def verify(segments: Iterable[tuple[int, bytes]], key: PublisherPublic, head: Head | None = None) -> Verified:
+    """What a log is, from its files in order: (number of the first line, content).
 
     `key` is the device's audit key. `head` is where the device's state says that the log ends; without it, lines cut off
     behind the last checkpoint go unnoticed. Files that are missing before the first one are no fault.
 
     Raises AuditLineError, AuditChainError, AuditSignatureError, AuditCutError, StateRolledBackError.
     """
-    entries: list[Entry] = []
-    signed = 0
-    for number, (first, line) in enumerate(_lines(segments)):
+    begin: Entry | None = None
+    last: Entry | None = None
+    checkpoints = unsigned = 0
+    for number, line in _lines(segments):
         entry = parse(line)
-        _check_place(entry, entries[-1] if entries else None, first)
+        _check_place(entry, last, number)
+        unsigned += 1
         if entry.event.name == "checkpoint":
             _check_signature(line, entry, key)
-            signed = number + 1
-        elif entry.sequence % CHECKPOINT_EVERY == 0 or (number == 0 and entry.sequence != 1):
+            checkpoints, unsigned = checkpoints + 1, 0
+        elif entry.sequence % CHECKPOINT_EVERY == 0 or (last is None and entry.sequence != 1):
             raise AuditSignatureError(
                 f"audit log, line {entry.sequence}: expected a checkpoint, found {entry.event.name}"
             )
-        entries.append(entry)
-    if not entries:
+        begin, last = begin or entry, entry
+    if begin is None or last is None:
         raise AuditCutError("the audit log is empty")
     if head is not None:
-        check_end(entries[-1], head)
-    return Verified(tuple(entries), len(entries) - signed)
+        check_end(last, head)
+    return Verified(begin, last, checkpoints, unsigned)
 
 
 def check_end(last: Entry, head: Head) -> None:

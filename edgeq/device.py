@@ -107,8 +107,7 @@ class Store:
         """
 
         def change(before: State) -> State:
-            if before.root is not None and self._root(before) != request.trust.root:
-                raise RootVersionError("the root was replaced while the model was being opened: open it again")
+            self._check_root(before, request.trust)
             return admit.admit(request, self._memory(before, request.authority))
 
         self.update(change, Event("open", described(request.operations, request.signed, request.grant)), request.now)
@@ -149,6 +148,7 @@ class Store:
         seen = status.seen(found, data, signer)
 
         def change(before: State) -> State:
+            self._check_root(before, trust)
             when = state.trusted_time(before, now)
             trust.check_status_key(signer, when)
             last = before.statuses.get(found.authority)
@@ -184,14 +184,19 @@ class Store:
                 journal.append(self.folder, head)
         return after
 
-    def audit_log(self) -> list[tuple[int, bytes]]:
-        """The files of the audit log, complete as far as this device knows, for audit.verify with the head of `read`.
-
-        Raises as `update` does.
-        """
+    def verify_audit(self) -> audit.Verified:
+        """What the audit log is, held to its end against this device's state; raises as audit.verify and `update` do."""
         with _locked(self.folder, fcntl.LOCK_EX):
-            journal.settle(self.folder, self.read().audit)
-            return journal.read(self.folder)
+            head = self.read().audit
+            journal.settle(self.folder, head)
+            return audit.verify(journal.read(self.folder), audit.signing_key(self.identity).public, head)
+
+    def _check_root(self, remembered: State, trust: Trust) -> None:
+        """Return if this trust is the one that the device has to go by; another process may have replaced its root."""
+        if remembered.root is not None and self._root(remembered) != trust.root:
+            raise RootVersionError(
+                "the root that this device believes is not the one asked about, or was replaced: try again"
+            )
 
     def _root(self, remembered: State) -> Root | None:
         seen = remembered.root
@@ -206,7 +211,6 @@ class Store:
         else:
             held = self._named(self._root_path(last), limits.ROOT, last.sha256)
             found = roots.follow(roots.parse(held).root, held, data)
-        roots.check_issued(found, when)
         roots.check_time(found, when)
         seen = RootSeen(found.root_id, found.version, roots.sha256(data))
         write_atomic(self._root_path(seen), data, mode=PRIVATE)

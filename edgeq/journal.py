@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -31,12 +31,19 @@ def segments(folder: Path) -> list[int]:
     return sorted(int(match[1]) for name in os.listdir(folder) if (match := _NAME.fullmatch(name)))
 
 
-def read(folder: Path) -> list[tuple[int, bytes]]:
-    """All files of a log, in order, as audit.verify takes them; raises InputError, AuditCutError if there is none."""
-    found = [(first, read_limited(path(folder, first), limits.AUDIT_FILE)) for first in segments(folder)]
+def read(folder: Path) -> Iterator[tuple[int, bytes]]:
+    """The files of a log, in order, as audit.verify takes them, one at a time in memory.
+
+    Raises InputError, AuditCutError if there is none.
+    """
+    try:
+        found = segments(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read: {error.strerror}") from None
     if not found:
         raise AuditCutError(f"{folder}: there is no audit log")
-    return found
+    for first in found:
+        yield first, read_limited(path(folder, first), limits.AUDIT_FILE)
 
 
 def is_full(folder: Path, head: Head) -> bool:

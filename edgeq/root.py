@@ -264,19 +264,18 @@ def follow(last: Root, last_data: bytes, data: bytes) -> Root:
 
 
 def check_time(root: Root, when: datetime) -> None:
-    """Return if a root holds at this time; else raise RootExpiredError."""
-    if root.expires is not None and clock.timestamp(when) >= root.expires:
-        raise RootExpiredError(
-            f"version {root.version} of the root expired at {clock.show(root.expires)}: a newer version is needed"
-        )
+    """Return if a root holds at this time; else raise RootExpiredError, or ClockSetBackError if it cannot be this time.
 
-
-def check_issued(root: Root, when: datetime) -> None:
-    """Return if the clock is not behind the root's own date; else raise ClockSetBackError."""
+    A root's date is signed: a clock behind it is wrong, and would let through what has come to its end.
+    """
     moment = clock.timestamp(when)
     if moment < root.issued - clock.SKEW.total_seconds():
         raise ClockSetBackError(
             f"the clock shows {clock.show(moment)}, but the root was issued at {clock.show(root.issued)}: set the clock"
+        )
+    if root.expires is not None and moment >= root.expires:
+        raise RootExpiredError(
+            f"version {root.version} of the root expired at {clock.show(root.expires)}: a newer version is needed"
         )
 
 

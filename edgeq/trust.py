@@ -52,7 +52,7 @@ class Trust:
     def check_publisher(self, signer: str, model_id: str | None, when: datetime) -> None:
         """Return if this trusted publisher may sign bundles of this model, or a directory that has no model id (None).
 
-        Raises RootExpiredError, DelegationModelError, DelegationExpiredError; never without a root.
+        Raises RootExpiredError, ClockSetBackError, DelegationModelError, DelegationExpiredError; never without a root.
         """
         if self.root is not None:
             root.check_time(self.root, when)
@@ -63,7 +63,8 @@ class Trust:
     ) -> None:
         """Return if the key `issuer` may grant these operations with a bundle of this model signed by `publisher`.
 
-        Raises GrantIssuerError, RootExpiredError, DelegationModelError, DelegationExpiredError, DelegationOperationError.
+        Raises GrantIssuerError, DelegationModelError, DelegationExpiredError, DelegationOperationError, and as
+        `check_publisher` for the root itself.
         """
         if issuer == publisher:
             return  # who was held against the root as the bundle's signer
@@ -78,7 +79,10 @@ class Trust:
             )
 
     def check_status_key(self, signer: str, when: datetime) -> None:
-        """Return if this trusted key may sign statuses now; raises RootExpiredError, DelegationExpiredError."""
+        """Return if this trusted key may sign statuses now.
+
+        Raises RootExpiredError, ClockSetBackError, DelegationExpiredError; never without a root.
+        """
         if self.root is not None:
             root.check_time(self.root, when)
             _check_until(self.root.status[signer], signer, when)

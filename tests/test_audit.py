@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -50,10 +50,23 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "state", device())
 
 
-def verified(store: Store) -> audit.Verified:
+@dataclass(frozen=True)
+class Log:
+    """A log that verified, with its entries."""
+
+    entries: tuple[Entry, ...]
+    unsigned: int
+
+
+def verified(store: Store) -> Log:
     """The log, held against the state and the device's audit key."""
+    found = store.verify_audit()
     key = parse_publisher_public((store.folder / devices.AUDIT_KEY).read_bytes())
-    return audit.verify(store.audit_log(), key, store.read().audit)
+    assert audit.verify(journal.read(store.folder), key) == found
+    entries = tuple(audit.entries(journal.read(store.folder)))
+    assert (entries[0], entries[-1]) == (found.first, found.last)
+    assert found.checkpoints == sum(entry.event.name == "checkpoint" for entry in entries)
+    return Log(entries, found.unsigned)
 
 
 def events(store: Store) -> list[tuple[str, dict[str, Any]]]:
@@ -160,7 +173,7 @@ def test_a_log_begins(store: Store) -> None:
     assert again.event.fields["reason"] == "reset"
     assert again.event.fields["log_id"] != begin.event.fields["log_id"]
     key = audit.signing_key(device()).public
-    assert len(audit.verify(journal.read(aside), key).entries) == 4
+    assert audit.verify(journal.read(aside), key).last.sequence == 4
 
 
 # --- the chain --------------------------------------------------------------------------------------------------------
@@ -237,9 +250,9 @@ def test_rotation(store: Store) -> None:
     assert [entry.sequence for entry in found.entries] == list(range(1, store.read().audit.sequence + 1))
     key = audit.signing_key(device()).public
     for kept in (1, 2, 3):
-        later = audit.verify(journal.read(store.folder)[-kept:], key, store.read().audit)
-        assert later.entries == found.entries[-len(later.entries) :]
-        assert later.entries[0].event.name == "checkpoint"
+        later = audit.verify(list(journal.read(store.folder))[-kept:], key, store.read().audit)
+        assert later.last == found.entries[-1]
+        assert (later.first.event.name, later.first.sequence) == ("checkpoint", journal.segments(store.folder)[-kept])
 
 
 @pytest.mark.usefixtures("small_files")

@@ -280,7 +280,7 @@ def test_row_20_root_replaced_while_opening(tmp_path: Path, store: Store, monkey
 
     monkeypatch.setattr(Store, "remember", replace_first)
     case = good_case().but(trust=None, state=store)
-    with refused(RootVersionError, match="open it again"):
+    with refused(RootVersionError, match="try again"):
         case.load(tmp_path)
     assert case.load(tmp_path)
 
@@ -355,6 +355,18 @@ def test_row_24_publisher_until(tmp_path: Path) -> None:
         case.but(now=LATER).load(tmp_path)
     with refused(DelegationExpiredError):
         opening.verify(tmp_path / "case.eqb", trust=trusting(), now=LATER)
+
+
+@pytest.mark.parametrize("year", [1, 1970, 2029])
+@pytest.mark.parametrize("encrypt", [True, False], ids=["encrypted", "signed only"])
+def test_row_24_clock_before_the_root(tmp_path: Path, year: int, encrypt: bool) -> None:
+    """Without a state too, a clock behind the root's own date lets nothing through that may have come to its end."""
+    case = good_case() if encrypt else Case(plain().to_bytes())
+    then = NOW.replace(year=year)
+    with refused(ClockSetBackError, match="set the clock"):
+        case.but(trust=trusting(), now=then).load(tmp_path)
+    with refused(ClockSetBackError):
+        opening.verify(tmp_path / "case.eqb", trust=trusting(), now=then)
 
 
 def test_row_22_directory_without_a_model_id(tmp_path: Path) -> None:
@@ -493,6 +505,13 @@ def test_row_08_status_by_another_role(store: Store, key: Callable[[], Any]) -> 
     for authority in (first().root_id, key().public.key_id):
         with refused(UntrustedKeyError):
             store.apply_status(status.sign(statement(authority=authority), key()), trusting(), now=NOW)
+
+
+def test_row_08_status_under_a_bare_key(store: Store) -> None:
+    """A device that believes a root takes no status under a publisher's key, were it its own publisher's."""
+    own = status.first(publisher().public.key_id, now=NOW, expires=LATER)
+    with refused(RootVersionError):
+        store.apply_status(status.sign(own, publisher()), trust(), now=NOW)
 
 
 def test_row_08_status_for_another_authority(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,8 +38,7 @@ def show_log(log: str | None, state: str | None, last: int | None) -> None:
     from edgeq import audit as audits
     from edgeq import journal
 
-    lines = [line for _, content in journal.read(_folder(log, state)) for line in content.splitlines()]
-    entries = [audits.parse(line) for line in lines[-last if last else 0 :]]
+    entries = deque(audits.entries(journal.read(_folder(log, state))), maxlen=last)
     show.table(["#", "time", "event", "model", "operations", "grant", "what"], [_row(entry) for entry in entries])
 
 
@@ -62,15 +62,14 @@ def verify(log: str | None, key: str | None, state: str | None, identity: str | 
         folder = log
         found = audits.verify(journal.read(Path(log)), keys.load_publisher_public(key))
     elif log is None and key is None and state is not None and identity is not None:
-        folder, opener = state, models.open_identity(identity)
-        store = Store(Path(state), opener)
-        found = audits.verify(store.audit_log(), audits.signing_key(opener).public, store.read().audit)
+        folder = state
+        found = Store(Path(state), models.open_identity(identity)).verify_audit()
     else:
         raise InputError("expected LOG and --key, or on the device --state and --identity")
     show.facts(
         [
             ("verified", folder),
-            ("lines", f"{found.entries[0].sequence} to {found.entries[-1].sequence}"),
+            ("lines", f"{found.first.sequence} to {found.last.sequence}"),
             ("checkpoints", found.checkpoints),
             ("behind the last", f"{found.unsigned} line{'s' * (found.unsigned != 1)}"),
             (
