@@ -251,7 +251,8 @@ class Store:
         key = audit.signing_key(self.identity).public
         write_atomic(self.folder / AUDIT_KEY, pem.public_bytes([key.signing]), mode=PUBLIC)
         self._write(fresh)
-        journal.append(self.folder, fresh.audit)
+        with suppress(OutputError):  # as in `update`
+            journal.append(self.folder, fresh.audit)
 
     def _sweep(self, current: State) -> None:
         """Delete what no state names any more: leftovers of processes that died, statuses and roots of before."""
@@ -328,8 +329,10 @@ def _locked(folder: Path, kind: int) -> Iterator[None]:
     try:
         _lock(descriptor, kind, folder)
         yield
-    finally:
-        os.close(descriptor)  # and with it the lock: a process that is killed leaves none
+    finally:  # a process that is killed leaves no lock; one that another thread forked meanwhile keeps none
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
 
 
 def _lock(descriptor: int, kind: int, folder: Path) -> None:
