@@ -14,16 +14,32 @@ _HOME = {
     "QuantMod": "edgeq.quantmod",
     "EdgeqError": "edgeq.errors",
     "Interpreter": "edgeq.interpreter",
+    "MaskKey": "edgeq.masking",
+    "Masked": "edgeq.masking",
     "load": "edgeq.loader",
+    "mask": "edgeq.masking",
     "open_tflite": "edgeq.loader",
+    "unmask": "edgeq.masking",
 }
 
-__all__ = ["EdgeqError", "Interpreter", "QuantMod", "__version__", "load", "open_tflite"]
+__all__ = [
+    "EdgeqError",
+    "Interpreter",
+    "MaskKey",
+    "Masked",
+    "QuantMod",
+    "__version__",
+    "load",
+    "mask",
+    "open_tflite",
+    "unmask",
+]
 
 if TYPE_CHECKING:
     from edgeq.errors import EdgeqError
     from edgeq.interpreter import Interpreter
     from edgeq.loader import load, open_tflite
+    from edgeq.masking import Masked, MaskKey, mask, unmask
     from edgeq.quantmod import QuantMod
 
 

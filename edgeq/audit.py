@@ -67,6 +67,7 @@ _EVENTS: Final[dict[str, dict[str, strict.Check]]] = {
     },
     "status": {"authority": KEY_ID, "epoch": _NUMBER, "sha256": _HASH},
     "root": {"root_id": KEY_ID, "version": _NUMBER, "sha256": _HASH},
+    "mask": {"recipient": KEY_ID, "nonce": strict.integer(0, limits.INTEGER)},
     "checkpoint": {"device": KEY_ID, "signature": _base64},
 }
 _COMMON: Final[dict[str, strict.Check]] = {

@@ -123,6 +123,18 @@ class Store:
         with suppress(EdgeqError):
             self.update(lambda before: before, Event("refuse", fields), now)
 
+    def take_nonce(self, recipient: str, nonce: int | None, *, now: datetime) -> int:
+        """The next nonce to mask an array for this owner with, or the one given; it is remembered before it is returned.
+
+        Raises NonceReusedError for one that is not above all before, StateFullError, and as `update` does.
+        """
+        after = self.update(
+            lambda before: state.masking(before, recipient, nonce),
+            lambda after: Event("mask", {"recipient": recipient, "nonce": after.masks[recipient]}),
+            now,
+        )
+        return after.masks[recipient]
+
     def checkpoint(self, *, now: datetime) -> int:
         """Sign the audit log as far as it goes, and return the number of its last line; raises as `update` does."""
         return self.update(lambda before: before, Event("checkpoint"), now).audit.sequence
@@ -164,9 +176,9 @@ class Store:
         self.update(change, Event("status", fields), now)
         return found
 
-    def update(self, change: Callable[[State], State], event: Event, now: datetime) -> State:
+    def update(self, change: Callable[[State], State], event: Event | Callable[[State], Event], now: datetime) -> State:
         """Replace what the device remembers by `change` of it, with a line in the audit log, and return that; nobody else
-        changes it meanwhile.
+        changes it meanwhile. The line may depend on what is remembered then.
 
         The state is written first, and holds the line: if the log does not take it now, it gets it the next time.
 
@@ -177,8 +189,10 @@ class Store:
             before = self.read()
             journal.settle(self.folder, before.audit)
             full = journal.is_full(self.folder, before.audit)
-            head = audit.extended(before.audit, event, self.device, audit.signing_key(self.identity), now, full=full)
-            after = replace(change(before), audit=head)
+            changed = change(before)
+            said = event if isinstance(event, Event) else event(changed)
+            head = audit.extended(before.audit, said, self.device, audit.signing_key(self.identity), now, full=full)
+            after = replace(changed, audit=head)
             self._write(after)
             with suppress(OutputError):
                 journal.append(self.folder, head)

@@ -325,6 +325,17 @@ class DelegationOperationError(DelegationError):
     """The root lets this issuer grant other operations."""
 
 
+# --- masks ------------------------------------------------------------------------------------------------------------
+
+
+class MaskError(TrustError):
+    """A masked array is for somebody else, is not what was masked, or cannot be added to another."""
+
+
+class NonceReusedError(MaskError):
+    """A nonce would be used a second time, which would show the difference of two arrays."""
+
+
 # --- trust: the audit log ---------------------------------------------------------------------------------------------
 
 

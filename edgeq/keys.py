@@ -266,6 +266,16 @@ def load_device(path: PathLike, *, passphrase: bytes | None = None) -> DeviceKey
     return parse_device(read_limited(path, limits.KEY_FILE), passphrase=passphrase, what=os.fspath(path))
 
 
+def load_owner(path: PathLike, *, passphrase: bytes | None = None) -> DeviceKey:
+    """Whoever opens what was wrapped for the public key beside it, by the file at `path`: a device, a publisher, an issuer."""
+    data, what = read_limited(path, limits.KEY_FILE), os.fspath(path)
+    loaded = pem.load_private(data, passphrase, what)
+    match loaded:
+        case [x25519.X25519PrivateKey() as key] | [ec.EllipticCurvePrivateKey(), x25519.X25519PrivateKey() as key]:
+            return DeviceKey(key)
+    raise KeyFileError(f"{what}: expected a device's or publisher's private keys (X25519), found {_kinds(loaded)}")
+
+
 def load_device_public(path: PathLike) -> Recipient:
     """The device's public key in the file at `path`."""
     return parse_device_public(read_limited(path, limits.KEY_FILE), what=os.fspath(path))

@@ -56,6 +56,19 @@ ROOT_MODELS: Final = 64
 ROOT_SIGNATURES: Final = 2 * ROOT_KEYS
 """By the keys of a version and of the version before."""
 
+WRAPPED_KEY: Final = 4096
+"""A content key or mask key wrapped for somebody."""
+
+MASK_TERMS: Final = 16_384
+"""Masked arrays in one sum."""
+
+MASK_HEADER: Final = 32 * 1024 * 1024
+MASK_EXPONENT: Final = 1022
+"""Largest magnitude of the exponent of C, so that 2^exponent and its inverse are ordinary numbers."""
+
+STATE_MASKS: Final = 256
+"""Owners that a device masks for."""
+
 AUDIT_LINE: Final = 4096
 AUDIT_SEGMENT: Final = 1024 * 1024
 """From this size on, the next checkpoint begins a new file. A file grows by less than 64 lines more."""

@@ -18,6 +18,7 @@ from edgeq.errors import (
     ClockSetBackError,
     ClockUnsetError,
     DocumentError,
+    NonceReusedError,
     RollbackError,
     StateDamagedError,
     StateDeviceError,
@@ -77,7 +78,8 @@ class RootSeen:
 
 @dataclass(frozen=True)
 class State:
-    """What a device remembers: `time` in Unix seconds; models by id, loads by grant id, statuses by authority."""
+    """What a device remembers: `time` in Unix seconds; models by id, loads by grant id, statuses by authority, and
+    the last nonce that was used to mask arrays for an owner, by their key id."""
 
     device: str
     time: int
@@ -86,6 +88,7 @@ class State:
     models: Mapping[str, Newest] = field(default_factory=dict)
     loads: Mapping[str, Loads] = field(default_factory=dict)
     statuses: Mapping[str, StatusSeen] = field(default_factory=dict)
+    masks: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The state as a JSON value, without its MAC."""
@@ -99,6 +102,7 @@ class State:
             "models": {name: vars(newest) for name, newest in self.models.items()},
             "loads": {name: vars(loads) for name, loads in self.loads.items()},
             "statuses": {name: vars(seen) for name, seen in self.statuses.items()},
+            "masks": dict(self.masks),
         }
 
     def count(self, grant_id: str) -> int:
@@ -181,6 +185,27 @@ def rooted(state: State, when: datetime, root: RootSeen, issued: int, status_key
     return replace(state, time=max(state.time, clock.timestamp(when), issued), root=root, statuses=statuses)
 
 
+def masking(state: State, recipient: str, nonce: int | None) -> State:
+    """The state after a nonce was taken to mask an array for an owner: this one, or the next.
+
+    Raises as `following` does, and StateFullError.
+    """
+    masks = {**state.masks, recipient: following(state.masks.get(recipient, -1), nonce)}
+    if len(masks) > limits.STATE_MASKS:
+        raise StateFullError(f"the device state has room for {limits.STATE_MASKS} owners of masks, and all is taken")
+    return replace(state, masks=masks)
+
+
+def following(last: int, nonce: int | None) -> int:
+    """The nonce after `last`, or the one asked for; raises NonceReusedError unless it is above `last`."""
+    taken = last + 1 if nonce is None else nonce
+    if not last < taken <= limits.INTEGER:
+        raise NonceReusedError(
+            f"nonce {taken}: nonces up to {last} were used, none is used twice, and the last is {limits.INTEGER}"
+        )
+    return taken
+
+
 def _plausible(now: datetime) -> int:
     shown = clock.timestamp(now)
     if shown < clock.EARLIEST:
@@ -215,7 +240,10 @@ def read(data: bytes, key: Secret, device: str) -> State:
             if isinstance(claimed, str) and claimed != device:
                 raise StateDeviceError(f"the state is of device {claimed[:16]!a}…, this is {device[:16]}…")
             raise StateDamagedError("the MAC does not fit: this device did not write it")
-        fields = strict.record(outer["state"], _FIELDS, _WHAT)
+        found = outer["state"]
+        if isinstance(found, dict) and "masks" not in found:
+            found = {**found, "masks": {}}  # written before there were masks
+        fields = strict.record(found, _FIELDS, _WHAT)
     except StateDeviceError:
         raise
     except TrustError as error:
@@ -275,4 +303,5 @@ _FIELDS: Final[dict[str, strict.Check]] = {
     "models": strict.mapping(MODEL_ID, _NEWEST, limits.STATE_MODELS),
     "loads": strict.mapping(strict.hexadecimal(16), _LOADS, limits.STATE_GRANTS),
     "statuses": strict.mapping(KEY_ID, _SEEN, limits.STATE_AUTHORITIES),
+    "masks": strict.mapping(KEY_ID, strict.integer(0, limits.INTEGER), limits.STATE_MASKS),
 }

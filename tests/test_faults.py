@@ -8,14 +8,15 @@ import re
 import shutil
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from faults import at_call, killed_at_every_call
 from tflite_models import int8_cnn
 
-from edgeq import audit, bundle, grant, keys, manifest, oms, pem, root, state, status
+from edgeq import audit, bundle, grant, keys, manifest, masked, oms, pem, root, state, status
 from edgeq.cli import main
 from edgeq.tflite import write
 
@@ -41,6 +42,9 @@ COMMANDS = {
     "root add-key": "root add-key draft.json acme.pub --role publisher --models * --until 9d",
     "root sign": "root sign draft.json --key ada.key",
     "root apply": "root apply root-1.json --identity pi.key --state state",
+    "mask": "mask x.npy --to pi.pub --identity pi.key --state state -o x.eqm",
+    "sum": "sum x.eqm y.eqm -o x.eqm",
+    "unmask": "unmask x.eqm --identity pi.key -o x.npy",
     "audit sign": "audit sign --identity pi.key --state state",
 }
 """Everything of the trust side that writes a file, by its name."""
@@ -51,6 +55,7 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all that the commands read and replace; not to be changed."""
     folder = tmp_path_factory.mktemp("faults")
     (folder / "m.tflite").write_bytes(write(int8_cnn()))
+    np.save(folder / "x.npy", np.arange(5))
     before = os.getcwd()
     os.chdir(folder)
     try:
@@ -64,6 +69,8 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "root init --owner ada.pub --threshold 1 -o draft.json",
             "root init --owner ada.pub --threshold 1 -o root-1.json",
             "root sign root-1.json --key ada.key",
+            "mask x.npy --to pi.pub -o x.eqm",
+            "mask x.npy --to pi.pub -o y.eqm",
         ):  # fmt: skip
             assert run(line) == 0, line
     finally:
@@ -88,6 +95,8 @@ def whole(path: Path) -> None:
         r"status.*\.json": status.unverified,
         r"(root-.*|draft)\.json": root.parse,
         r"audit-.*\.jsonl": lambda data: [audit.parse(line) for line in data.splitlines()],
+        r".*\.eqm": masked.parse,
+        r".*\.npy": lambda data: np.load(BytesIO(data)),
         r".*\.tflite|payload\.bin": lambda data: data.index(b"TFL3") if path.suffix == ".tflite" else None,
         r"manifest\.json": manifest.parse,
         r"model\.sig": oms.unverified_digests,
