@@ -12,6 +12,9 @@ __version__ = "0.1.0"
 
 _HOME = {
     "QuantMod": "edgeq.quantmod",
+    "CustomNode": "edgeq.customs",
+    "Prepared": "edgeq.customs",
+    "register_op": "edgeq.customs",
     "EdgeqError": "edgeq.errors",
     "Interpreter": "edgeq.interpreter",
     "MaskKey": "edgeq.masking",
@@ -23,19 +26,23 @@ _HOME = {
 }
 
 __all__ = [
+    "CustomNode",
     "EdgeqError",
     "Interpreter",
     "MaskKey",
     "Masked",
+    "Prepared",
     "QuantMod",
     "__version__",
     "load",
     "mask",
     "open_tflite",
+    "register_op",
     "unmask",
 ]
 
 if TYPE_CHECKING:
+    from edgeq.customs import CustomNode, Prepared, register_op
     from edgeq.errors import EdgeqError
     from edgeq.interpreter import Interpreter
     from edgeq.loader import load, open_tflite

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from edgeq.check import check
-from edgeq.errors import InputError, MachineError
+from edgeq.errors import CustomOpError, InputError, MachineError
 from edgeq.graph import NUMPY_DTYPES, Array, Graph, Tensor
 from edgeq.kernels.words import frame as fw
 from edgeq.kernels.words.instruction import SCRATCH_BYTES
 from edgeq.machine import Machine, Progress, get
 from edgeq.plan import Plan, make_plan
 from edgeq.plan.builder import SLACK
+from edgeq.plan.callout import failure
 from edgeq.plan.cost import PARALLEL_NS
 from edgeq.plan.types import CONSTANT, FLIPPED, Rounding
 from edgeq.quantmod import QuantMod
@@ -100,6 +101,12 @@ class Staged(Context):
 
 def judge(status: int) -> None:
     """Turn the machine's answer into an error, if it is one."""
+    if status > 0 and status & 0xFF == fw.CUSTOM:
+        error = failure()
+        if error is not None and not isinstance(error, Exception):
+            raise error  # Ctrl-C, not a failure
+        why = "it raised an exception" if error is None else f"{type(error).__name__}: {error}"
+        raise CustomOpError(f"operation {status >> 8}: its registered kernel failed: {why}") from error
     if status == fw.NOT_A_NUMBER:
         raise InputError("the input holds NaN, which has no code")
     if status > 0:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from . import conv, depthwise, elementwise, gather, integer, move, order, pool, reduce, resize, softmax, unary
+from . import callout, conv, depthwise, elementwise, gather, integer, move, order, pool, reduce, resize, softmax, unary
 from .memory import SPINS, copy, f32, f64_of_bits, fetch_add, give_way, i16, i64, load_acquire, pause, u8
 from .words import KERNELS
 from .words.frame import (
@@ -41,7 +41,7 @@ from .words.frame import (
 )
 from .words.instruction import FAULT, MEET, OP, SCRATCH_BYTES, SOLO, UNITS, WORDS
 
-_MODULES = (conv, depthwise, elementwise, gather, integer, move, order, pool, reduce, resize, softmax, unary)
+_MODULES = (callout, conv, depthwise, elementwise, gather, integer, move, order, pool, reduce, resize, softmax, unary)
 
 
 def _find(name):

@@ -7,7 +7,7 @@ from edgeq.graph import Graph
 from edgeq.kernels.isa import Isa
 from edgeq.plan.builder import Builder, nbytes
 from edgeq.plan.fold import FOLDS, fold
-from edgeq.plan.lower import LOWERINGS
+from edgeq.plan.lower import LOWERINGS, has_lowering
 from edgeq.plan.types import Plan, Rounding
 
 
@@ -33,5 +33,5 @@ def make_plan(graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPAC
 
 def unsupported_ops(graph: Graph) -> list[str]:
     """Names of the operations in the graph that have no lowering, each once, in order."""
-    unknown = [op for op in graph.ops if op.code not in LOWERINGS and op.code not in (*FOLDS, "SHAPE", "RANK")]
+    unknown = [op for op in graph.ops if not has_lowering(op) and op.code not in (*FOLDS, "SHAPE", "RANK")]
     return list(dict.fromkeys(op.custom_code or op.code for op in unknown))

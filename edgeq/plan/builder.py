@@ -43,6 +43,7 @@ class Builder:
         self._constant_bytes = 0
         self._known: dict[bytes, Ref] = {}
         self._op = -1
+        self._kept: list[object] = []
 
     @property
     def lanes(self) -> int:
@@ -228,6 +229,10 @@ class Builder:
         """The error for a sound operation that edgeq does not run."""
         return UnsupportedError(f"{self.where(op)}: {what}")
 
+    def keep_alive(self, thing: object) -> None:
+        """The plan holds on to this: the instructions know its address only."""
+        self._kept.append(thing)
+
     # --- the result -------------------------------------------------------------------------------------------------------
 
     def finish(self) -> Plan:
@@ -270,6 +275,7 @@ class Builder:
         return Plan(
             tuple(self.instructions), table, np.array(arena_words, np.int64), np.array(constant_words, np.int64), constants,
             arena_bytes, offsets, inputs, outputs, self.rounding, live, self.required, sum(costs), self.folded,
+            tuple(self._kept),
         )  # fmt: skip
 
     def _port(self, i: int) -> Port:

@@ -8,7 +8,7 @@ from edgeq.errors import UnsupportedError
 from edgeq.graph import Graph, Op
 from edgeq.kernels.isa import Isa
 from edgeq.plan.builder import Builder, nbytes
-from edgeq.plan.lower import LOWERINGS
+from edgeq.plan.lower import LOWERINGS, has_lowering
 from edgeq.plan.types import Rounding
 
 NO_OPERATION = -1
@@ -47,7 +47,7 @@ def survey(graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPACK) 
                 lost.add(i)
     for index, op in enumerate(graph.ops):
         b.at_op(index)
-        if not lost.isdisjoint(op.inputs) and op.code in LOWERINGS:
+        if not lost.isdisjoint(op.inputs) and has_lowering(op):
             lost.update(op.outputs)
             continue
         try:
@@ -83,7 +83,10 @@ RETYPE = "convert it with float32 or integer inputs"
 FIX_SHAPES = "convert the model with fixed input shapes, so that the converter computes this"
 BUILTINS_ONLY = "convert it with TFLite's builtin operations only (no SELECT_TF_OPS)"
 BEFORE_COMPILER = "take the model as it was before the Edge TPU compiler"
-CUSTOM = "only the runtime that it was written for has this operation; convert the model without it"
+CUSTOM = (
+    "only the runtime that it was written for has this operation; give it a function (edgeq.register_op), or convert the "
+    "model without it"
+)
 OTHER_RUNTIME = "ai-edge-litert or tflite-runtime, if installed, run the whole model (backend='auto')"
 
 

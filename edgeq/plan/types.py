@@ -73,6 +73,7 @@ class Plan:
     tensors that still hold their value when a run ends (all of them if the plan was made with keep=True). required: tensor
     index of an input → the only value that this plan can run with (a shape that it was made for). nanoseconds: a rough
     estimate of one inference on one core, see plan/cost.py. folded: tensor index → the value of what planning computed.
+    kept: what must live as long as the plan does (functions that it calls).
     """
 
     instructions: tuple[Instruction, ...]
@@ -89,6 +90,7 @@ class Plan:
     required: Mapping[int, Array] = field(default_factory=dict)
     nanoseconds: float = 0.0
     folded: Mapping[int, Array] = field(default_factory=dict)
+    kept: tuple[Any, ...] = ()
 
     @property
     def constant_bytes(self) -> int:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from edgeq.customs import prepared, registered
 from edgeq.errors import CheckError, InputError, UnsupportedError
 from edgeq.graph import Array, Graph, Op, SubGraph, Tensor
 from edgeq.shapes.node import Node, Shape
@@ -102,6 +103,10 @@ class _Walk:
             return found, [None] * len(found)
         if op.code == "CALL_ONCE":
             self.subgraph(node.option("init_subgraph_index"), [], [])
+        if (custom := registered(op)) is not None:
+            inputs = [(replace(g.tensors[i], shape=shapes[i]), values.get(i)) if i >= 0 else None for i in op.inputs]
+            found, _ = prepared(custom, op, inputs, [g.tensors[i] for i in op.outputs], where)
+            return found, [None] * len(found)
         rule = CUSTOM_RULES.get(op.custom_code or "") if op.code == "CUSTOM" else RULES.get(op.code)
         if rule is None:
             raise UnsupportedError(f"{where}: edgeq does not know this operation's shapes, so the model keeps its own")

@@ -55,6 +55,7 @@ KERNELS = (
     "arg_best",
     "top_k",
     "running_sum",
+    "call_out",
 )
 """Every kernel's function name; its place here is its opcode."""
 

@@ -11,9 +11,9 @@ ADDRESS, PLACE, BYTES, KIND, SCALE, BIAS, TOP = 0, 1, 2, 3, 4, 5, 6
 COPY, FLIP = 0, 1  # KIND: as it is; the top bit of every byte changed (int8 ↔ the arena's unsigned form)
 QUANTIZE_U8, QUANTIZE_S16 = 2, 3  # KIND: float32 of the caller's to codes, saturating
 
-NOT_A_NUMBER, INDEX, DIVISION = 1, 2, 3
+NOT_A_NUMBER, INDEX, DIVISION, CUSTOM = 1, 2, 3, 4
 """What `run` returns where values break a rule: a NaN that has no code, a computed index outside, an integer division by
-zero; the last two with the operation's number in the bits from 8 upwards."""
+zero, a function of the application's that failed; all but the first with the operation's number in the bits from 8 upwards."""
 
 ABI = 3
 """Changes whenever the frame or an instruction's words change meaning."""
