@@ -35,6 +35,7 @@ Progress = Callable[[int, int, str], None]
 """done, total, what."""
 
 ENTRY = "edgeq_run"
+CALL = "edgeq_call"
 ALLOWED_SYMBOLS = {"memcpy", "memset", "memmove"}
 MAGIC = b"edgeq-machine-1\n"
 
@@ -60,6 +61,7 @@ class Machine:
     source: str  # "cache" or "compiled"
     seconds: float
     keep: tuple[Any, ...]  # what must live as long as the code does
+    call: int = 0  # address of kernels/entry.py's function for CPython, 0 where there is none
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ def build(on: Host, progress: Progress) -> bytes:
         config.CPU_NAME, config.CPU_FEATURES = on.cpu, on.features
     from numba import types
 
-    from edgeq.kernels import machine
+    from edgeq.kernels import entry, machine
 
     start = time.perf_counter()
     total = len(KERNELS) + 2
@@ -224,30 +226,22 @@ def build(on: Host, progress: Progress) -> bytes:
     for i, kernel in enumerate(machine.FUNCTIONS):
         kernel.compile((pointer, types.int64, types.int64, types.int64))
         progress(i + 1, total, KERNELS[i])
-    signature = (types.int64, types.int64)
-    machine.run.compile(signature)
+    machine.run.compile((types.int64, types.int64))
+    entry.call.compile((types.int64, types.int64, types.int64))
     progress(total - 1, total, "linking")
-    body = _emit(next(iter(machine.run.inspect_llvm().values())), on)
+    body = _emit(next(iter(entry.call.inspect_llvm().values())), on)
     progress(total, total, f"{time.perf_counter() - start:.0f} s")
     return body
 
 
 def _emit(text: str, on: Host) -> bytes:
-    """Numba's optimised module → an object with one public function and nothing undefined but memory moves."""
+    """Numba's optimised module → an object with two public functions and nothing undefined but memory moves."""
     import llvmlite.binding as llvm
 
-    name = re.search(r'^define [^@]*@("[^"]+"|[^\s(]+)\(.*%arg\.frame_address', text, re.MULTILINE)
-    if name is None:
-        raise MachineError("the compiled kernels do not hold their entry point")
-    wrapper = (
-        f"define i64 @{ENTRY}(i64 %frame, i64 %thread) {{\n"
-        "  %result = alloca i64\n  %excinfo = alloca ptr\n"
-        f"  %status = call i32 @{name[1]}(ptr %result, ptr %excinfo, i64 %frame, i64 %thread)\n"
-        "  %value = load i64, ptr %result\n  ret i64 %value\n}\n"
-    )
-    module = llvm.parse_assembly(text + wrapper)
+    wrappers = _wrapper(text, ENTRY, "frame_address", 2) + _wrapper(text, CALL, "ticket_object", 3)
+    module = llvm.parse_assembly(text + wrappers)
     for function in module.functions:
-        if not function.is_declaration and function.name != ENTRY:
+        if not function.is_declaration and function.name not in (ENTRY, CALL):
             function.linkage = "internal"
     for variable in module.global_variables:
         if not variable.is_declaration:
@@ -261,6 +255,20 @@ def _emit(text: str, on: Host) -> bytes:
     if loose:
         raise MachineError(f"the compiled kernels call {', '.join(sorted(loose))}; only memory moves are expected")
     return bytes(target.emit_object(module))
+
+
+def _wrapper(text: str, public: str, first: str, count: int) -> str:
+    """A public function of `count` int64 that calls the one whose first argument has this name."""
+    name = re.search(rf'^define [^@]*@("[^"]+"|[^\s(]+)\(.*%arg\.{first}\b', text, re.MULTILINE)
+    if name is None:
+        raise MachineError("the compiled kernels do not hold their entry point")
+    given = ", ".join(f"i64 %a{i}" for i in range(count))
+    return (
+        f"define i64 @{public}({given}) {{\n"
+        "  %result = alloca i64\n  %excinfo = alloca ptr\n"
+        f"  %status = call i32 @{name[1]}(ptr %result, ptr %excinfo, {given})\n"
+        "  %value = load i64, ptr %result\n  ret i64 %value\n}\n"
+    )
 
 
 def _target_machine(on: Host) -> Any:
@@ -282,4 +290,6 @@ def _load(body: bytes, on: Host, source: str, start: float) -> Machine:
     if not address:
         raise MachineError("the compiled kernels do not hold their entry point")
     run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(address)
-    return Machine(run, on.isa, on.cpu, source, time.perf_counter() - start, (engine,))
+    return Machine(
+        run, on.isa, on.cpu, source, time.perf_counter() - start, (engine,), engine.get_function_address(CALL)
+    )
