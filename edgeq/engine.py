@@ -8,6 +8,7 @@ another.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,14 @@ def aligned(size: int) -> Array:
     return raw[start : start + size]
 
 
+def _sched_yield() -> int:
+    """The address of the C library's sched_yield, 0 where it has none."""
+    try:
+        return ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0
+    except (AttributeError, OSError, TypeError):  # TypeError: CDLL(None) on Windows
+        return 0
+
+
 class Context:
     """Memory of one inference at a time."""
 
@@ -73,6 +82,7 @@ class Context:
         f = self.frame
         f[fw.INSTRUCTIONS], f[fw.COUNT], f[fw.THREADS] = self.table.ctypes.data, len(self.table), threads
         f[fw.BARRIER], f[fw.SCRATCH] = self.barrier.ctypes.data, self.scratch.ctypes.data
+        f[fw.YIELD] = _sched_yield() if threads > 1 else 0
         f[fw.N_INPUTS], f[fw.N_OUTPUTS] = len(plan.inputs), len(plan.outputs)
         for i, p in enumerate(ports):
             at = constant_base + p.place.offset if p.place.block == CONSTANT else base + plan.offset(p.place)

@@ -1,12 +1,16 @@
-"""The compiled machine of this processor: built once from the kernels' source, kept as an object file, loaded from there.
+"""The compiled machine of this processor: an object that was built ahead for its family, or one built here from the source.
 
-The object holds `edgeq_run(frame, thread)` and calls nothing but memcpy, memmove and memset, so loading it needs neither Numba
-nor the Python that built it. Its file name carries a digest of everything that went in: the kernels' source, the versions of
-the compilers, the processor and its features. Its content carries a digest of itself: a damaged file is built anew, never run.
+Objects built ahead (edgeq.targets) come first, the best that the processor may run: loading one needs neither Numba nor llvmlite,
+which a device does not have. Where none fits, the kernels are compiled once and kept as an object file.
+
+An object holds `edgeq_run(frame, thread)` and calls nothing but memcpy, memmove and memset. The file name of one compiled here
+carries a digest of everything that went in: the kernels' source, the versions of the compilers, the processor and its features.
+Its content carries a digest of itself: a damaged file is built anew, never run.
 A folder that cannot be written means building for this process alone. Two processes that start at once wait for each other,
 so that one builds.
 
-EDGEQ_CACHE names the folder; EDGEQ_ISA a plainer instruction set than the processor's own (tests run every one that fits).
+EDGEQ_CACHE names the folder; EDGEQ_ISA a plainer instruction set than the processor's own (tests run every one that fits);
+EDGEQ_MACHINE what may be loaded: "auto", "aot" (never compile), "jit" (nothing built ahead) or a target's name.
 """
 
 from __future__ import annotations
@@ -15,28 +19,30 @@ import contextlib
 import ctypes
 import hashlib
 import os
-import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 from typing import IO, Any
 
 from edgeq.errors import MachineError, OutputError
 from edgeq.files import write_atomic
 from edgeq.kernels import isa
-from edgeq.kernels.words import KERNELS
-from edgeq.kernels.words.frame import ABI
+from edgeq.targets import objects
+from edgeq.targets.detect import detect
+from edgeq.targets.identity import ABI, source_digest
+from edgeq.targets.objects import cache_folder
+
+__all__ = ["Host", "Machine", "Progress", "build", "cache_file", "cache_folder", "get", "host", "source_digest"]
 
 Progress = Callable[[int, int, str], None]
 """done, total, what."""
 
 ENTRY = "edgeq_run"
 CALL = "edgeq_call"
-ALLOWED_SYMBOLS = {"memcpy", "memset", "memmove"}
 MAGIC = b"edgeq-machine-1\n"
 
 # What code is generated for when EDGEQ_ISA asks for less than the processor has.
@@ -58,7 +64,8 @@ class Machine:
     run: Callable[[int, int], int]
     isa: isa.Isa
     cpu: str
-    source: str  # "cache" or "compiled"
+    source: str  # "built" (ahead), "cache" or "compiled"
+    target: str  # the family that an object was built ahead for, "" otherwise
     seconds: float
     keep: tuple[Any, ...]  # what must live as long as the code does
     call: int = 0  # address of kernels/entry.py's function for CPython, 0 where there is none
@@ -87,30 +94,11 @@ def host() -> Host:
     return Host(llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), chosen)
 
 
-def cache_folder() -> Path:
-    """Where objects are kept: EDGEQ_CACHE, or the user's cache folder."""
-    if named := os.environ.get("EDGEQ_CACHE"):
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "edgeq"
-
-
 def cache_file(on: Host) -> Path:
     """The object's file for this processor and this version of the kernels."""
     versions = [f"{p} {metadata.version(p)}" for p in ("numba", "llvmlite")]
     facts = "\n".join([source_digest(), str(ABI), *versions, on.cpu, on.features, on.isa.name])
     return cache_folder() / f"machine-{on.isa.name}-{hashlib.sha256(facts.encode()).hexdigest()[:32]}.o"
-
-
-def source_digest() -> str:
-    """SHA-256 over the names and contents of every file of kernels/."""
-    digest = hashlib.sha256()
-    root = Path(isa.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root)}\0".encode())
-        digest.update(path.read_bytes())
-        digest.update(b"\0")
-    return digest.hexdigest()
 
 
 _lock = threading.Lock()
@@ -121,8 +109,78 @@ def get(progress: Progress | None = None) -> Machine:
     """The machine of this process, loading or building it at the first call; `progress` hears of a build."""
     with _lock:
         if not _loaded:
-            _loaded.append(_load_or_build(progress or _tell))
+            _loaded.append(_built_ahead() or _load_or_build(progress or _tell))
         return _loaded[0]
+
+
+# --- built ahead ----------------------------------------------------------------------------------------------------------
+
+
+def wanted() -> str:
+    """What EDGEQ_MACHINE asks for: "auto", "aot", "jit" or a target's name."""
+    return os.environ.get("EDGEQ_MACHINE") or "auto"
+
+
+def _built_ahead() -> Machine | None:
+    """The best object that this processor may run, loaded; None if the kernels are to be compiled here instead."""
+    mode, start = wanted(), time.perf_counter()
+    if mode == "jit":
+        return None
+    chosen, refused = choose()
+    if chosen is not None:
+        return _load_built(chosen, start)
+    reasons = "; ".join(f"{name}: {why}" for name, why in refused) or "there are none"
+    if mode != "auto":
+        raise MachineError(f"EDGEQ_MACHINE is {mode!r}: no kernels built ahead fit this processor ({reasons})")
+    if util.find_spec("numba") is None:
+        raise MachineError(
+            f"no kernels built ahead fit this processor ({reasons}), and numba is not installed to compile them"
+        )
+    return None
+
+
+def choose() -> tuple[objects.Candidate | None, list[tuple[str, str]]]:
+    """The object to load, if there is one, and every other one that was looked at with the reason against it."""
+    refused: list[tuple[str, str]] = []
+    chosen = None
+    mode = wanted()
+    for candidate in objects.candidates(detect()):
+        why = unfit(candidate)
+        if not why and mode not in ("auto", "aot", candidate.name):
+            why = f"EDGEQ_MACHINE asks for {mode}"
+        if not why and chosen is None:
+            why = objects.damage(candidate)
+            if not why:
+                chosen = candidate
+                continue
+        if why:
+            refused.append((candidate.name, why))
+    return chosen, refused
+
+
+def unfit(candidate: objects.Candidate) -> str:
+    """Why an object is not to be loaded, "" if it may be."""
+    asked = os.environ.get("EDGEQ_ISA")
+    if candidate.refused or candidate.manifest is None:
+        return candidate.refused
+    if asked and candidate.manifest.isa != asked:
+        return f"EDGEQ_ISA asks for {asked}"
+    return "" if candidate.manifest.isa in isa.ALL else f"its instruction set {candidate.manifest.isa!r} is not known"
+
+
+def _load_built(candidate: objects.Candidate, start: float) -> Machine:
+    assert candidate.manifest is not None
+    m = candidate.manifest
+    try:
+        library = ctypes.CDLL(os.fspath(candidate.path))
+    except OSError as error:
+        raise MachineError(f"the kernels built ahead for {m.target} do not load: {error}") from None
+    run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)((ENTRY, library))
+    call = ctypes.cast(library[CALL], ctypes.c_void_p).value or 0
+    return Machine(run, isa.ALL[m.isa], m.cpu, "built", m.target, time.perf_counter() - start, (library,), call)
+
+
+# --- compiled here --------------------------------------------------------------------------------------------------------
 
 
 def _load_or_build(progress: Progress) -> Machine:
@@ -209,66 +267,13 @@ def _one_builder(path: Path) -> Iterator[None]:
 
 def build(on: Host, progress: Progress) -> bytes:
     """Compile the kernels to an object file; takes tens of seconds."""
-    import llvmlite.binding as llvm
     from numba.core import config
 
-    llvm.initialize_native_asmparser()  # the barrier's pause and yield are inline assembly
+    from edgeq.targets import emit
+
     if os.environ.get("EDGEQ_ISA"):
         config.CPU_NAME, config.CPU_FEATURES = on.cpu, on.features
-    from numba import types
-
-    from edgeq.kernels import entry, machine
-
-    start = time.perf_counter()
-    total = len(KERNELS) + 2
-    progress(0, total, f"{on.cpu} ({on.isa.name})")
-    pointer = types.CPointer(types.int64)
-    for i, kernel in enumerate(machine.FUNCTIONS):
-        kernel.compile((pointer, types.int64, types.int64, types.int64))
-        progress(i + 1, total, KERNELS[i])
-    machine.run.compile((types.int64, types.int64))
-    entry.call.compile((types.int64, types.int64, types.int64))
-    progress(total - 1, total, "linking")
-    body = _emit(next(iter(entry.call.inspect_llvm().values())), on)
-    progress(total, total, f"{time.perf_counter() - start:.0f} s")
-    return body
-
-
-def _emit(text: str, on: Host) -> bytes:
-    """Numba's optimised module → an object with two public functions and nothing undefined but memory moves."""
-    import llvmlite.binding as llvm
-
-    wrappers = _wrapper(text, ENTRY, "frame_address", 2) + _wrapper(text, CALL, "ticket_object", 3)
-    module = llvm.parse_assembly(text + wrappers)
-    for function in module.functions:
-        if not function.is_declaration and function.name not in (ENTRY, CALL):
-            function.linkage = "internal"
-    for variable in module.global_variables:
-        if not variable.is_declaration:
-            variable.linkage = "internal"
-    target = _target_machine(on)
-    builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=2))
-    passes = llvm.create_new_module_pass_manager()
-    passes.add_global_dead_code_eliminate_pass()
-    passes.run(module, builder)
-    loose = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")} - ALLOWED_SYMBOLS
-    if loose:
-        raise MachineError(f"the compiled kernels call {', '.join(sorted(loose))}; only memory moves are expected")
-    return bytes(target.emit_object(module))
-
-
-def _wrapper(text: str, public: str, first: str, count: int) -> str:
-    """A public function of `count` int64 that calls the one whose first argument has this name."""
-    name = re.search(rf'^define [^@]*@("[^"]+"|[^\s(]+)\(.*%arg\.{first}\b', text, re.MULTILINE)
-    if name is None:
-        raise MachineError("the compiled kernels do not hold their entry point")
-    given = ", ".join(f"i64 %a{i}" for i in range(count))
-    return (
-        f"define i64 @{public}({given}) {{\n"
-        "  %result = alloca i64\n  %excinfo = alloca ptr\n"
-        f"  %status = call i32 @{name[1]}(ptr %result, ptr %excinfo, {given})\n"
-        "  %value = load i64, ptr %result\n  ret i64 %value\n}\n"
-    )
+    return emit.emit(emit.compile_kernels(progress, f"{on.cpu} ({on.isa.name})"), _target_machine(on))
 
 
 def _target_machine(on: Host) -> Any:
@@ -290,6 +295,5 @@ def _load(body: bytes, on: Host, source: str, start: float) -> Machine:
     if not address:
         raise MachineError("the compiled kernels do not hold their entry point")
     run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(address)
-    return Machine(
-        run, on.isa, on.cpu, source, time.perf_counter() - start, (engine,), engine.get_function_address(CALL)
-    )
+    seconds, call = time.perf_counter() - start, engine.get_function_address(CALL)
+    return Machine(run, on.isa, on.cpu, source, "", seconds, (engine,), call)

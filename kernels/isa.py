@@ -14,8 +14,8 @@ from dataclasses import dataclass
 class Isa:
     """One instruction set as the kernels see it.
 
-    `lanes`: 32-bit lanes of a vector. `dot`: the primitive of u8·s8 products ("vpdpbusd", "pmaddwd", "sdot", "portable").
-    `needs`: LLVM feature names that the processor must have. `features`: what the code generator is told beside them.
+    `lanes`: 32-bit lanes of a vector. `dot`: the primitive of u8·s8 products ("vpdpbusd", "pmaddwd", "usdot", "sdot", "smull",
+    "vmull", "portable"). `needs`: LLVM feature names that the processor must have.
     """
 
     name: str
@@ -33,11 +33,13 @@ X86 = (
     Isa("sse42", 4, "pmaddwd", ("sse4.2",)),
 )
 ARM64 = (
+    Isa("i8mm", 4, "usdot", ("neon", "dotprod", "i8mm"), 32),
     Isa("dotprod", 4, "sdot", ("neon", "dotprod"), 32),
     Isa("neon", 4, "smull", ("neon",), 32),
 )
+ARM32 = (Isa("neon32", 4, "vmull", ("neon",)),)
 PORTABLE = Isa("portable", 4, "portable")
-ALL = {isa.name: isa for isa in (*X86, *ARM64, PORTABLE)}
+ALL = {isa.name: isa for isa in (*X86, *ARM64, *ARM32, PORTABLE)}
 
 
 def detect(features: dict[str, bool]) -> Isa:

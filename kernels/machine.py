@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from . import callout, conv, depthwise, elementwise, gather, integer, move, order, pool, reduce, resize, softmax, unary
-from .memory import SPINS, copy, f32, f64_of_bits, fetch_add, give_way, i16, i64, load_acquire, pause, u8
+from .memory import SPINS, call, copy, f32, f64_of_bits, fetch_add, i16, i64, load_acquire, pause, u8
 from .words import KERNELS
 from .words.frame import (
     ADDRESS,
@@ -38,6 +38,7 @@ from .words.frame import (
     SCRATCH,
     THREADS,
     TOP,
+    YIELD,
 )
 from .words.instruction import FAULT, MEET, OP, SCRATCH_BYTES, SOLO, UNITS, WORDS
 
@@ -77,7 +78,7 @@ def meet(frame, passed):
                 pause()
                 spins += 1
             else:  # somebody else has a core that this inference counts on
-                give_way()
+                call(frame[YIELD])
     return passed
 
 

@@ -7,7 +7,6 @@ undefined). `fetch_add` and `load_acquire` are what the barrier is made of.
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
 from llvmlite import ir
@@ -124,11 +123,12 @@ def f64_of_bits(typingctx, bits):
 SPINS = 2000
 """Looks at the barrier before a thread gives its core away: about 20 µs, more than threads that all run ever wait."""
 
-_YIELD = {  # sched_yield by its number, since the machine links against nothing; (assembly, its registers)
-    "x86_64": ("syscall", "={rax},{rax},~{rcx},~{r11},~{memory}", 24),
-    "aarch64": ("svc #0", "={x0},{x8},~{memory}", 124),
+_PAUSE = {  # what tells the processor that this is a spin loop; `yield` is hint 1 on ARM
+    "x86_64": ("llvm.x86.sse2.pause", None),
+    "aarch64": ("llvm.aarch64.hint", 1),
+    "arm64": ("llvm.aarch64.hint", 1),
+    "armv7": ("llvm.arm.hint", 1),
 }
-_PAUSE = {"x86_64": "pause", "aarch64": "yield"}
 
 
 @intrinsic
@@ -136,32 +136,28 @@ def pause(typingctx):
     """Tell the processor that this is a spin loop."""
 
     def codegen(context, builder, signature, args):
-        text = _PAUSE.get(_architecture())
-        if text is not None:
-            builder.asm(ir.FunctionType(ir.VoidType(), []), text, "", [], side_effect=True)
+        known = _PAUSE.get(builder.module.triple.split("-")[0])
+        if known is not None:
+            name, hint = known
+            given = [] if hint is None else [ir.Constant(ir.IntType(32), hint)]
+            kind = ir.FunctionType(ir.VoidType(), [a.type for a in given])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), given)
         return context.get_dummy_value()
 
     return types.void(), codegen
 
 
 @intrinsic
-def give_way(typingctx):
-    """Let another thread have this core, where the operating system is Linux."""
+def call(typingctx, address):
+    """Call the C function `int f(void)` at an address; nothing where that is 0."""
 
     def codegen(context, builder, signature, args):
-        known = _YIELD.get(_architecture())
-        if known is not None:
-            text, registers, number = known
-            signature = ir.FunctionType(I64, [I64])
-            builder.asm(signature, text, registers, [ir.Constant(I64, number)], side_effect=True)
+        kind = ir.FunctionType(ir.IntType(32), [])
+        with builder.if_then(builder.icmp_signed("!=", args[0], ir.Constant(I64, 0))):
+            builder.call(builder.inttoptr(args[0], kind.as_pointer()), [])
         return context.get_dummy_value()
 
-    return types.void(), codegen
-
-
-def _architecture() -> str:
-    """The processor's name where the system is Linux, else an empty one: system calls have other numbers elsewhere."""
-    return platform.machine() if platform.system() == "Linux" else ""
+    return types.void(types.int64), codegen
 
 
 @intrinsic

@@ -44,6 +44,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "More": {
         "demo": "edgeq.cli.demo:demo",
         "doctor": "edgeq.cli.doctor:doctor",
+        "targets": "edgeq.cli.targets:targets",
         "transform": "edgeq.cli.transform:transform",
     },
 }

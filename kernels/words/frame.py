@@ -1,10 +1,12 @@
 """Words of the frame that `run` is given: where the plan lies and how it is to be run.
 
+YIELD is the address of a C function `int f(void)` that lets another thread have the core, as sched_yield does; 0: there is none.
 Behind the head come N_INPUTS + N_OUTPUTS records of RECORD_WORDS: the caller's address, the arena's address, bytes of a sample
 in the arena, what happens on the way, and for QUANTIZE_… the float64 bits of C and d and the top code of floor(C·x + d).
 """
 
-INSTRUCTIONS, COUNT, BATCH, THREADS, BARRIER, SCRATCH, N_INPUTS, N_OUTPUTS, RECORDS = 0, 1, 2, 3, 4, 5, 6, 7, 8
+INSTRUCTIONS, COUNT, BATCH, THREADS, BARRIER, SCRATCH = 0, 1, 2, 3, 4, 5
+N_INPUTS, N_OUTPUTS, YIELD, RECORDS = 6, 7, 8, 9
 RECORD_WORDS = 8
 ADDRESS, PLACE, BYTES, KIND, SCALE, BIAS, TOP = 0, 1, 2, 3, 4, 5, 6
 
@@ -15,5 +17,5 @@ NOT_A_NUMBER, INDEX, DIVISION, CUSTOM = 1, 2, 3, 4
 """What `run` returns where values break a rule: a NaN that has no code, a computed index outside, an integer division by
 zero, a function of the application's that failed; all but the first with the operation's number in the bits from 8 upwards."""
 
-ABI = 3
+ABI = 4
 """Changes whenever the frame or an instruction's words change meaning."""

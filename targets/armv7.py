@@ -1,0 +1,18 @@
+"""32-bit ARM with NEON: a 32-bit Raspberry Pi OS on a Pi 2 or later."""
+
+from edgeq.targets.target import Target
+
+TARGET = Target(
+    name="armv7",
+    title="32-bit ARM with NEON, hard float; Raspberry Pi 2 to 4 under a 32-bit system",
+    triple="armv7-linux-gnueabihf",
+    cpu="cortex-a7",
+    features="+neon,+vfp4",
+    isa="neon32",
+    needs=("neon", "vfpv4"),
+    order=10,
+    platform="linux_armv7l",
+    emulate="cortex-a7",
+    cipher="chacha20-poly1305",
+    notes="Numba has no wheels for it: an object built ahead is the only way to run there.",
+)
