@@ -27,7 +27,8 @@ from edgeq.errors import (
     TrustError,
 )
 from edgeq.fields import KEY_ID, MODEL_ID, SOME_OPERATIONS, TIME, VERSION
-from edgeq.keys import Identity, PublisherPublic, Signer, SigningKey
+from edgeq.keys import PublisherPublic, Signer, SigningKey
+from edgeq.recipients import Identity
 
 CHECKPOINT_EVERY: Final = 64
 """The lines whose number is a multiple of this are checkpoints."""

@@ -1,4 +1,4 @@
-"""A bundle as three byte strings, and the rules that make one trusted: signature, digests, manifest, plaintext.
+"""A bundle as byte strings, and the rules that make one trusted: signature, digests, manifest, plaintext.
 
 Pure functions over bytes; edgeq.source reads them from a file or a directory, edgeq.loader calls them in order.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from edgeq import container, dsse, manifest, oms
+from edgeq import container, dsse, manifest, oms, second
 from edgeq.errors import BadSignatureError, DigestError, FileSetError, InnerSignatureError, LengthError
 from edgeq.keys import PublisherKey, PublisherPublic
 from edgeq.manifest import MANIFEST_FILE, Manifest
@@ -18,22 +18,23 @@ from edgeq.trust import Trust
 
 PAYLOAD_FILE: Final = "payload.bin"
 FILES: Final = frozenset({MANIFEST_FILE, PAYLOAD_FILE, oms.SIGNATURE_FILE})
-"""The files of a bundle's directory form."""
+"""The files of a bundle's directory form; a second signature may lie beside them, in second.SIGNATURE_FILE."""
 
 _PLAINTEXT_TYPE: Final = "application/vnd.edgeq.plaintext.v1+json"
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """The three parts of a bundle, as bytes that nobody has checked yet."""
+    """The parts of a bundle, as bytes that nobody has checked yet; `second` is b"" where there is no second signature."""
 
     manifest: bytes
     signature: bytes
     payload: bytes | bytearray | memoryview
+    second: bytes = b""
 
     def pieces(self) -> Iterator[bytes | memoryview]:
         """The .eqb file, in pieces: what edgeq.files.write_atomic takes, without a second copy of the payload."""
-        yield container.front(self.manifest, self.signature, len(self.payload))
+        yield container.front(self.manifest, self.signature, len(self.payload), self.second)
         yield memoryview(self.payload)
 
     def to_bytes(self) -> bytes:
@@ -82,17 +83,21 @@ def parse(data: bytes) -> Bundle:
     Raises ContainerError, LengthError, TruncatedError, SuiteError.
     """
     layout = container.parse_header(data[: container.HEADER_SIZE], len(data))
-    parts = container.split_front(layout, data[: layout.payload_offset])
-    return Bundle(*parts, memoryview(data)[layout.payload_offset :])
+    said, signature, signed_again = container.split_front(layout, data[: layout.payload_offset])
+    return Bundle(said, signature, memoryview(data)[layout.payload_offset :], signed_again)
 
 
-def open_signed(manifest_bytes: bytes, signature: bytes, trust: Trust) -> Signed:
-    """What a trusted publisher signed: first the signature, then the manifest's digest, then the manifest itself.
+def open_signed(manifest_bytes: bytes, signature: bytes, trust: Trust, signed_again: bytes = b"") -> Signed:
+    """What a trusted publisher signed: first the signatures, then the manifest's digest, then the manifest itself.
 
-    Raises what edgeq.oms.verify and edgeq.manifest.parse raise, FileSetError if the signature is over other files, and
-    DigestError if the manifest is not the signed one.
+    Of a publisher with a second key the second signature, `signed_again`, must be there; of others it
+    need only be well formed.
+
+    Raises what edgeq.oms.verify, edgeq.second.check and edgeq.manifest.parse raise, FileSetError if the signature is over
+    other files, and DigestError if the manifest is not the signed one.
     """
     statement = oms.verify(signature, trust)
+    second.check(signed_again, statement.signer.second, statement.signed_bytes)
     if statement.digests.keys() != {MANIFEST_FILE, PAYLOAD_FILE}:
         names = ", ".join(sorted(statement.digests)[:4])
         raise FileSetError(f"the signature is over {names[:128]!a}, expected {MANIFEST_FILE} and {PAYLOAD_FILE}")
@@ -120,7 +125,7 @@ def verify(bundle: Bundle, trust: Trust) -> Verified:
 
     Raises the TrustErrors of `open_signed`, LengthError and DigestError for the payload.
     """
-    signed = open_signed(bundle.manifest, bundle.signature, trust)
+    signed = open_signed(bundle.manifest, bundle.signature, trust, bundle.second)
     check_payload_size(signed, len(bundle.payload))
     return complete(signed, hashlib.sha256(bundle.payload).hexdigest())
 

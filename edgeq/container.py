@@ -1,4 +1,4 @@
-"""The .eqb file: a bundle's three byte strings behind a header of fixed size. Framing only; no byte is believed here.
+"""The .eqb file: a bundle's byte strings behind a header of fixed size. Framing only; no byte is believed here.
 
 Every length is compared with its cap and with the size of the file before anything is read or allocated.
 """
@@ -23,16 +23,17 @@ _HEADER: Final = struct.Struct("<8s6I")
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a bundle's parts lie in its file: the manifest behind the header, then the signature, then the payload."""
+    """Where a bundle's parts lie in its file: header, manifest, signature, perhaps a second one, payload."""
 
     manifest_size: int
     signature_size: int
     payload_size: int
+    second_size: int = 0
 
     @property
     def front_size(self) -> int:
-        """Bytes in front of the padding: header, manifest, signature."""
-        return HEADER_SIZE + self.manifest_size + self.signature_size
+        """Bytes in front of the padding: header, manifest, signatures."""
+        return HEADER_SIZE + self.manifest_size + self.signature_size + self.second_size
 
     @property
     def payload_offset(self) -> int:
@@ -57,18 +58,17 @@ def parse_header(header: bytes, file_size: int) -> Layout:
         raise ContainerError("bundle: the file does not start with the magic of a bundle")
     if version != VERSION:
         raise SuiteError(f"bundle: format version {version}, this edgeq reads version {VERSION}")
-    if second != 0:
-        raise SuiteError("bundle: a second signature, which format version 1 does not have")
     if reserved != 0:
         raise ContainerError(f"bundle: expected 0 in the reserved field, found {reserved}")
-    for name, size, limit in (
-        ("manifest", manifest, limits.MANIFEST),
-        ("signature", signature, limits.SIGNATURE),
-        ("payload", payload, limits.PAYLOAD),
+    for name, size, least, limit in (
+        ("manifest", manifest, 1, limits.MANIFEST),
+        ("signature", signature, 1, limits.SIGNATURE),
+        ("second signature", second, 0, limits.SIGNATURE),
+        ("payload", payload, 1, limits.PAYLOAD),
     ):
-        if not 1 <= size <= limit:
-            raise LengthError(f"bundle: {name} of {size} bytes, expected 1 to {limit}")
-    layout = Layout(manifest, signature, payload)
+        if not least <= size <= limit:
+            raise LengthError(f"bundle: {name} of {size} bytes, expected {least} to {limit}")
+    layout = Layout(manifest, signature, payload, second)
     if file_size < layout.file_size:
         raise TruncatedError(f"bundle: {file_size} bytes, the header announces {layout.file_size}")
     if file_size > layout.file_size:
@@ -76,24 +76,25 @@ def parse_header(header: bytes, file_size: int) -> Layout:
     return layout
 
 
-def split_front(layout: Layout, front: bytes) -> tuple[bytes, bytes]:
-    """Manifest and signature, out of everything in front of the payload.
+def split_front(layout: Layout, front: bytes) -> tuple[bytes, bytes, bytes]:
+    """Manifest, signature and second signature (b"": none), out of everything in front of the payload.
 
     Raises ContainerError if the padding is not zero.
     """
     end = HEADER_SIZE + layout.manifest_size
+    second = end + layout.signature_size
     if any(front[layout.front_size :]):
         raise ContainerError("bundle: expected zero padding in front of the payload")
-    return front[HEADER_SIZE:end], front[end : layout.front_size]
+    return front[HEADER_SIZE:end], front[end:second], front[second : layout.front_size]
 
 
-def front(manifest: bytes, signature: bytes, payload_size: int) -> bytes:
+def front(manifest: bytes, signature: bytes, payload_size: int, second: bytes = b"") -> bytes:
     """Everything in front of a payload of `payload_size` bytes.
 
     Raises LengthError for a part that a reader would refuse.
     """
-    sizes = (len(manifest), len(signature), 0, payload_size, 0)
+    sizes = (len(manifest), len(signature), len(second), payload_size, 0)
     header = _HEADER.pack(MAGIC, VERSION, *sizes)
-    layout = Layout(len(manifest), len(signature), payload_size)
+    layout = Layout(len(manifest), len(signature), payload_size, len(second))
     parse_header(header, layout.file_size)  # what would not be read is not written
-    return (header + manifest + signature).ljust(layout.payload_offset, b"\x00")
+    return (header + manifest + signature + second).ljust(layout.payload_offset, b"\x00")

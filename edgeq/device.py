@@ -35,7 +35,7 @@ from edgeq.errors import (
 )
 from edgeq.files import PRIVATE, PRIVATE_FOLDER, PUBLIC, PathLike, read_limited, remove_leftovers, write_atomic
 from edgeq.grant import Grant
-from edgeq.keys import Identity, Secret
+from edgeq.recipients import Identity, Secret
 from edgeq.root import Root
 from edgeq.state import RootSeen, State, StatusSeen
 from edgeq.status import Status

@@ -104,6 +104,10 @@ class SignatureCountError(SignatureError):
     """There is not exactly one signature."""
 
 
+class MissingSignatureError(SignatureError):
+    """A second signature is required, and it is not there."""
+
+
 class UntrustedKeyError(SignatureError):
     """The signature names a key that the trust given does not include."""
 

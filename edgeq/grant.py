@@ -34,8 +34,9 @@ from edgeq.errors import (
     WrappedKeyError,
 )
 from edgeq.fields import KEY_ID, MODEL_ID, OPERATIONS, SOME_OPERATIONS, SUITE, TIME, VERSION
-from edgeq.keys import WRAPPED_KEY_SIZE, ContentKey, Identity, PublisherKey, Recipient
+from edgeq.keys import PublisherKey
 from edgeq.manifest import Manifest
+from edgeq.recipients import WRAPPED_KEY_SIZES, ContentKey, Identity, Recipient
 from edgeq.state import State
 from edgeq.stream import check_commitment
 from edgeq.trust import Trust
@@ -66,7 +67,7 @@ _FIELDS: Final[dict[str, strict.Check]] = {
     "max_loads": strict.optional(strict.integer(1, limits.INTEGER)),
     "max_offline_days": strict.optional(strict.integer(1, 36_500)),
     "min_status_epoch": strict.optional(strict.integer(0, limits.INTEGER)),
-    "wrapped_key": strict.encoded(WRAPPED_KEY_SIZE),
+    "wrapped_key": strict.encoded(*WRAPPED_KEY_SIZES),
 }
 
 

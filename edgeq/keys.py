@@ -1,142 +1,52 @@
 """The keys of the two parties: a publisher signs bundles and grants, a device opens what was wrapped for it.
 
-A publisher has a P-256 signing key and an X25519 key of its own, for which each bundle's content key is wrapped, so that
-grants can be issued later. A device has an X25519 key. docs/bundle-format.md has the files and the key ids. Private keys
-never appear in a repr, an error or a log; the objects here hold `cryptography`'s keys, which print as addresses.
+A publisher has a P-256 signing key and a key of its own to open with (edgeq.recipients), for which each bundle's content key is
+wrapped, so that grants can be issued later; on request also an ML-DSA-65 key, which signs bundles a second time. A device has a
+key to open with. docs/bundle-format.md has the files and the key ids. Private keys never appear in a repr, an error or a log;
+the objects here hold `cryptography`'s keys, which print as addresses.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives import hashes, hpke, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, x25519
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, mldsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from edgeq import limits, pem
-from edgeq.errors import BadSignatureError, KeyFileError, WrappedKeyError
+from edgeq.errors import BadSignatureError, KeyFileError
 from edgeq.files import PRIVATE, PathLike, read_limited, write_atomic
+from edgeq.recipients import ContentKey, DeviceKey, Recipient, private_half, public_half
 
 _ECDSA = ec.ECDSA(hashes.SHA256())
-_HPKE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
-
-CONTENT_KEY_SIZE = 32
-"""Bytes of the key that a bundle's payload is encrypted with."""
-
-WRAPPED_KEY_SIZE = 80
-"""Bytes of a wrapped content key: HPKE's encapsulated share (32), the key (32), the tag (16)."""
 
 RAW_SIGNATURE_SIZE = 64
 """Bytes of a P-256 signature as r ‖ s."""
-
-DERIVED_SIZE = 32
-"""Bytes of a secret that a device derives from its key."""
-
-
-class Secret:
-    """Secret bytes, in a box that does not print."""
-
-    __slots__ = ("reveal",)
-
-    def __init__(self, data: bytes) -> None:
-        # A closure, so that no repr, vars() or traceback with local variables shows the bytes.
-        self.reveal: Callable[[], bytes] = lambda: data
-
-
-class ContentKey(Secret):
-    """A bundle's content key."""
-
-    __slots__ = ()
-
-    def __init__(self, data: bytes) -> None:
-        if len(data) != CONTENT_KEY_SIZE:
-            raise WrappedKeyError(f"expected a content key of {CONTENT_KEY_SIZE} bytes, found {len(data)}")
-        super().__init__(data)
-
-    @classmethod
-    def generate(cls) -> ContentKey:
-        """A fresh random key."""
-        return cls(os.urandom(CONTENT_KEY_SIZE))
-
-
-class Identity(Protocol):
-    """What a device proves itself with; a file today, a chip tomorrow.
-
-    The two methods are what a chip that keeps its private key to itself can do.
-    """
-
-    @property
-    def public(self) -> Recipient:
-        """The public half."""
-
-    def unwrap(self, wrapped: bytes, info: bytes) -> ContentKey:
-        """The content key that was wrapped for this device under `info`; raises WrappedKeyError."""
-
-    def derive(self, label: bytes) -> Secret:
-        """DERIVED_SIZE bytes that this device alone can compute: the same every time, other ones for every label."""
-
-
-@dataclass(frozen=True, eq=False)
-class Recipient:
-    """A public key that content keys are wrapped for: a device's, or a publisher's own. `key_id` is its name."""
-
-    key: x25519.X25519PublicKey
-    key_id: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "key_id", _key_id(self.key))
-
-    def wrap(self, key: ContentKey, info: bytes) -> bytes:
-        """The content key, readable by the owner of the private half alone, and only under the same `info`."""
-        return _HPKE.encrypt(key.reveal(), self.key, info=info)
-
-
-@dataclass(frozen=True, eq=False)
-class DeviceKey:
-    """A device's private key: an `Identity` that lies in a file."""
-
-    _key: x25519.X25519PrivateKey = field(repr=False)
-    public: Recipient = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "public", Recipient(self._key.public_key()))
-
-    def unwrap(self, wrapped: bytes, info: bytes) -> ContentKey:
-        """The content key that was wrapped for this device under `info`; raises WrappedKeyError."""
-        return _unwrap(self._key, wrapped, info)
-
-    def derive(self, label: bytes) -> Secret:
-        """DERIVED_SIZE bytes that this device alone can compute: the same every time, other ones for every label.
-
-        The key material is the shared secret of the key with itself, which a chip computes without giving its key away.
-        """
-        salt = bytes.fromhex(self.public.key_id)
-        expand = HKDF(algorithm=hashes.SHA256(), length=DERIVED_SIZE, salt=salt, info=label)
-        return Secret(expand.derive(self._key.exchange(self.public.key)))
 
 
 @dataclass(frozen=True, eq=False)
 class PublisherPublic:
     """A publisher's public keys; `key_id`, of the signing key, is what grants and trust call it.
 
-    `wrapping` is None for a lone signing key, which can verify but not seal. `hint` is how an OMS signature names the
-    signing key.
+    `wrapping` is None for a lone signing key, which can verify but not seal. Where `second` is there, its bundles must be
+    signed by that key too. `hint` is how an OMS signature names the signing key.
     """
 
     signing: ec.EllipticCurvePublicKey
     wrapping: Recipient | None = None
+    second: mldsa.MLDSA65PublicKey | None = None
     key_id: str = field(init=False)
     hint: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key_id", _key_id(self.signing))
+        object.__setattr__(self, "key_id", hashlib.sha256(self.to_der()).hexdigest())
         object.__setattr__(self, "hint", hashlib.sha256(pem.public_bytes([self.signing])).hexdigest())
 
     def verify(self, message: bytes, signature: bytes) -> None:
@@ -148,8 +58,17 @@ class PublisherPublic:
 
     def to_der(self) -> bytes:
         """The signing key, as a root holds it; its hash is the key id."""
-        form = serialization.PublicFormat.SubjectPublicKeyInfo
-        return self.signing.public_bytes(serialization.Encoding.DER, form)
+        return pem.public_der(self.signing)
+
+    @property
+    def blocks(self) -> list[pem.PublicKey]:
+        """The keys in the order of a key file."""
+        opening = [] if self.wrapping is None else self.wrapping.blocks
+        return [self.signing, *opening, *([] if self.second is None else [self.second])]
+
+    def second_der(self) -> bytes | None:
+        """The second signing key, as a root holds it; None if there is none."""
+        return None if self.second is None else pem.public_der(self.second)
 
     def verify_raw(self, message: bytes, signature: bytes) -> None:
         """As `verify`, for a signature of RAW_SIGNATURE_SIZE bytes, r ‖ s."""
@@ -186,25 +105,49 @@ class SigningKey:
 
 @dataclass(frozen=True, eq=False)
 class PublisherKey:
-    """A publisher's private keys, or those of an issuer of grants."""
+    """A publisher's private keys, or those of an issuer of grants.
+
+    `identity` opens what was wrapped for the publisher: its own bundles' keys, and what was granted to an issuer.
+    """
 
     _signing: ec.EllipticCurvePrivateKey = field(repr=False)
-    _wrapping: x25519.X25519PrivateKey = field(repr=False)
+    identity: DeviceKey = field(repr=False)
+    _second: mldsa.MLDSA65PrivateKey | None = field(default=None, repr=False)
     public: PublisherPublic = field(init=False)
-    wrapping: Recipient = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "wrapping", Recipient(self._wrapping.public_key()))
-        object.__setattr__(self, "public", PublisherPublic(self._signing.public_key(), self.wrapping))
+        second = None if self._second is None else self._second.public_key()
+        object.__setattr__(self, "public", PublisherPublic(self._signing.public_key(), self.wrapping, second))
+
+    @classmethod
+    def generate(cls, *, hybrid: bool | None = None, second: bool = False) -> PublisherKey:
+        """Fresh keys; `hybrid` as for DeviceKey.generate, `second` for a second signing key, ML-DSA-65.
+
+        Raises KeyFileError where this machine cannot make one that is asked for.
+        """
+        return cls(
+            ec.generate_private_key(ec.SECP256R1()),
+            DeviceKey.generate(hybrid=hybrid),
+            _generate_second() if second else None,
+        )
+
+    @property
+    def wrapping(self) -> Recipient:
+        """The publisher's own public key to wrap for."""
+        return self.identity.public
+
+    @property
+    def blocks(self) -> list[pem.PrivateKey]:
+        """The keys in the order of a key file."""
+        return [self._signing, *self.identity.blocks, *([] if self._second is None else [self._second])]
 
     def sign(self, message: bytes) -> bytes:
         """The signature over `message`, in DER."""
         return self._signing.sign(message, _ECDSA)
 
-    @property
-    def identity(self) -> DeviceKey:
-        """The key that opens what was granted to an issuer, as a device's opens what was granted to it."""
-        return DeviceKey(self._wrapping)
+    def sign_second(self, message: bytes) -> bytes | None:
+        """The second key's signature over `message`; None if there is no second key."""
+        return None if self._second is None else self._second.sign(message)
 
     def sign_raw(self, message: bytes) -> bytes:
         """The signature over `message` as r ‖ s, RAW_SIGNATURE_SIZE bytes."""
@@ -213,20 +156,31 @@ class PublisherKey:
 
     def unwrap(self, wrapped: bytes, info: bytes) -> ContentKey:
         """The content key that was wrapped for this publisher under `info`; raises WrappedKeyError."""
-        return _unwrap(self._wrapping, wrapped, info)
+        return self.identity.unwrap(wrapped, info)
+
+
+def _generate_second() -> mldsa.MLDSA65PrivateKey:
+    try:
+        return mldsa.MLDSA65PrivateKey.generate()
+    except UnsupportedAlgorithm:
+        raise KeyFileError("the cryptography package on this machine has no ML-DSA-65") from None
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def new_publisher(name: PathLike, *, passphrase: bytes | None = None) -> PublisherKey:
+def new_publisher(
+    name: PathLike, *, passphrase: bytes | None = None, hybrid: bool | None = None, second: bool = False
+) -> PublisherKey:
     """Make a publisher's keys and write `name`.key (mode 0600, encrypted under `passphrase` if given) and `name`.pub.
 
-    Raises OutputError, leaving neither file, if one of them exists or cannot be written.
+    `hybrid` and `second` are those of PublisherKey.generate.
+
+    Raises OutputError, leaving neither file, if one of them exists or cannot be written, KeyFileError as `generate` does.
     """
-    signing, wrapping = ec.generate_private_key(ec.SECP256R1()), x25519.X25519PrivateKey.generate()
-    _write_pair(name, [signing, wrapping], passphrase)
-    return PublisherKey(signing, wrapping)
+    made = PublisherKey.generate(hybrid=hybrid, second=second)
+    _write_pair(name, made.blocks, passphrase)
+    return made
 
 
 def new_signer(name: PathLike, *, passphrase: bytes | None = None) -> SigningKey:
@@ -236,14 +190,16 @@ def new_signer(name: PathLike, *, passphrase: bytes | None = None) -> SigningKey
     return SigningKey(signing)
 
 
-def new_device(name: PathLike, *, passphrase: bytes | None = None) -> DeviceKey:
+def new_device(name: PathLike, *, passphrase: bytes | None = None, hybrid: bool | None = None) -> DeviceKey:
     """Make a device's key and write `name`.key (mode 0600, encrypted under `passphrase` if given) and `name`.pub.
 
-    Raises OutputError, leaving neither file, if one of them exists or cannot be written.
+    `hybrid` is that of DeviceKey.generate.
+
+    Raises OutputError, leaving neither file, if one of them exists or cannot be written, KeyFileError as `generate` does.
     """
-    key = x25519.X25519PrivateKey.generate()
-    _write_pair(name, [key], passphrase)
-    return DeviceKey(key)
+    made = DeviceKey.generate(hybrid=hybrid)
+    _write_pair(name, made.blocks, passphrase)
+    return made
 
 
 def load_publisher(path: PathLike, *, passphrase: bytes | None = None) -> PublisherKey:
@@ -267,13 +223,8 @@ def load_device(path: PathLike, *, passphrase: bytes | None = None) -> DeviceKey
 
 
 def load_owner(path: PathLike, *, passphrase: bytes | None = None) -> DeviceKey:
-    """Whoever opens what was wrapped for the public key beside it, by the file at `path`: a device, a publisher, an issuer."""
-    data, what = read_limited(path, limits.KEY_FILE), os.fspath(path)
-    loaded = pem.load_private(data, passphrase, what)
-    match loaded:
-        case [x25519.X25519PrivateKey() as key] | [ec.EllipticCurvePrivateKey(), x25519.X25519PrivateKey() as key]:
-            return DeviceKey(key)
-    raise KeyFileError(f"{what}: expected a device's or publisher's private keys (X25519), found {_kinds(loaded)}")
+    """The private key that opens in the file at `path`: a device's, a publisher's, an issuer's."""
+    return parse_owner(read_limited(path, limits.KEY_FILE), passphrase=passphrase, what=os.fspath(path))
 
 
 def load_device_public(path: PathLike) -> Recipient:
@@ -292,10 +243,11 @@ def parse_publisher(data: bytes, *, passphrase: bytes | None = None, what: str =
     Raises KeyFileError, PassphraseError; `what` names the file in the message.
     """
     loaded = pem.load_private(data, passphrase, what)
-    match loaded:
-        case [ec.EllipticCurvePrivateKey() as signing, x25519.X25519PrivateKey() as wrapping]:
-            return PublisherKey(signing, wrapping)
-    raise KeyFileError(f"{what}: expected a publisher's private keys (P-256, then X25519), found {_kinds(loaded)}")
+    if (found := _publisher(loaded)) is not None:
+        return found
+    raise KeyFileError(
+        f"{what}: expected a publisher's private keys (P-256, then X25519 or hybrid), found {pem.kinds(loaded)}"
+    )
 
 
 def parse_signer(data: bytes, *, passphrase: bytes | None = None, what: str = "key") -> SigningKey | PublisherKey:
@@ -307,9 +259,20 @@ def parse_signer(data: bytes, *, passphrase: bytes | None = None, what: str = "k
     match loaded:
         case [ec.EllipticCurvePrivateKey() as signing]:
             return SigningKey(signing)
-        case [ec.EllipticCurvePrivateKey() as signing, x25519.X25519PrivateKey() as wrapping]:
-            return PublisherKey(signing, wrapping)
-    raise KeyFileError(f"{what}: expected a private key that signs (P-256), found {_kinds(loaded)}")
+    if (found := _publisher(loaded)) is not None:
+        return found
+    raise KeyFileError(f"{what}: expected a private key that signs (P-256), found {pem.kinds(loaded)}")
+
+
+def _publisher(loaded: Sequence[pem.PrivateKey]) -> PublisherKey | None:
+    match loaded:
+        case [ec.EllipticCurvePrivateKey() as signing, *opening, mldsa.MLDSA65PrivateKey() as second]:
+            identity = private_half(opening)
+            return None if identity is None else PublisherKey(signing, identity, second)
+        case [ec.EllipticCurvePrivateKey() as signing, *opening]:
+            identity = private_half(opening)
+            return None if identity is None else PublisherKey(signing, identity)
+    return None
 
 
 def parse_signing_der(data: bytes, key_id: str, what: str) -> PublisherPublic:
@@ -329,6 +292,22 @@ def parse_signing_der(data: bytes, key_id: str, what: str) -> PublisherPublic:
     return public
 
 
+def parse_second_der(data: bytes, what: str) -> mldsa.MLDSA65PublicKey:
+    """The second signing key of a publisher in a root, DER SubjectPublicKeyInfo.
+
+    Raises KeyFileError if it is not an ML-DSA-65 key, not in its one spelling, or this machine has no ML-DSA.
+    """
+    try:
+        key = serialization.load_der_public_key(data)
+    except UnsupportedAlgorithm:
+        raise KeyFileError(f"{what}: the cryptography package on this machine has no ML-DSA-65") from None
+    except Exception:
+        raise KeyFileError(f"{what}: expected a public key in DER, found none") from None
+    if not isinstance(key, mldsa.MLDSA65PublicKey) or pem.public_der(key) != data:
+        raise KeyFileError(f"{what}: expected an ML-DSA-65 key, found another kind")
+    return key
+
+
 def parse_publisher_public(data: bytes, *, what: str = "publisher key") -> PublisherPublic:
     """The publisher's public keys in the bytes of a .pub file, or a lone P-256 public key.
 
@@ -338,9 +317,15 @@ def parse_publisher_public(data: bytes, *, what: str = "publisher key") -> Publi
     match loaded:
         case [ec.EllipticCurvePublicKey() as signing]:
             return PublisherPublic(signing)
-        case [ec.EllipticCurvePublicKey() as signing, x25519.X25519PublicKey() as wrapping]:
-            return PublisherPublic(signing, _recipient(wrapping, what))
-    raise KeyFileError(f"{what}: expected a publisher's public keys (P-256, then X25519), found {_kinds(loaded)}")
+        case [ec.EllipticCurvePublicKey() as signing, *opening, mldsa.MLDSA65PublicKey() as second]:
+            if (wrapping := _file_half(opening, what)) is not None:
+                return PublisherPublic(signing, wrapping, second)
+        case [ec.EllipticCurvePublicKey() as signing, *opening]:
+            if (wrapping := _file_half(opening, what)) is not None:
+                return PublisherPublic(signing, wrapping)
+    raise KeyFileError(
+        f"{what}: expected a publisher's public keys (P-256, then X25519 or hybrid), found {pem.kinds(loaded)}"
+    )
 
 
 def parse_device(data: bytes, *, passphrase: bytes | None = None, what: str = "device key") -> DeviceKey:
@@ -349,10 +334,22 @@ def parse_device(data: bytes, *, passphrase: bytes | None = None, what: str = "d
     Raises KeyFileError, PassphraseError; `what` names the file in the message.
     """
     loaded = pem.load_private(data, passphrase, what)
-    match loaded:
-        case [x25519.X25519PrivateKey() as key]:
-            return DeviceKey(key)
-    raise KeyFileError(f"{what}: expected a device's private key (X25519), found {_kinds(loaded)}")
+    if (found := private_half(loaded)) is not None:
+        return found
+    raise KeyFileError(f"{what}: expected a device's private key (X25519 or hybrid), found {pem.kinds(loaded)}")
+
+
+def parse_owner(data: bytes, *, passphrase: bytes | None = None, what: str = "key") -> DeviceKey:
+    """The key that opens in the bytes of a .key file: a device's, a publisher's, an issuer's.
+
+    Raises KeyFileError, PassphraseError; `what` names the file in the message.
+    """
+    loaded = pem.load_private(data, passphrase, what)
+    if (alone := private_half(loaded)) is not None:
+        return alone
+    if (publisher := _publisher(loaded)) is not None:
+        return publisher.identity
+    raise KeyFileError(f"{what}: expected a private key that opens (X25519 or hybrid), found {pem.kinds(loaded)}")
 
 
 def parse_device_public(data: bytes, *, what: str = "device key") -> Recipient:
@@ -361,10 +358,9 @@ def parse_device_public(data: bytes, *, what: str = "device key") -> Recipient:
     Raises KeyFileError; `what` names the file in the message.
     """
     loaded = pem.load_public(data, what)
-    match loaded:
-        case [x25519.X25519PublicKey() as key]:
-            return _recipient(key, what)
-    raise KeyFileError(f"{what}: expected a device's public key (X25519), found {_kinds(loaded)}")
+    if (found := public_half(loaded, what)) is not None:
+        return found
+    raise KeyFileError(f"{what}: expected a device's public key (X25519 or hybrid), found {pem.kinds(loaded)}")
 
 
 def parse_recipient(data: bytes, *, what: str = "key") -> Recipient:
@@ -373,15 +369,25 @@ def parse_recipient(data: bytes, *, what: str = "key") -> Recipient:
     Raises KeyFileError; `what` names the file in the message.
     """
     loaded = pem.load_public(data, what)
-    match loaded:
-        case [x25519.X25519PublicKey() as key] | [ec.EllipticCurvePublicKey(), x25519.X25519PublicKey() as key]:
-            return _recipient(key, what)
-    raise KeyFileError(f"{what}: expected the public key of a device or issuer (X25519), found {_kinds(loaded)}")
+    if (device := public_half(loaded, what)) is not None:
+        return device
+    with suppress(KeyFileError):
+        if (wrapping := parse_publisher_public(data, what=what).wrapping) is not None:
+            return wrapping
+    raise KeyFileError(
+        f"{what}: expected the public key of a device or issuer (X25519 or hybrid), found {pem.kinds(loaded)}"
+    )
+
+
+def _file_half(opening: Sequence[pem.PublicKey], what: str) -> Recipient | None:
+    """The key to wrap for of a publisher, which lies in a file."""
+    found = public_half(opening, what)
+    return None if found is None or isinstance(found.key, pem.ChipPublic) else found
 
 
 def _write_pair(name: PathLike, private: list[pem.PrivateKey], passphrase: bytes | None) -> None:
     base = os.fspath(name)
-    public = [key.public_key() for key in private]
+    public: list[pem.PublicKey] = [key.public_key() for key in private]
     write_atomic(f"{base}.key", pem.private_bytes(private, passphrase), mode=PRIVATE, replace=False)
     try:
         write_atomic(f"{base}.pub", pem.public_bytes(public), replace=False)
@@ -389,29 +395,3 @@ def _write_pair(name: PathLike, private: list[pem.PrivateKey], passphrase: bytes
         with suppress(OSError):
             os.unlink(f"{base}.key")
         raise
-
-
-def _recipient(key: x25519.X25519PublicKey, what: str) -> Recipient:
-    # RFC 7748, section 6.1: a point of low order makes every shared secret zero, so anyone could unwrap.
-    try:
-        x25519.X25519PrivateKey.generate().exchange(key)
-    except ValueError:
-        raise KeyFileError(f"{what}: the X25519 public key is a point of low order, which protects nothing") from None
-    return Recipient(key)
-
-
-def _unwrap(key: x25519.X25519PrivateKey, wrapped: bytes, info: bytes) -> ContentKey:
-    try:
-        return ContentKey(_HPKE.decrypt(wrapped, key, info=info))
-    except (InvalidTag, ValueError):  # ValueError: a share of low order
-        raise WrappedKeyError("the wrapped key does not open: it is for another key or another document") from None
-
-
-def _key_id(key: pem.PublicKey) -> str:
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    return hashlib.sha256(key.public_bytes(serialization.Encoding.DER, form)).hexdigest()
-
-
-def _kinds(loaded: Sequence[pem.PrivateKey] | Sequence[pem.PublicKey]) -> str:
-    curves = (ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey)
-    return ", ".join("P-256" if isinstance(key, curves) else "X25519" for key in loaded)

@@ -9,7 +9,8 @@ from typing import Any, Final
 from edgeq import limits, strict
 from edgeq.errors import LengthError
 from edgeq.fields import KEY_ID, MODEL_ID, SUITE, VERSION
-from edgeq.keys import RAW_SIGNATURE_SIZE, WRAPPED_KEY_SIZE
+from edgeq.keys import RAW_SIGNATURE_SIZE
+from edgeq.recipients import WRAPPED_KEY_SIZES
 from edgeq.stream import sealed_size
 
 MANIFEST_FILE: Final = "manifest.json"
@@ -32,7 +33,7 @@ _ENCRYPTION_FIELDS: Final[dict[str, strict.Check]] = {
     "suite": strict.only(SUITE),
     "commitment": strict.hexadecimal(32),
     "publisher": KEY_ID,
-    "wrapped_key": strict.encoded(WRAPPED_KEY_SIZE),
+    "wrapped_key": strict.encoded(*WRAPPED_KEY_SIZES),
 }
 
 

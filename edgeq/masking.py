@@ -29,8 +29,8 @@ from edgeq import keys, limits, strict
 from edgeq.device import Store
 from edgeq.errors import InputError, MaskError
 from edgeq.files import PathLike
-from edgeq.keys import ContentKey, Identity, Recipient
 from edgeq.masked import BITS, FLOATS, INTEGERS, SALT_SIZE, TAG_SIZE, Array, Masked, Term, parse
+from edgeq.recipients import ContentKey, Identity, Recipient
 from edgeq.state import following
 
 __all__ = ["EXPONENT", "MaskKey", "Masked", "device_key", "mask", "parse", "unmask"]

@@ -30,10 +30,14 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, eq=False)
 class Statement:
-    """What a valid signature says: these files (relative POSIX path → SHA-256 in hex), in the words of this signer."""
+    """What a valid signature says: these files (relative POSIX path → SHA-256 in hex), in the words of this signer.
+
+    `signed_bytes` is what the signature is over.
+    """
 
     signer: PublisherPublic
     digests: Mapping[str, str]
+    signed_bytes: bytes
 
 
 def sign(key: PublisherKey, digests: Mapping[str, str], subject: str) -> bytes:
@@ -72,7 +76,12 @@ def verify(signature: bytes, trust: Trust) -> Statement:
     envelope, hint = _open(signature)
     signer = trust.by_hint(hint)
     signer.verify(envelope.signed_bytes, envelope.signature)
-    return Statement(signer, _digests(envelope.payload))
+    return Statement(signer, _digests(envelope.payload), envelope.signed_bytes)
+
+
+def signed_bytes(signature: bytes) -> bytes:
+    """What the signature in model.sig is over, unverified: for whoever signs it a second time. Raises as `verify` does."""
+    return _open(signature)[0].signed_bytes
 
 
 def unverified_digests(signature: bytes) -> Mapping[str, str]:

@@ -27,6 +27,7 @@ from edgeq.errors import (
     FileSetError,
     GrantOperationError,
     InputError,
+    MissingSignatureError,
     NoGrantError,
     RootMismatchError,
     RootVersionError,
@@ -38,8 +39,9 @@ from edgeq.errors import (
 from edgeq.fields import OPERATIONS
 from edgeq.files import PathLike, read_limited
 from edgeq.grant import Grant
-from edgeq.keys import ContentKey, Identity, PublisherPublic
+from edgeq.keys import PublisherPublic
 from edgeq.manifest import Manifest
+from edgeq.recipients import ContentKey, Identity
 from edgeq.root import Root
 from edgeq.source import PlainModel, Stored, StoredBundle, StoredDirectory, open_source
 from edgeq.trust import Trust
@@ -154,6 +156,10 @@ def verify(path: PathLike, *, trust: TrustLike, now: datetime | None = None) -> 
             return bundle.complete(signed, source.payload.sha256())
         statement = oms.verify(source.signature, believed)
         believed.check_publisher(statement.signer.key_id, None, moment)
+        if statement.signer.second is not None:
+            raise MissingSignatureError(
+                f"{path}: a directory has no second signature, which this publisher's must have"
+            )
         found = source.digests()
         if odd := found.keys() ^ statement.digests.keys():
             names = ", ".join(sorted(odd))
@@ -233,7 +239,7 @@ def _check_same(given: Root | None, held: Root) -> None:
 
 
 def _open_signed(source: StoredBundle, trust: Trust) -> Signed:
-    signed = bundle.open_signed(source.manifest, source.signature, trust)
+    signed = bundle.open_signed(source.manifest, source.signature, trust, source.second)
     bundle.check_payload_size(signed, source.payload.size)
     return signed
 

@@ -1,4 +1,4 @@
-"""The two forms of a bundle into one another: the same three byte strings, reframed. Nothing is verified or decrypted."""
+"""The two forms of a bundle into one another: the same byte strings, reframed. Nothing is verified or decrypted."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from edgeq.errors import ContainerError, OutputError
 from edgeq.files import PathLike, write_atomic
 from edgeq.manifest import MANIFEST_FILE
 from edgeq.oms import SIGNATURE_FILE
+from edgeq.second import SIGNATURE_FILE as SECOND_FILE
 from edgeq.source import StoredBundle, open_source
 from edgeq.stream import SEALED_CHUNK
 
@@ -45,6 +46,8 @@ def unpack(bundle: PathLike, directory: PathLike) -> None:
             beside.mkdir()
             write_atomic(beside / MANIFEST_FILE, source.manifest)
             write_atomic(beside / SIGNATURE_FILE, source.signature)
+            if source.second:
+                write_atomic(beside / SECOND_FILE, source.second)
             write_atomic(beside / PAYLOAD_FILE, source.payload.chunks(SEALED_CHUNK))
             beside.rename(target)
         except BaseException as error:
@@ -55,5 +58,5 @@ def unpack(bundle: PathLike, directory: PathLike) -> None:
 
 
 def _pieces(source: StoredBundle) -> Iterator[bytes | memoryview]:
-    yield container.front(source.manifest, source.signature, source.payload.size)
+    yield container.front(source.manifest, source.signature, source.payload.size, source.second)
     yield from source.payload.chunks(SEALED_CHUNK)

@@ -9,23 +9,57 @@ from __future__ import annotations
 import base64
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import padding, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, mldsa, mlkem, x25519
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from edgeq import limits
 from edgeq.errors import KeyFileError, PassphraseError
 
-PrivateKey = ec.EllipticCurvePrivateKey | x25519.X25519PrivateKey
-PublicKey = ec.EllipticCurvePublicKey | x25519.X25519PublicKey
+
+@dataclass(frozen=True, eq=False)
+class ChipPublic:
+    """The public key of a chip that agrees on secrets with P-256, and signs nothing with it.
+
+    In files it is marked as id-ecDH (RFC 5480, section 2.1.2), so that no key that signs is taken for it.
+    """
+
+    point: ec.EllipticCurvePublicKey
+
+
+PrivateKey = ec.EllipticCurvePrivateKey | x25519.X25519PrivateKey | mlkem.MLKEM768PrivateKey | mldsa.MLDSA65PrivateKey
+PublicKey = (
+    ec.EllipticCurvePublicKey | x25519.X25519PublicKey | mlkem.MLKEM768PublicKey | mldsa.MLDSA65PublicKey | ChipPublic
+)
+
+_KINDS: Final[tuple[tuple[type, str], ...]] = (
+    (ChipPublic, "P-256 of a chip"),
+    (ec.EllipticCurvePrivateKey, "P-256"),
+    (ec.EllipticCurvePublicKey, "P-256"),
+    (x25519.X25519PrivateKey, "X25519"),
+    (x25519.X25519PublicKey, "X25519"),
+    (mlkem.MLKEM768PrivateKey, "ML-KEM-768"),
+    (mlkem.MLKEM768PublicKey, "ML-KEM-768"),
+    (mldsa.MLDSA65PrivateKey, "ML-DSA-65"),
+    (mldsa.MLDSA65PublicKey, "ML-DSA-65"),
+)
+
+# SubjectPublicKeyInfo of an uncompressed P-256 point under id-ecDH, 1.3.132.1.12, in front of the point.
+_CHIP_PREFIX: Final = bytes.fromhex("3057 3011 06052b8104010c 06082a8648ce3d030107 034200")
+_POINT_SIZE: Final = 65
 
 # 16 MiB and about 0.2 s: what fits a small device, and what openssl opens without being told to allow more.
 _SCRYPT_N: Final = 2**14
 _SCRYPT_R: Final = 8
 _SCRYPT_P: Final = 5
+
+_EXPECTED: Final = "expected keys on P-256, X25519, ML-KEM-768 or ML-DSA-65"
 
 _BLOCK = re.compile(r"-----BEGIN ([A-Z ]{1,64})-----\r?\n[A-Za-z0-9+/=\r\n]*-----END \1-----\s*")
 
@@ -37,8 +71,20 @@ def private_bytes(keys: list[PrivateKey], passphrase: bytes | None) -> bytes:
 
 def public_bytes(keys: list[PublicKey]) -> bytes:
     """The content of a public key file: one SubjectPublicKeyInfo block a key."""
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    return b"".join(key.public_bytes(serialization.Encoding.PEM, form) for key in keys)
+    return b"".join(_pem("PUBLIC KEY", public_der(key)) for key in keys)
+
+
+def public_der(key: PublicKey) -> bytes:
+    """A public key's SubjectPublicKeyInfo in DER, which key ids are hashes of."""
+    if isinstance(key, ChipPublic):
+        point = key.point.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+        return _CHIP_PREFIX + point
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def kinds(loaded: Sequence[PrivateKey] | Sequence[PublicKey]) -> str:
+    """What keys these are, for messages."""
+    return ", ".join(next(name for kind, name in _KINDS if isinstance(key, kind)) for key in loaded)
 
 
 def load_private(data: bytes, passphrase: bytes | None, what: str) -> list[PrivateKey]:
@@ -65,14 +111,34 @@ def load_public(data: bytes, what: str) -> list[PublicKey]:
     for label, block in _blocks(data, what):
         if label != "PUBLIC KEY":
             raise KeyFileError(f"{what}: expected a public key (.pub), found a block {label!r}")
-        try:
-            key = serialization.load_pem_public_key(block)
-        except Exception:
-            raise KeyFileError(f"{what}: a block {label!r} does not hold a public key") from None
-        if not isinstance(key, PublicKey) or not _is_known_curve(key):
-            raise KeyFileError(f"{what}: expected keys on P-256 or X25519, found another kind")
-        keys.append(key)
+        keys.append(_chip_key(block, what) or _load_public_block(label, block, what))
     return keys
+
+
+def _load_public_block(label: str, block: bytes, what: str) -> PublicKey:
+    try:
+        key = serialization.load_pem_public_key(block)
+    except UnsupportedAlgorithm:
+        raise KeyFileError(f"{what}: a key of a kind that the cryptography package here does not have") from None
+    except Exception:
+        raise KeyFileError(f"{what}: a block {label!r} does not hold a public key") from None
+    if not isinstance(key, PublicKey) or not _is_known_curve(key):
+        raise KeyFileError(f"{what}: {_EXPECTED}, found another kind")
+    return key
+
+
+def _chip_key(block: bytes, what: str) -> ChipPublic | None:
+    """The key of a chip, if the block holds one: `cryptography` reads P-256 under id-ecPublicKey only."""
+    try:
+        der = base64.b64decode(re.sub(rb"-----[^-]*-----|\s", b"", block), validate=True)
+    except ValueError:
+        return None
+    if not der.startswith(_CHIP_PREFIX) or len(der) != len(_CHIP_PREFIX) + _POINT_SIZE:
+        return None
+    try:
+        return ChipPublic(ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), der[len(_CHIP_PREFIX) :]))
+    except ValueError:
+        raise KeyFileError(f"{what}: a chip's public key is not a point of P-256") from None
 
 
 def _blocks(data: bytes, what: str) -> list[tuple[str, bytes]]:
@@ -96,12 +162,14 @@ def _load_private_block(label: str, block: bytes, passphrase: bytes | None, what
         raise PassphraseError(f"{what}: the key is encrypted and needs its passphrase")
     try:
         key = serialization.load_pem_private_key(block, passphrase if encrypted else None)
+    except UnsupportedAlgorithm:
+        raise KeyFileError(f"{what}: a key of a kind that the cryptography package here does not have") from None
     except Exception:
         if encrypted:
             raise PassphraseError(f"{what}: the passphrase is wrong, or the file is damaged") from None
         raise KeyFileError(f"{what}: a block {label!r} does not hold a private key") from None
     if not isinstance(key, PrivateKey) or not _is_known_curve(key):
-        raise KeyFileError(f"{what}: expected keys on P-256 or X25519, found another kind")
+        raise KeyFileError(f"{what}: {_EXPECTED}, found another kind")
     return key
 
 
@@ -117,11 +185,13 @@ def _private_block(key: PrivateKey, passphrase: bytes | None) -> bytes:
     if not 0 < len(passphrase) <= limits.PASSPHRASE:
         raise PassphraseError(f"a passphrase has 1 to {limits.PASSPHRASE} bytes, this one has {len(passphrase)}")
     plain = key.private_bytes(serialization.Encoding.DER, form, serialization.NoEncryption())
-    text = base64.encodebytes(_encrypt(plain, passphrase)).replace(b"\n", b"").decode("ascii")
+    return _pem("ENCRYPTED PRIVATE KEY", _encrypt(plain, passphrase))
+
+
+def _pem(label: str, der: bytes) -> bytes:
+    text = base64.b64encode(der).decode("ascii")
     lines = [text[i : i + 64] for i in range(0, len(text), 64)]
-    return "\n".join(
-        ["-----BEGIN ENCRYPTED PRIVATE KEY-----", *lines, "-----END ENCRYPTED PRIVATE KEY-----", ""]
-    ).encode()
+    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""]).encode()
 
 
 def _encrypt(plain: bytes, passphrase: bytes) -> bytes:

@@ -27,7 +27,7 @@ from edgeq.errors import (
     UntrustedKeyError,
 )
 from edgeq.fields import KEY_ID, OPERATIONS, SOME_OPERATIONS, SUITE, TIME
-from edgeq.keys import PublisherPublic, Signer, parse_signing_der
+from edgeq.keys import PublisherPublic, Signer, parse_second_der, parse_signing_der
 
 FORMAT: Final = "edgeq-root/1"
 
@@ -40,11 +40,15 @@ _PATTERN: Final = strict.text(
 
 @dataclass(frozen=True)
 class Delegation:
-    """What a key may do: for which models (ids, prefixes ending in /*, or *), until when (Unix seconds), which operations."""
+    """What a key may do: for which models (ids, prefixes ending in /*, or *), until when (Unix seconds), which operations.
+
+    `ml_dsa_65` is the key (DER) that must sign a publisher's bundles too; None where one signature is enough.
+    """
 
     models: tuple[str, ...]
     until: int
     operations: tuple[str, ...] = OPERATIONS
+    ml_dsa_65: bytes | None = None
 
     def covers(self, model_id: str) -> bool:
         """Whether the delegation is for this model."""
@@ -73,6 +77,11 @@ class Root:
         """One of the root's keys."""
         return parse_signing_der(self.keys[key_id], key_id, _WHAT)
 
+    def publisher(self, key_id: str) -> PublisherPublic:
+        """One of the root's publishers, with the second key that must sign its bundles, if there is one."""
+        der = self.publishers[key_id].ml_dsa_65
+        return self.key(key_id) if der is None else replace(self.key(key_id), second=parse_second_der(der, _WHAT))
+
     def named(self) -> frozenset[str]:
         """The ids of all keys that have something to do in this root."""
         return self.owners | self.publishers.keys() | self.issuers.keys() | self.status.keys()
@@ -89,7 +98,8 @@ class Root:
             "keys": {name: strict.to_base64(der) for name, der in self.keys.items()},
             "root": {"keys": sorted(self.owners), "threshold": self.threshold},
             "publishers": {
-                name: {"models": list(given.models), "until": given.until} for name, given in self.publishers.items()
+                name: {"models": list(given.models), "until": given.until, **_second(given)}
+                for name, given in self.publishers.items()
             },
             "issuers": {
                 name: {"models": list(given.models), "operations": list(given.operations), "until": given.until}
@@ -159,8 +169,8 @@ def with_owner(root: Root, key: PublisherPublic) -> Root:
 
 
 def with_publisher(root: Root, key: PublisherPublic, models: frozenset[str], until: datetime) -> Root:
-    """The root with a publisher, or with another delegation to one that it had."""
-    given = Delegation(tuple(sorted(models)), clock.timestamp(until))
+    """The root with a publisher, or with another delegation to one that it had; a second key that it has must sign too."""
+    given = Delegation(tuple(sorted(models)), clock.timestamp(until), ml_dsa_65=key.second_der())
     return _with_key(replace(root, publishers={**root.publishers, key.key_id: given}), key)
 
 
@@ -212,6 +222,11 @@ def _finished(root: Root, now: datetime, expires: datetime | None) -> Root:
 
 def _with_key(root: Root, key: PublisherPublic) -> Root:
     return replace(root, keys={**root.keys, key.key_id: key.to_der()})
+
+
+def _second(given: Delegation) -> dict[str, str]:
+    """The field of a second key, which is left out where there is none."""
+    return {} if given.ml_dsa_65 is None else {"ml_dsa_65": strict.to_base64(given.ml_dsa_65)}
 
 
 def _without(delegations: Mapping[str, Any], remove: frozenset[str]) -> dict[str, Any]:
@@ -315,6 +330,8 @@ def _root(payload: bytes) -> Root:
         raise DocumentError(f"root: the key {min(odd)[:16]}… is named and not there, or there and not named")
     for name in root.keys:
         root.key(name)
+    for name in root.publishers:
+        root.publisher(name)
     return root
 
 
@@ -329,6 +346,13 @@ def _patterns(value: Any, what: str) -> tuple[str, ...]:
 
 def _record(fields: Mapping[str, strict.Check]) -> strict.Check:
     return lambda value, what: strict.record(value, fields, what)
+
+
+def _publisher(value: Any, what: str) -> Delegation:
+    fields = _PUBLISHER
+    if isinstance(value, dict) and "ml_dsa_65" in value:
+        fields = {**fields, "ml_dsa_65": _der}
+    return Delegation(**strict.record(value, fields, what))
 
 
 def _der(value: Any, what: str) -> bytes:
@@ -349,9 +373,7 @@ _FIELDS: Final[dict[str, strict.Check]] = {
     "expires": strict.optional(TIME),
     "keys": strict.mapping(KEY_ID, _der, 2 * limits.ROOT_KEYS + 2 * limits.ROOT_DELEGATIONS),
     "root": _record({"keys": strict.hexadecimals(32, limits.ROOT_KEYS), "threshold": _VERSION}),
-    "publishers": strict.mapping(
-        KEY_ID, lambda value, what: Delegation(**strict.record(value, _PUBLISHER, what)), limits.ROOT_DELEGATIONS
-    ),
+    "publishers": strict.mapping(KEY_ID, _publisher, limits.ROOT_DELEGATIONS),
     "issuers": strict.mapping(
         KEY_ID, lambda value, what: Delegation(**strict.record(value, _ISSUER, what)), limits.ROOT_DELEGATIONS
     ),

@@ -6,11 +6,12 @@ import hashlib
 import os
 from dataclasses import replace
 
-from edgeq import bundle, oms, stream
+from edgeq import bundle, oms, second, stream
 from edgeq.bundle import Bundle
 from edgeq.fields import MODEL_ID, VERSION
-from edgeq.keys import RAW_SIGNATURE_SIZE, ContentKey, PublisherKey
+from edgeq.keys import RAW_SIGNATURE_SIZE, PublisherKey
 from edgeq.manifest import MANIFEST_FILE, PAYLOAD_SIZE, Encryption, Manifest
+from edgeq.recipients import ContentKey
 
 
 def seal(model: bytes | memoryview, key: PublisherKey, *, model_id: str, version: int, encrypt: bool = True) -> Bundle:
@@ -53,4 +54,5 @@ def _sign(manifest: Manifest, payload: bytearray | memoryview, key: PublisherKey
         MANIFEST_FILE: hashlib.sha256(manifest_bytes).hexdigest(),
         bundle.PAYLOAD_FILE: hashlib.sha256(payload).hexdigest(),
     }
-    return Bundle(manifest_bytes, oms.sign(key, digests, manifest.model_id), payload)
+    signature = oms.sign(key, digests, manifest.model_id)
+    return Bundle(manifest_bytes, signature, payload, second.sign(key, oms.signed_bytes(signature)))

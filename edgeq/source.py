@@ -21,6 +21,7 @@ from edgeq.errors import FileSetError, InputError, LengthError, NotAModelError, 
 from edgeq.files import PathLike, open_regular
 from edgeq.manifest import MANIFEST_FILE
 from edgeq.oms import SIGNATURE_FILE
+from edgeq.second import SIGNATURE_FILE as SECOND_FILE
 
 _IDENTIFIER: Final = b"TFL3"  # of .tflite flatbuffers, behind four bytes of offset
 _HASHED_AT_ONCE: Final = 256 * 1024  # stays in a core's own cache between reading and hashing
@@ -81,11 +82,12 @@ class PlainModel:
 
 @dataclass(frozen=True, eq=False)
 class StoredBundle:
-    """A bundle: two small parts in memory, the payload still in its file."""
+    """A bundle: the small parts in memory, the payload still in its file; `second` is b"" where there is none."""
 
     manifest: bytes
     signature: bytes
     payload: Stored
+    second: bytes = b""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +123,7 @@ def open_source(path: PathLike) -> Iterator[PlainModel | StoredBundle | StoredDi
 def _open_file(path: PathLike, stack: ExitStack) -> PlainModel | StoredBundle:
     name = os.fspath(path)
     file, size = stack.enter_context(open_regular(path))
-    if size > limits.PAYLOAD + limits.SIGNATURE + limits.MANIFEST + limits.PAYLOAD_ALIGNMENT:
+    if size > limits.PAYLOAD + 2 * limits.SIGNATURE + limits.MANIFEST + limits.PAYLOAD_ALIGNMENT:
         raise LengthError(f"{name}: {size} bytes, more than a model or bundle can have")
     header = bytes(Stored(file, 0, min(size, container.HEADER_SIZE)).read())
     if header[4:8] == _IDENTIFIER:
@@ -133,8 +135,8 @@ def _open_file(path: PathLike, stack: ExitStack) -> PlainModel | StoredBundle:
             f"{name}: expected a .tflite model or a bundle, found neither (first bytes {header[:8]!r})"
         )
     layout = container.parse_header(header, size)
-    parts = container.split_front(layout, bytes(Stored(file, 0, layout.payload_offset).read()))
-    return StoredBundle(*parts, Stored(file, layout.payload_offset, layout.payload_size))
+    manifest, signature, second = container.split_front(layout, bytes(Stored(file, 0, layout.payload_offset).read()))
+    return StoredBundle(manifest, signature, Stored(file, layout.payload_offset, layout.payload_size), second)
 
 
 def _open_directory(path: PathLike, stack: ExitStack) -> StoredBundle | StoredDirectory:
@@ -145,14 +147,17 @@ def _open_directory(path: PathLike, stack: ExitStack) -> StoredBundle | StoredDi
         raise NotAModelError(f"{name}: expected a bundle's directory, found no {SIGNATURE_FILE} in it")
     if names.isdisjoint({MANIFEST_FILE, PAYLOAD_FILE}):
         return StoredDirectory(_small(SIGNATURE_FILE, limits.SIGNATURE, folder), folder)
-    if names != FILES:
-        odd = ", ".join(sorted(names ^ FILES))
+    signed_again = SECOND_FILE in names
+    if names - {SECOND_FILE} != FILES:
+        odd = ", ".join(sorted((names ^ FILES) - {SECOND_FILE}))
         raise FileSetError(f"{name}: expected {', '.join(sorted(FILES))} alone; missing or extra: {odd[:128]!a}")
     file, size = stack.enter_context(_open_inside(PAYLOAD_FILE, folder))
     if not 1 <= size <= limits.PAYLOAD:
         raise LengthError(f"{PAYLOAD_FILE}: {size} bytes, expected 1 to {limits.PAYLOAD}")
     manifest = _small(MANIFEST_FILE, limits.MANIFEST, folder)
-    return StoredBundle(manifest, _small(SIGNATURE_FILE, limits.SIGNATURE, folder), Stored(file, 0, size))
+    signature = _small(SIGNATURE_FILE, limits.SIGNATURE, folder)
+    second = _small(SECOND_FILE, limits.SIGNATURE, folder) if signed_again else b""
+    return StoredBundle(manifest, signature, Stored(file, 0, size), second)
 
 
 def _walk(folder: int, prefix: str) -> Iterator[tuple[str, Stored]]:

@@ -27,7 +27,7 @@ from edgeq.errors import (
     VersionReuseError,
 )
 from edgeq.fields import KEY_ID, MODEL_ID, SUITE, TIME, VERSION
-from edgeq.keys import Identity, Secret
+from edgeq.recipients import Identity, Secret
 
 FORMAT: Final = "edgeq-state/1"
 

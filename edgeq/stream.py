@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from edgeq import limits
 from edgeq.errors import ChunkError, KeyCommitmentError
-from edgeq.keys import ContentKey
+from edgeq.recipients import ContentKey
 
 TAG: Final = 16
 SEALED_CHUNK: Final = limits.CHUNK + TAG

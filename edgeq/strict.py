@@ -139,15 +139,15 @@ def hexadecimal(size: int) -> Check:
     return text(f"[0-9a-f]{{{2 * size}}}", f"{2 * size} lower-case hexadecimal digits", 2 * size)
 
 
-def encoded(size: int) -> Check:
-    """`size` bytes in base64, given back as bytes."""
+def encoded(*sizes: int) -> Check:
+    """As many bytes as one of `sizes`, in base64, given back as bytes."""
 
     def check(value: Any, what: str) -> bytes:
         if not isinstance(value, str):
             raise DocumentError(f"{what}: expected base64, found {_kind(value)}")
         data = from_base64(value, what)
-        if len(data) != size:
-            raise LengthError(f"{what}: expected {size} bytes, found {len(data)}")
+        if len(data) not in sizes:
+            raise LengthError(f"{what}: expected {' or '.join(map(str, sizes))} bytes, found {len(data)}")
         return data
 
     return check

@@ -90,7 +90,7 @@ class Trust:
 
 def under(believed: Root) -> Trust:
     """Trust in what a root says."""
-    return Trust(tuple(believed.key(name) for name in believed.publishers), believed)
+    return Trust(tuple(believed.publisher(name) for name in believed.publishers), believed)
 
 
 def _find(

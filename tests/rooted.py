@@ -14,7 +14,8 @@ from trusted import LATER, NOW, device, new_publisher, publisher, sealed
 from edgeq import bundle, grant, root
 from edgeq.bundle import Bundle
 from edgeq.fields import OPERATIONS
-from edgeq.keys import PublisherKey, Recipient, SigningKey
+from edgeq.keys import PublisherKey, SigningKey
+from edgeq.recipients import Recipient
 from edgeq.root import Root
 from edgeq.trust import Trust, under
 

@@ -92,7 +92,7 @@ def test_only_the_publisher_grants() -> None:
     verified = bundle.verify(sealed(), trust())
     with pytest.raises(GrantIssuerError):
         grant.issue(verified, stranger(), device().public, ["load"], now=NOW)
-    half = PublisherKey(publisher()._signing, stranger()._wrapping)
+    half = PublisherKey(publisher()._signing, stranger().identity)
     with pytest.raises(WrappedKeyError):
         grant.issue(verified, half, device().public, ["load"], now=NOW)
 

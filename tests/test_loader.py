@@ -58,8 +58,8 @@ def files(tmp_path: Path) -> Path:
         ("plain.eqb", unencrypted.to_bytes()),
         ("load.eqg", held),
         ("export.eqg", wide),
-        ("device.key", pem.private_bytes([device()._key], None)),
-        ("acme.pub", pem.public_bytes([publisher().public.signing, publisher().wrapping.key])),
+        ("device.key", pem.private_bytes(device().blocks, None)),
+        ("acme.pub", pem.public_bytes(publisher().public.blocks)),
         ("other.pub", pem.public_bytes([stranger().public.signing])),
     ):
         (tmp_path / name).write_bytes(data)
@@ -260,7 +260,7 @@ def test_verifying_imports_neither_numpy_nor_numba(tmp_path: Path) -> None:
     """Not while it works, either: opening an encrypted bundle to its bytes included."""
     write_atomic(tmp_path / "case.eqb", sealed().pieces())
     write_atomic(tmp_path / "acme.pub", pem.public_bytes([publisher().public.signing]))
-    write_atomic(tmp_path / "device.key", pem.private_bytes([device()._key], None))
+    write_atomic(tmp_path / "device.key", pem.private_bytes(device().blocks, None))
     write_atomic(tmp_path / "case.eqg", granted(sealed(), now=NOW.replace(year=2020)))
     code = (
         "import sys; from edgeq import loader; loader.verify('case.eqb', trust='acme.pub');"

@@ -359,8 +359,8 @@ def test_malformed_files() -> None:
 
 def test_with_paths(tmp_path: Path) -> None:
     """Paths of key files do: a device's, and a publisher's with a passphrase."""
-    (tmp_path / "d.pub").write_bytes(pem.public_bytes([device().public.key]))
-    (tmp_path / "d.key").write_bytes(pem.private_bytes([device()._key], b"open sesame"))
+    (tmp_path / "d.pub").write_bytes(pem.public_bytes(device().public.blocks))
+    (tmp_path / "d.key").write_bytes(pem.private_bytes(device().blocks, b"open sesame"))
     x = np.arange(5.0)
     found = edgeq.mask(x, tmp_path / "d.pub")
     assert (edgeq.unmask(found, tmp_path / "d.key", passphrase=b"open sesame") == x).all()

@@ -25,7 +25,7 @@ from model_signing import hashing, signing, verifying
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the publisher's two key files, as edgeq writes them, and a stranger's public one."""
-    private = [publisher()._signing, publisher()._wrapping]
+    private = publisher().blocks
     (tmp_path / "acme.key").write_bytes(pem.private_bytes(private, None))
     (tmp_path / "acme.pub").write_bytes(pem.public_bytes([key.public_key() for key in private]))
     (tmp_path / "other.pub").write_bytes(pem.public_bytes([stranger().public.signing]))

@@ -49,7 +49,8 @@ from edgeq.errors import (
     TrustError,
     UntrustedKeyError,
 )
-from edgeq.keys import RAW_SIGNATURE_SIZE, ContentKey
+from edgeq.keys import RAW_SIGNATURE_SIZE
+from edgeq.recipients import ContentKey
 
 BIG = stream.SEALED_CHUNK
 FULL = 3  # full chunks in front of the last one
@@ -72,7 +73,7 @@ FLIPPED_HEADER = [
     ("version", range(8, 12), (SuiteError,)),
     ("manifest length", range(12, 16), SHIFTED),
     ("signature length", range(16, 20), SHIFTED),
-    ("second signature length", range(20, 24), (SuiteError,)),
+    ("second signature length", range(20, 24), SHIFTED),
     ("payload length", range(24, 28), (LengthError,)),
     ("reserved", range(28, 32), (ContainerError,)),
 ]

@@ -42,7 +42,7 @@ def readers() -> dict[str, Reader]:
     begin = audit.start(device().public.key_id, "init", NOW)
     end = audit.extended(begin, audit.Event("checkpoint"), device().public.key_id, signer, NOW, full=False)
     lines = [line.encode() for line in (*begin.pending, *end.pending)]
-    private = pem.private_bytes([publisher()._signing, publisher()._wrapping], None)
+    private = pem.private_bytes(publisher().blocks, None)
     return {
         "bundle": (seal.seal(b"model", publisher(), model_id="m", version=1).to_bytes(), bundle.parse),
         "signature": (sealed().signature, lambda data: oms.verify(data, trust())),
@@ -58,7 +58,7 @@ def readers() -> dict[str, Reader]:
         "audit log": (b"".join(line + b"\n" for line in lines), lambda data: audit.verify([(1, data)], signer.public)),
         "state": (remembered, lambda data: state.read(data, key, device().public.key_id)),
         "private key": (private, lambda data: pem.load_private(data, None, "key")),
-        "public key": (pem.public_bytes([device().public.key]), lambda data: pem.load_public(data, "key")),
+        "public key": (pem.public_bytes(device().public.blocks), lambda data: pem.load_public(data, "key")),
     }
 
 

@@ -51,7 +51,8 @@ from edgeq.errors import (
     WrappedKeyError,
 )
 from edgeq.grant import Grant
-from edgeq.keys import ContentKey
+from edgeq.grant import Grant
+from edgeq.recipients import ContentKey, DeviceKey
 
 # --- row 6: wrong keys ------------------------------------------------------------------------------------------------
 
@@ -257,9 +258,21 @@ LOW_ORDER = {
 @pytest.mark.parametrize("share", LOW_ORDER.values(), ids=LOW_ORDER)
 def test_row_29_share_of_low_order(tmp_path: Path, share: bytes) -> None:
     """A wrapped key whose share makes the secret zero for everybody is refused."""
-    forged = regranted(granted(sealed()), lambda held: replace(held, wrapped_key=share + held.wrapped_key[32:]))
-    with refused(WrappedKeyError):
-        good_case().but(grant=forged).load(tmp_path)
+    classical = DeviceKey.generate(hybrid=False)
+    for to, start in ((classical, 0), (device(), len(granted_key(device())) - 32 - 48)):
+
+        def forge(held: Grant, start: int = start) -> Grant:
+            key = held.wrapped_key
+            return replace(held, wrapped_key=key[:start] + share + key[start + 32 :])
+
+        forged = regranted(granted(sealed(), to=to), forge)
+        with refused(WrappedKeyError):
+            good_case().but(grant=forged, identity=to).load(tmp_path)
+
+
+def granted_key(to: DeviceKey) -> bytes:
+    """The wrapped key in a grant for this device."""
+    return grant.unverified(granted(sealed(), to=to)).wrapped_key
 
 
 @pytest.mark.parametrize("share", LOW_ORDER.values(), ids=LOW_ORDER)
@@ -271,7 +284,7 @@ def test_row_29_public_key_of_low_order(share: bytes) -> None:
         keys.parse_device_public(data)
 
 
-@pytest.mark.parametrize("size", [0, 32, 79, 81, 1088 + 32 + 48])
+@pytest.mark.parametrize("size", [0, 32, 79, 81, 112, 1167, 1169])
 def test_row_29_wrapped_key_of_another_length(tmp_path: Path, size: int) -> None:
     """A wrapped key of another length, the hybrid ML-KEM one's too, is refused before any of it is used."""
     value = grant.unverified(granted(sealed())).to_json()

@@ -218,7 +218,7 @@ def lay_out(folder: Path, tflite: bytes) -> bundle.Bundle:
         ("case.eqb", source.to_bytes()),
         ("damaged.eqb", bytes(damaged)),
         ("case.eqg", granted(source, now=EARLIER)),
-        ("device.key", pem.private_bytes([device()._key], None)),
+        ("device.key", pem.private_bytes(device().blocks, None)),
         ("acme.pub", pem.public_bytes([publisher().public.signing])),
         ("stranger.pub", pem.public_bytes([stranger().public.signing])),
     ):

@@ -11,14 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import ec, x25519
-
 from edgeq import bundle, grant, oms, seal, strict
 from edgeq.bundle import PAYLOAD_FILE, Bundle
 from edgeq.grant import Grant
-from edgeq.keys import ContentKey, DeviceKey, PublisherKey
+from edgeq.keys import PublisherKey
 from edgeq.loader import read_model
 from edgeq.manifest import MANIFEST_FILE
+from edgeq.recipients import ContentKey, DeviceKey
 from edgeq.trust import Trust
 
 NOW = datetime(2030, 6, 1, 12, 0, 0, tzinfo=timezone.utc)
@@ -27,12 +26,12 @@ LATER = NOW + timedelta(days=90)
 
 def new_publisher() -> PublisherKey:
     """A publisher's keys that no file holds."""
-    return PublisherKey(ec.generate_private_key(ec.SECP256R1()), x25519.X25519PrivateKey.generate())
+    return PublisherKey.generate()
 
 
 def new_device() -> DeviceKey:
     """A device's key that no file holds."""
-    return DeviceKey(x25519.X25519PrivateKey.generate())
+    return DeviceKey.generate()
 
 
 @cache

@@ -18,7 +18,8 @@ from edgeq.errors import EdgeqError, TrustError
 
 if TYPE_CHECKING:
     from edgeq.fallback import AnyModel
-    from edgeq.keys import PublisherKey, Recipient
+    from edgeq.keys import PublisherKey
+    from edgeq.recipients import Recipient
 
 DAY = timedelta(days=1)
 

@@ -1,14 +1,18 @@
-"""`edgeq keys`: make the keys of a publisher or a device."""
+"""`edgeq keys`: make the keys of publishers, devices, issuers and signers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeq.cli import show
 from edgeq.cli.passphrase import VARIABLE, new_passphrase
+
+if TYPE_CHECKING:
+    from edgeq.keys import PublisherKey
+    from edgeq.recipients import DeviceKey
 
 
 @click.group()
@@ -32,26 +36,56 @@ def _passphrase_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def _classical_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--classical", is_flag=True, help="X25519 alone, for machines whose cryptography package has no ML-KEM."
+    )(command)
+
+
+def _made(name: str, key_id: str, kinds: str) -> None:
+    show.facts([("private", f"{name}.key"), ("public", f"{name}.pub"), ("key id", key_id), ("kind", kinds)])
+
+
+def _kinds(made: PublisherKey | DeviceKey) -> str:
+    from edgeq import pem
+    from edgeq.recipients import DeviceKey
+
+    opening = made if isinstance(made, DeviceKey) else made.identity
+    if len(opening.blocks) == 1:
+        show.note("X25519 alone: whoever records what is wrapped for it may open it with a quantum computer")
+    return pem.kinds(made.blocks)
+
+
 @new.command()
 @click.argument("name", metavar="NAME")
 @_passphrase_option
-def publisher(name: str, passphrase: bool) -> None:
-    """Make a publisher's keys: P-256 to sign, X25519 to grant."""
+@_classical_option
+@click.option(
+    "--ml-dsa", is_flag=True, help="Sign bundles a second time, with ML-DSA-65; who trusts NAME.pub asks for it."
+)
+def publisher(name: str, passphrase: bool, classical: bool, ml_dsa: bool) -> None:
+    """Make a publisher's keys: P-256 to sign, X25519 with ML-KEM-768 to grant."""
     from edgeq.keys import new_publisher
 
-    made = new_publisher(name, passphrase=new_passphrase() if passphrase else None)
-    show.facts([("private", f"{name}.key"), ("public", f"{name}.pub"), ("key id", made.public.key_id)])
+    made = new_publisher(
+        name,
+        passphrase=new_passphrase() if passphrase else None,
+        hybrid=False if classical else None,
+        second=ml_dsa,
+    )
+    _made(name, made.public.key_id, _kinds(made))
 
 
 @new.command()
 @click.argument("name", metavar="NAME")
 @_passphrase_option
-def device(name: str, passphrase: bool) -> None:
-    """Make a device's key: X25519, to open grants."""
+@_classical_option
+def device(name: str, passphrase: bool, classical: bool) -> None:
+    """Make a device's key: X25519 with ML-KEM-768, to open grants."""
     from edgeq.keys import new_device
 
-    made = new_device(name, passphrase=new_passphrase() if passphrase else None)
-    show.facts([("private", f"{name}.key"), ("public", f"{name}.pub"), ("key id", made.public.key_id)])
+    made = new_device(name, passphrase=new_passphrase() if passphrase else None, hybrid=False if classical else None)
+    _made(name, made.public.key_id, _kinds(made))
 
 
 @new.command()
@@ -62,15 +96,16 @@ def signer(name: str, passphrase: bool) -> None:
     from edgeq.keys import new_signer
 
     made = new_signer(name, passphrase=new_passphrase() if passphrase else None)
-    show.facts([("private", f"{name}.key"), ("public", f"{name}.pub"), ("key id", made.public.key_id)])
+    _made(name, made.public.key_id, "P-256")
 
 
 @new.command()
 @click.argument("name", metavar="NAME")
 @_passphrase_option
-def issuer(name: str, passphrase: bool) -> None:
+@_classical_option
+def issuer(name: str, passphrase: bool, classical: bool) -> None:
     """Make the keys of an issuer, who grants what a publisher granted to it: as a publisher's."""
     from edgeq.keys import new_publisher
 
-    made = new_publisher(name, passphrase=new_passphrase() if passphrase else None)
-    show.facts([("private", f"{name}.key"), ("public", f"{name}.pub"), ("key id", made.public.key_id)])
+    made = new_publisher(name, passphrase=new_passphrase() if passphrase else None, hybrid=False if classical else None)
+    _made(name, made.public.key_id, _kinds(made))

@@ -15,8 +15,8 @@ from edgeq.cli.passphrase import with_passphrase
 if TYPE_CHECKING:
     from edgeq.fallback import AnyModel
     from edgeq.graph import Graph
-    from edgeq.keys import DeviceKey
     from edgeq.opening import Opened
+    from edgeq.recipients import DeviceKey
     from edgeq.samples import Array
 
 Command = TypeVar("Command", bound=Callable[..., Any])

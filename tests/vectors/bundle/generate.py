@@ -30,10 +30,10 @@ DURING, AFTER = int(ISSUED.timestamp()) + 86_400, int(ISSUED.timestamp()) + 365 
 def main() -> None:
     """Write every file of this folder but README.md and this one."""
     publisher, device, other = new_publisher(), new_device(), new_device()
-    put("publisher-private.pem", pem.private_bytes([publisher._signing, publisher._wrapping], None))
-    put("publisher.pub", pem.public_bytes([publisher.public.signing, publisher.wrapping.key]))
-    put("device-private.pem", pem.private_bytes([device._key], None))
-    put("device.pub", pem.public_bytes([device.public.key]))
+    put("publisher-private.pem", pem.private_bytes(publisher.blocks, None))
+    put("publisher.pub", pem.public_bytes(publisher.public.blocks))
+    put("device-private.pem", pem.private_bytes(device.blocks, None))
+    put("device.pub", pem.public_bytes(device.public.blocks))
 
     padding = Metadata("padding", hashlib.shake_256(b"edgeq bundle vectors").digest(64 * 1024), 7)
     model = write(replace(int8_cnn(), metadata=(*int8_cnn().metadata, padding)))
