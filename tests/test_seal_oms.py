@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from trusted import edit_json, model, plain, publisher, sealed, stranger
 
-from edgeq import loader, pack, pem
+from edgeq import loader, pack, pem, seal
 from edgeq.bundle import Bundle
 from edgeq.errors import DigestError, EncodingError, FileSetError, SignatureCountError, SuiteError, UntrustedKeyError
+from edgeq.keys import PublisherKey
 
 pytest.importorskip("model_signing")
 pytest.importorskip("OpenSSL", reason="model-signing needs pyOpenSSL and does not say so")
@@ -69,6 +70,17 @@ def test_their_command_accepts_ours(folder: Path) -> None:
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     (directory / "payload.bin").write_bytes(model()[:-1] + b"\x00")
     assert subprocess.run(command, capture_output=True, check=False).returncode != 0
+
+
+def test_their_command_accepts_a_second_signature(folder: Path) -> None:
+    """A bundle that is signed twice is good to model_signing too, once it is told which file is not its business."""
+    key = PublisherKey.generate(second=True)
+    (folder / "twice.pub").write_bytes(pem.public_bytes(key.public.blocks))
+    directory = unpacked(folder, seal.seal(model(), key, model_id="acme/m", version=1))
+    command = [sys.executable, "-m", "model_signing", "verify", "key", str(directory)]
+    command += ["--signature", str(directory / "model.sig"), "--public_key", str(folder / "twice.pub")]
+    command += ["--ignore-paths", str(directory / "model.pq.sig")]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("source", [sealed, plain], ids=["encrypted", "plain"])

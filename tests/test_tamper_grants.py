@@ -51,7 +51,6 @@ from edgeq.errors import (
     WrappedKeyError,
 )
 from edgeq.grant import Grant
-from edgeq.grant import Grant
 from edgeq.recipients import ContentKey, DeviceKey
 
 # --- row 6: wrong keys ------------------------------------------------------------------------------------------------
