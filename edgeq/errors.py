@@ -53,6 +53,25 @@ class MachineError(EdgeqError):
     """The compiled kernels could not be built or loaded on this machine."""
 
 
+# --- deployment -------------------------------------------------------------------------------------------------------
+
+
+class DeployError(EdgeqError):
+    """A device could not be reached, or something there failed; what ran on it before still does."""
+
+
+class HostKeyError(DeployError):
+    """The host's key is not the one that is known for it, so nothing was sent."""
+
+
+class DeviceFullError(DeployError):
+    """The device's disk has no room for what was to be copied."""
+
+
+class SelfCheckError(DeployError):
+    """The device has the new release, but could not open and run it; it was not made the current one."""
+
+
 # --- trust: bundles, signatures, keys, grants -------------------------------------------------------------------------
 
 

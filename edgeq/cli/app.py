@@ -41,6 +41,9 @@ COMMANDS: dict[str, dict[str, str]] = {
         "unpack": "edgeq.cli.pack:unpack",
         "pack": "edgeq.cli.pack:pack",
     },
+    "Devices": {
+        "deploy": "edgeq.cli.deploy:deploy",
+    },
     "More": {
         "demo": "edgeq.cli.demo:demo",
         "doctor": "edgeq.cli.doctor:doctor",
