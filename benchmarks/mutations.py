@@ -1,8 +1,10 @@
 """Damage model files by the thousand and count what becomes of them: `python benchmarks/mutations.py --count 10000 --seed 1`.
 
-Each mutant is read, checked, built and run once in a process with a limit on memory and 5 s of time. Whatever is not an error of
-edgeq or a run is printed with the model and seed that make it again, and the exit status is 1. Models are those given, else the
-real ones beside the checkout, else the small ones of the tests.
+Each mutant is read, checked, planned and run once in a process with a limit on memory and 5 s of time; every eighth comes out of
+a validly signed bundle, others go through edgeq.Interpreter, are resized or surveyed. Whatever is not an error of edgeq or a run
+is printed with the model and seed that make it again, and the exit status is 1. Models are those given, else one of every
+operation and type that the tests build and the real ones beside the checkout. --plant takes a check out of edgeq first, to see
+that this is found.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+from mutation_corpus import corpus, operations
 from mutation_harness import TIME_LIMIT, cases, run_all
-from tflite_models import SMALL_MODELS, real_models
+from mutation_worker import PLANTS
 
 
 def main() -> int:
@@ -24,15 +27,19 @@ def main() -> int:
     parser.add_argument("models", nargs="*", help=".tflite files, or folders of them")
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, help="stop after so long, whatever the count")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--plant", choices=sorted(PLANTS), help="a check to take out first")
     parser.add_argument("--show", type=int, default=20, help="failures to print in full")
     args = parser.parse_args()
     given = [f for m in map(Path, args.models) for f in (sorted(m.rglob("*.tflite")) if m.is_dir() else [m])]
-    models = [str(p) for p in given or real_models()] or [n for n in SMALL_MODELS if n != "exotic"]
+    models = list(map(str, given)) or corpus()
     start = time.perf_counter()
     outcomes: Counter[str] = Counter()
     failed, slowest = [], 0.0
-    for k, result in enumerate(run_all(cases(models, args.count, args.seed), args.workers), start=1):
+    deadline = start + 60 * args.minutes if args.minutes else float("inf")
+    k = 0
+    for k, result in enumerate(run_all(cases(models, args.count, args.seed), args.workers, args.plant), start=1):
         outcomes[result.outcome] += 1
         slowest = max(slowest, result.ms)
         if result.failed:
@@ -41,13 +48,14 @@ def main() -> int:
                 print(f"\n{result.case.model} seed {result.case.seed}: {result.outcome}: {result.detail}")
         if sys.stderr.isatty() or k % 1000 == 0:
             print(f"\r{k} of {args.count}, {len(failed)} failed", end="", file=sys.stderr, flush=True)
+        if time.perf_counter() > deadline:
+            break
     print(file=sys.stderr)
     for outcome, count in outcomes.most_common():
         print(f"{count:8d}  {outcome}")
-    took = time.perf_counter() - start
-    print(
-        f"{args.count} mutants of {len(models)} models in {took:.0f} s, slowest {slowest:.0f} ms of {1e3 * TIME_LIMIT:.0f} ms"
-    )
+    took, kinds = time.perf_counter() - start, len(operations(models))
+    print(f"{k} mutants of {len(models)} models with {kinds} operations in {took:.0f} s")
+    print(f"slowest {slowest:.0f} ms of {1e3 * TIME_LIMIT:.0f} ms")
     print(f"{len(failed)} crashes, hangs or stray exceptions")
     return 1 if failed else 0
 

@@ -227,10 +227,9 @@ class Model:
         machine = get(progress)
         self.graph = graph
         self.plan = make_plan(graph, machine.isa, family)
-        self.inputs = tuple(port(n, graph.tensors[i]) for n, i in zip(graph.input_names(), graph.inputs, strict=True))
-        self.outputs = tuple(
-            port(n, graph.tensors[i]) for n, i in zip(graph.output_names(), graph.outputs, strict=True)
-        )
+        tensors = self.plan.tensors
+        self.inputs = tuple(port(n, tensors[i]) for n, i in zip(graph.input_names(), graph.inputs, strict=True))
+        self.outputs = tuple(port(n, tensors[i]) for n, i in zip(graph.output_names(), graph.outputs, strict=True))
         self._program: Program | None = Program(self.plan, machine, threads)
         self._staged: dict[np.dtype[Any], list[Staged]] = {}
         self._one_shape: tuple[int, ...] = ()
@@ -301,7 +300,7 @@ class Model:
         given, samples, batched = gathered(x, self.inputs)
         for i, value in self.plan.required.items():
             k = self.graph.inputs.index(i)
-            if not (given[k].reshape(-1, value.size) == value).all():
+            if value.size and not (given[k].reshape(-1, value.size) == value).all():
                 raise InputError(
                     f"input {self.inputs[k].name!r} is {given[k].tolist()}, this model is made for {value.tolist()}"
                 )
@@ -414,7 +413,8 @@ class Tracer:
         self.graph = graph
         self._program = Program(make_plan(graph, machine.isa, Rounding(rounding), keep=True), machine, threads)
         self._context = self._program.acquire()
-        self._outputs = [np.empty(graph.tensors[i].shape, NUMPY_DTYPES[graph.tensors[i].dtype]) for i in graph.outputs]
+        tensors = self._program.plan.tensors
+        self._outputs = [np.empty(tensors[i].shape, NUMPY_DTYPES[tensors[i].dtype]) for i in graph.outputs]
         self._views = {i: self._view(i) for i in self._program.plan.places}
 
     def run(self, inputs: Sequence[Array]) -> Mapping[int, Array]:
@@ -435,7 +435,8 @@ class Tracer:
         }
 
     def _view(self, i: int) -> Array:
-        t, plan = self.graph.tensors[i], self._program.plan
+        plan = self._program.plan
+        t = plan.tensors[i]
         dtype = np.dtype(np.uint8) if t.dtype == "int8" else NUMPY_DTYPES[t.dtype]
         start = plan.offset(plan.places[i])
         return self._context.arena[start : start + t.size * dtype.itemsize].view(dtype).reshape(t.shape)

@@ -1,4 +1,4 @@
-"""Seeded damage to .tflite files: bytes at random, and the schema's own fields set to what a hostile file would set them to.
+"""Seeded damage to .tflite files: bytes at random, the schema's own fields set to what a hostile file would, and other graphs.
 
 The same (file, seed) gives the same mutant. Most mutations know where they strike, because a random byte of a model is nearly
 always a weight, and changing a weight is no attack.
@@ -11,7 +11,10 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
+from mutation_graph import mutated
 from tflite_sites import Site, patched, sites
+
+from edgeq.tflite import read, write
 
 Rng = np.random.Generator
 
@@ -38,7 +41,21 @@ _BITS = {"b": 8, "B": 8, "h": 16, "H": 16, "i": 32, "I": 32, "q": 64, "Q": 64, "
 
 
 def mutant(data: bytes, seed: int) -> tuple[bytes, str]:
-    """One mutant of a well-formed file, and in words what was done to it (1 to 3 mutations)."""
+    """One mutant of a well-formed file, and in words what was done to it (1 to 3 mutations).
+
+    Half of the seeds damage the file's bytes and half what it says (mutation_graph), which leaves a well-formed file.
+    """
+    if seed % 2:
+        try:
+            graph, what = mutated(read(data), seed)
+            return write(graph), what
+        except Exception:
+            pass  # no file can say this
+    return _damaged(data, seed)
+
+
+def _damaged(data: bytes, seed: int) -> tuple[bytes, str]:
+    """A mutant by bytes."""
     rng = np.random.default_rng([0x7F11, seed])
     known = _known(data)
     done = []

@@ -145,6 +145,10 @@ def run_all(cases: Iterable[Case], workers: int = 1, plant: str | None = None) -
             yield result
 
 
+RUN = 16
+"""Cases of one model behind one another, so that a worker reads it once for them."""
+
+
 def cases(models: Sequence[str], count: int, seed: int) -> list[Case]:
     """`count` cases spread evenly over the models, with seeds of their own."""
-    return [Case(models[k % len(models)], seed * 1_000_000 + k) for k in range(count)]
+    return [Case(models[k // RUN % len(models)], seed * 1_000_000 + k) for k in range(count)]

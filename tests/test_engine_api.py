@@ -10,8 +10,31 @@ import pytest
 
 from edgeq.engine import Tracer, build
 from edgeq.errors import CheckError, InputError, UnsupportedError
-from edgeq.graph import Op
+from edgeq.graph import Graph, Op, SubGraph, Tensor
+from edgeq.interpreter import Interpreter
+from edgeq.tflite import write
+from edgeq.tflite.schema import table
 from tests.engine_models import binary, conv, dense, pool, softmax
+
+
+def test_an_open_output_has_the_shape_that_planning_found() -> None:
+    """A file may leave an output's lengths open and state others: results are as large as what is computed."""
+    tensors = (
+        Tensor("x", (4, 3, 5), "float32"),
+        Tensor("y", (1, 1, 1), "float32", shape_signature=(-1, -1, -1)),
+    )
+    graph = Graph((SubGraph(tensors, (Op("ADD", (0, 0), (1,), table("AddOptions")),), (0,), (1,)),))
+    x = np.arange(60, dtype=np.float32).reshape(4, 3, 5)
+    with build(graph) as model:
+        assert model.outputs[0].shape == (4, 3, 5)
+        np.testing.assert_array_equal(model(x), 2 * x)
+    np.testing.assert_array_equal(Tracer(graph).run([x])[1], 2 * x)
+    interpreter = Interpreter(model_content=write(graph), backend="native")
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(0, x)
+    interpreter.invoke()
+    np.testing.assert_array_equal(interpreter.get_tensor(1), 2 * x)
+    assert interpreter.get_output_details()[0]["shape"].tolist() == [4, 3, 5]
 
 
 def test_shape_dtype_and_parameters_are_shown() -> None:

@@ -124,7 +124,7 @@ class Runner:
             plan = make_plan(graph, self._machine.isa, self._options.rounding, keep=self._options.keep)
         self._session = Session(graph, plan, self._machine, self._options.threads)
         self._memory = self._session.arrays
-        self._allocated = graph
+        self._allocated = graph.with_main(tensors=plan.tensors)
         if not self._shapes:
             self._plan = plan
 

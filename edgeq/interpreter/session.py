@@ -34,7 +34,7 @@ class Session:
         self.arrays: dict[int, Array] = {}  # the memory of inputs and outputs
         for i in (*graph.inputs, *graph.outputs):
             if i not in self.arrays:
-                t = graph.tensors[i]
+                t = plan.tensors[i]
                 self.arrays[i] = np.zeros(t.shape, NUMPY_DTYPES[t.dtype])
         self._inputs = [self.arrays[i] for i in graph.inputs]
         self._outputs = [self.arrays[i] for i in graph.outputs]
@@ -73,7 +73,7 @@ class Session:
             return self.plan.folded[i].copy()
         if i not in self.plan.places:
             return None
-        t = self.graph.tensors[i]
+        t = self.plan.tensors[i]
         dtype = np.dtype(np.uint8) if t.dtype == "int8" else NUMPY_DTYPES[t.dtype]
         start = self.plan.offset(self.plan.places[i])
         raw = self._context.arena[start : start + t.size * dtype.itemsize].view(dtype).reshape(t.shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from edgeq.errors import UnsupportedError
 from edgeq.graph import Graph
 from edgeq.kernels.isa import Isa
@@ -11,6 +13,7 @@ from edgeq.plan.lower import LOWERINGS, has_lowering
 from edgeq.plan.types import Plan, Rounding
 
 
+@np.errstate(all="ignore")  # scales of untrusted files overflow; what comes of it is checked where it is used
 def make_plan(graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPACK, *, keep: bool = False) -> Plan:
     """Lower a checked graph for an instruction set; `keep` lets every tensor survive the run, for tracing.
 

@@ -275,7 +275,7 @@ class Builder:
         return Plan(
             tuple(self.instructions), table, np.array(arena_words, np.int64), np.array(constant_words, np.int64), constants,
             arena_bytes, offsets, inputs, outputs, self.rounding, live, self.required, sum(costs), self.folded,
-            tuple(self._kept),
+            kept=tuple(self._kept), tensors=tuple(self.tensors[: len(self.graph.tensors)]),
         )  # fmt: skip
 
     def _port(self, i: int) -> Port:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.graph import Array
+from edgeq.graph import Array, Tensor
 
 
 class Rounding(str, Enum):
@@ -73,6 +73,7 @@ class Plan:
     tensors that still hold their value when a run ends (all of them if the plan was made with keep=True). required: tensor
     index of an input → the only value that this plan can run with (a shape that it was made for). nanoseconds: a rough
     estimate of one inference on one core, see plan/cost.py. folded: tensor index → the value of what planning computed.
+    tensors: the graph's, in the shapes that the plan gives them: those that a file leaves open are found by planning.
     kept: what must live as long as the plan does (functions that it calls).
     """
 
@@ -91,6 +92,7 @@ class Plan:
     nanoseconds: float = 0.0
     folded: Mapping[int, Array] = field(default_factory=dict)
     kept: tuple[Any, ...] = ()
+    tensors: tuple[Tensor, ...] = ()
 
     @property
     def constant_bytes(self) -> int:

@@ -51,9 +51,9 @@ def quantize(b: Builder, op: Op) -> None:
     real = float(b.scale(x)) / float(b.scale(y))
     if takes(b, op) or (not b.xnnpack and x.dtype == y.dtype and x.dtype != "int16"):
         q = np.arange(256, dtype=np.int64) - b.zero_point(x)
-        # XNNPACK xnn_init_qs8_cvt_params: an 8.8 multiplier, half up.
-        once = (q * int(np.rint(256 * f32(b.scale(x) / b.scale(y)))) + 128) >> 8
-        q = once if b.xnnpack else multiply_double(q, real)
+        ratio = f32(b.scale(x) / b.scale(y))
+        # XNNPACK xnn_init_qs8_cvt_params: an 8.8 multiplier, half up. Its ratio is within 2^-8 and 2^7.
+        q = (q * int(np.rint(256 * ratio)) + 128) >> 8 if b.xnnpack else multiply_double(q, real)
         table = np.clip(q + b.zero_point(y), low, high).astype(np.uint8)
         b.emit("table_u8", x.size, {uw.X: b.read(op, 0), uw.Y: b.write(op), uw.TABLE: b.constant(table)})
         return
