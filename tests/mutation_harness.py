@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
@@ -117,9 +118,11 @@ def run_all(cases: Iterable[Case], workers: int = 1, plant: str | None = None) -
     for case in cases:
         waiting.put(case)
     results: Queue[Result | BaseException | None] = Queue()
+    started: list[Worker] = []
 
     def serve() -> None:
         worker = Worker(plant)
+        started.append(worker)
         try:
             while True:
                 results.put(worker.run(waiting.get_nowait()))
@@ -135,14 +138,23 @@ def run_all(cases: Iterable[Case], workers: int = 1, plant: str | None = None) -
     for t in threads:
         t.start()
     left = workers
-    while left:
-        result = results.get()
-        if result is None:
-            left -= 1
-        elif isinstance(result, BaseException):
-            raise result
-        else:
-            yield result
+    try:
+        while left:
+            result = results.get()
+            if result is None:
+                left -= 1
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                yield result
+    finally:  # whoever has seen enough leaves no process behind
+        with suppress(Empty):
+            while True:
+                waiting.get_nowait()
+        for worker in started:
+            worker.close()
+        for t in threads:
+            t.join(2 * TIME_LIMIT)
 
 
 RUN = 16
