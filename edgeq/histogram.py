@@ -29,36 +29,41 @@ _CHUNK = 1 << 16  # values binned at once: the temporaries stay in the cache
 class Histogram:
     """What a stream of numbers looked like: exact bounds, and counts (2 · BINS,) int64, negative bins first.
 
-    width: of a bin, a power of two, 0 while nothing but zeros came; bin i stands at counts[i + BINS].
+    width: of a bin, a power of two, 0 while nothing but zeros came; bin i stands at counts[i + BINS]. average: the means
+    of the smallest and of the largest value of each sample, where samples were told apart.
     """
 
     minimum: float = float("inf")
     maximum: float = float("-inf")
     width: float = 0.0
     counts: Array = field(default_factory=lambda: np.zeros(2 * BINS, np.int64))
+    average: tuple[float, float] | None = None
 
     @property
     def size(self) -> int:
         """How many values came."""
         return int(self.counts.sum())
 
-    def add(self, values: Array) -> Histogram:
-        """The histogram with these values too (any shape, float32 or float64). Raises InputError for NaN or infinity."""
+    def add(self, values: Array, weight: int = 1, bounds: tuple[float, float] | None = None) -> Histogram:
+        """The histogram with these values too (any shape, float32 or float64). Raises InputError for NaN or infinity.
+
+        weight: how many values each stands for; bounds: of all that they stand for.
+        """
         flat = values.reshape(-1)
         if not flat.size:
             return self
-        lo, hi = float(flat.min()), float(flat.max())
+        lo, hi = (float(flat.min()), float(flat.max())) if bounds is None else bounds
         if not (np.isfinite(lo) and np.isfinite(hi)):
             raise InputError(f"values must be finite, found [{lo}, {hi}]")
         width = max(self.width, _width(max(-lo, hi)))
         counts = _merged(self.counts, self.width, width)
         if width == 0.0:
-            counts[BINS] += flat.size
+            counts[BINS] += weight * flat.size
         for start in range(0, flat.size if width else 0, _CHUNK):
             # A product by a power of two is exact, so each value lands in its own bin.
             scaled = np.multiply(flat[start : start + _CHUNK], 1.0 / width, dtype=np.float64)
-            counts += np.bincount(np.floor(scaled).astype(np.intp) + BINS, minlength=2 * BINS)
-        return Histogram(min(self.minimum, lo), max(self.maximum, hi), width, counts)
+            counts += weight * np.bincount(np.floor(scaled).astype(np.intp) + BINS, minlength=2 * BINS)
+        return Histogram(min(self.minimum, lo), max(self.maximum, hi), width, counts, self.average)
 
     def merge(self, other: Histogram) -> Histogram:
         """The histogram of both streams."""
@@ -70,11 +75,63 @@ class Histogram:
             maximum=max(self.maximum, other.maximum),
             width=width,
             counts=counts,
+            average=_either(self.average, other.average),
         )
 
     def minmax(self) -> tuple[float, float]:
         """The bounds, widened to hold 0; (0, 0) while nothing came."""
         return min(self.minimum, 0.0), max(self.maximum, 0.0)
+
+    def averaged(self) -> tuple[float, float]:
+        """The mean of each sample's bounds (a moving average with the weights of a plain mean), widened to hold 0."""
+        lo, hi = self.minmax() if self.average is None else self.average
+        return min(lo, 0.0), max(hi, 0.0)
+
+    def percentile(self, outside: float = 1e-5) -> tuple[float, float]:
+        """The bounds that leave a share of `outside` beyond each end, widened to hold 0."""
+        lo, hi = self.minmax()
+        if not self.width:
+            return lo, hi
+        seen = np.cumsum(self.counts)
+        low = (int(np.searchsorted(seen, outside * seen[-1], side="right")) - BINS) * self.width
+        high = (int(np.searchsorted(seen, (1 - outside) * seen[-1])) + 1 - BINS) * self.width
+        return min(max(low, lo), 0.0), max(min(high, hi), 0.0)
+
+    def entropy(self, bits: int = 8) -> tuple[float, float]:
+        """The range whose codes' distribution differs least from this stream's, in relative entropy.
+
+        What is clipped counts at the ends (Migacz, "8-bit inference with TensorRT", GTC 2017). Each end shrinks by the
+        same fraction.
+        """
+        lo, hi = self.minmax()
+        if self.width == 0.0 or bits > 8:
+            return lo, hi
+        values, weights = self.points()
+        zero = int(np.searchsorted(values, 0.0))  # exact in any range, so a spike of zeros (a ReLU's) says nothing
+        around = weights[max(zero - 1, 0) : zero + 2]
+        if zero < len(weights) and len(around) > 1:
+            weights[zero] = min(weights[zero], np.sort(around)[-2])
+        p = weights / weights.sum()
+
+        def divergence(f: float) -> float:
+            q = QuantMod.from_range(f * lo, f * hi, bits)
+            codes = q.quantize(values).astype(np.int64) + 128
+            inside = (values >= f * lo) & (values <= f * hi)
+            if not inside.any():
+                return math.inf
+            mass = np.bincount(codes, np.where(inside, p, 0.0), 256)  # of what the codes can tell apart
+            bins = np.bincount(codes, inside, 256)
+            spread = np.where(inside, (mass / np.maximum(bins, 1))[codes], 0.0)
+            reference = np.where(inside, p, 0.0)
+            ends = np.flatnonzero(inside)
+            reference[ends[0]] += p[: ends[0]].sum()
+            reference[ends[-1]] += p[ends[-1] + 1 :].sum()
+            spread = spread / spread.sum()
+            some = reference > 0
+            return float(np.sum(reference[some] * np.log(reference[some] / np.maximum(spread[some], 1e-12))))
+
+        best = min(_COARSE, key=divergence)
+        return best * lo, best * hi
 
     def expected(self, rank: int = 8) -> tuple[float, float]:
         """The bounds that much more of the same stream is expected to keep to; (0, 0) while nothing came.
@@ -114,6 +171,7 @@ class Histogram:
         if self.width == 0.0 or bits > 8:  # 16 bits resolve finer than the bins: there is nothing to see, nor to gain
             return lo, hi
         values, weights = self.points()
+        model = _Model(values, weights, (1 << bits) - 1)
 
         def error(a: float, b: float) -> float:
             q = QuantMod.from_range(a, b, bits, symmetric=symmetric)
@@ -122,16 +180,57 @@ class Histogram:
 
         if symmetric:
             top = max(-lo, hi)
-            best = min(_FRACTIONS, key=lambda f: error(-f * top, f * top))
+            guess = int(np.argmin(model.error(-_FRACTIONS * top, _FRACTIONS * top)))
+            best = min(_around(guess), key=lambda f: error(-f * top, f * top))
             return -best * top, best * top
         a, b = lo, hi
         for _ in range(2):
-            b = hi * min(_FRACTIONS, key=lambda f: error(a, f * hi)) if hi > 0 else hi
-            a = lo * min(_FRACTIONS, key=lambda f: error(f * lo, b)) if lo < 0 else lo
+            if hi > 0:
+                guess = int(np.argmin(model.error(np.full_like(_FRACTIONS, a), _FRACTIONS * hi)))
+                b = hi * min(_around(guess), key=lambda f: error(a, f * hi))
+            if lo < 0:
+                guess = int(np.argmin(model.error(_FRACTIONS * lo, np.full_like(_FRACTIONS, b))))
+                a = lo * min(_around(guess), key=lambda f: error(f * lo, b))
         return a, b
 
 
-_FRACTIONS = tuple(float(f) for f in np.concatenate([np.linspace(1.0, 0.5, 51), np.geomspace(0.48, 0.05, 20)]))
+_FRACTIONS = np.concatenate([np.linspace(1.0, 0.5, 51), np.geomspace(0.48, 0.05, 20)])
+_COARSE = tuple(float(f) for f in np.geomspace(1.0, 0.3, 14))
+
+
+def _around(guess: int, reach: int = 2) -> list[float]:
+    """The fractions near the one that the model thinks best, and all of the range, which may be a grid's own."""
+    near = {0, *range(max(guess - reach, 0), min(guess + reach + 1, len(_FRACTIONS)))}
+    return [float(_FRACTIONS[k]) for k in sorted(near)]
+
+
+class _Model:
+    """What the squared error of a range is about: steps²/12 for each value inside but zeros, distance² for each outside."""
+
+    def __init__(self, values: Array, weights: Array, steps: int) -> None:
+        self._values = values
+        self._steps = steps
+        inner = np.where(values == 0, 0.0, weights)
+        self._sums = [
+            np.concatenate([[0.0], np.cumsum(s)]) for s in (inner, weights, weights * values, weights * values**2)
+        ]
+
+    def error(self, a: Array, b: Array) -> Array:
+        """For ranges [a, b], (n,) each."""
+        low, high = np.searchsorted(self._values, a), np.searchsorted(self._values, b, side="right")
+        inner, count, first, second = self._sums
+        rounding = (inner[high] - inner[low]) * ((b - a) / self._steps) ** 2 / 12
+        below = second[low] - 2 * a * first[low] + a * a * count[low]
+        n, s1, s2 = (s[-1] - s[high] for s in (count, first, second))
+        total: Array = rounding + below + s2 - 2 * b * s1 + b * b * n
+        return total
+
+
+def _either(a: tuple[float, float] | None, b: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The wider of two pairs of bounds at each end."""
+    if a is None or b is None:
+        return a or b
+    return min(a[0], b[0]), max(a[1], b[1])
 
 
 def _width(top: float) -> float:

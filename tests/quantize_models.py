@@ -90,6 +90,9 @@ class Net:
     def logistic(self, x: int) -> int:
         return self.op("LOGISTIC", (x,), self.tensors[x].shape)
 
+    def sine(self, x: int) -> int:
+        return self.op("SIN", (x,), self.tensors[x].shape)
+
     def relu(self, x: int) -> int:
         return self.op("RELU", (x,), self.tensors[x].shape)
 
@@ -118,18 +121,18 @@ def two_inputs() -> Graph:
 
 
 def float_island() -> Graph:
-    """LOGISTIC in the middle of dense layers, and at an output: it has no integer form."""
+    """SIN in the middle of dense layers, and at an output: it has no integer form."""
     net = Net((1, 10))
     a = net.dense(0, 12)
-    gate = net.logistic(a)
+    gate = net.sine(a)
     b = net.dense(gate, 12)
-    return net.graph(net.logistic(b), net.dense(net.add(gate, b), 4))
+    return net.graph(net.sine(b), net.dense(net.add(gate, b), 4))
 
 
 def only_moved() -> Graph:
-    """What a LOGISTIC gives is reshaped before and after a dense layer reads it."""
+    """What a SIN gives is reshaped before and after a dense layer reads it."""
     net = Net((1, 4, 4))
-    flat = net.reshape(net.logistic(0), 1, 16)
+    flat = net.reshape(net.sine(0), 1, 16)
     return net.graph(net.dense(flat, 3), flat)
 
 

@@ -260,9 +260,10 @@ def searching(graph: Graph, inputs) -> tuple[Search, dict, dict]:
     return Search(make, judge_by(graph, inputs)), seen, spans(seen, "minmax")
 
 
-def test_refinement_lowers_the_error():
+def test_refinement_lowers_the_error(monkeypatch):
     """From spans that are far too wide, refinement comes closer, and says what it did."""
     search_, seen, start = searching(classifier(), inputs_of(classifier()))
+    monkeypatch.setattr(search, "BUDGET", 1e9)
     bad = search_.candidate("wide", {g: (3 * a, 3 * b) for g, (a, b) in start.items()})
     better = search_.refined(bad, search.noisiest(seen, bad.spans))
     assert better.error < 0.7 * bad.error

@@ -22,20 +22,43 @@ if TYPE_CHECKING:
     "-d", "--data", required=True, metavar="NPZ", help="Samples of what the model will see, in x (or by input)."
 )
 @click.option("-o", "--output", required=True, metavar="OUT", help="Where the quantized .tflite goes.")
-@click.option("--recipe", default="int8", show_default=True, help="What the quantized model is to be.")
+@click.option(
+    "--recipe",
+    default="int8",
+    show_default=True,
+    metavar="NAME|FILE.toml",
+    help="What the quantized model is to be.",
+)
+@click.option("--sqnr", type=float, metavar="DB", help="Make layers finer until the outputs are that near to float.")
+@click.option("--max-size", type=int, metavar="BYTES", help="Make layers finer only as far as the file stays within.")
 @models.access_options
-def quantize(model: str, data: str, output: str, recipe: str, access: Access) -> None:
+def quantize(
+    model: str, data: str, output: str, recipe: str, sqnr: float | None, max_size: int | None, access: Access
+) -> None:
     """Quantize a float model with samples.
 
-    int8: weights in int8 with a scale per channel, activations in int8 by the ranges that they take on the samples.
+    \b
+    int8             weights with a scale per channel, activations by the ranges that they take on the samples
+    int16x8          activations in int16
+    int8-per-tensor  one scale for all weights of a layer, for accelerators that want that
+    dynamic          weights in int8, activations quantized at run time
+    weights          weights stored in int8, computed with in float
+    codebook4, 3, 2  int8 with 16, 8 or 4 different weights to a channel: a small sealed bundle
+    mixed            int8, and int16 where that is needed for 40 dB at the outputs
 
     The result is a plain .tflite that any TFLite runtime loads, so a bundle must be granted for calibrate and export.
     """
+    from dataclasses import replace
+
     from edgeq.quantize import quantize as make
     from edgeq.recipe import recipe as named
     from edgeq.samples import Samples
 
     chosen = named(recipe)
+    if sqnr is not None or max_size is not None:
+        chosen = replace(
+            chosen, sqnr=chosen.sqnr if sqnr is None else sqnr, size=chosen.size if max_size is None else max_size
+        )
     samples = Samples(data)
     graph = _graph(model, access)
     with show.progress("calibrating") as advance:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from edgeq.calibrate import Inputs, tracer
 from edgeq.graph import Graph, Op, Padding
 from edgeq.quantize.canonical import real
-from edgeq.quantize.weights import INT32_MAX
+from edgeq.quantize.weights import INT32_MAX, WIDE_ROOM
 
 Array = npt.NDArray[Any]
 
@@ -92,10 +92,12 @@ def correct(graph: Graph, coded: Graph, places: Mapping[int, int], means: Mappin
             continue
         moved = _moved(op.code, real(rounded).astype(np.float64) - w, m)
         bias = coded.tensors[op.inputs[2]]
-        assert bias.quantization is not None
+        if bias.quantization is None:  # weights are stored in int8, the rest is float
+            continue
         scale = bias.quantization.scale.astype(np.float64)
         codes = np.asarray(bias.data).astype(np.int64) - np.rint(moved / scale).astype(np.int64)
-        data = np.clip(codes, -INT32_MAX, INT32_MAX).astype(np.int32)
+        most = WIDE_ROOM if bias.dtype == "int64" else INT32_MAX
+        data = np.clip(codes, -most, most).astype(bias.dtype)
         tensors[op.inputs[2]] = replace(bias, data=data)
     return coded.with_main(tensors=tuple(tensors))
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, tracer
+from edgeq.calibrate import Inputs, Trace, in_parallel, sparse, tracer
 from edgeq.errors import QuantizeError
 from edgeq.feed import encode, quantmod_of
 from edgeq.graph import Graph
@@ -27,7 +27,10 @@ Array = npt.NDArray[Any]
 CEILING = 200.0
 """dB given to a tensor without any noise."""
 
-_SQUASHING = ("SOFTMAX", "LOGISTIC", "TANH", "RESHAPE", "DEQUANTIZE", "QUANTIZE")
+SEEN = 8192
+"""Elements of a tensor that a comparison of all tensors looks at, evenly spread."""
+
+_SQUASHING = ("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH", "RESHAPE", "DEQUANTIZE", "QUANTIZE")
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,20 @@ def decibels(signal: float, noise: float) -> float:
 def compare(real: Graph, coded: Graph, place: Mapping[int, int], inputs: Iterable[Inputs]) -> Comparison:
     """Run both graphs on the same inputs (real numbers, as edgeq.feed gives them) and compare every tensor.
 
-    place: tensor of `real` → its counterpart in `coded`, which is quantized per tensor or float32.
+    place: tensor of `real` → its counterpart in `coded`, which is quantized per tensor or float32. Of a tensor with
+    more elements than SEEN so many are looked at; of the tensors that a graph is judged by, all.
     """
     run_real, run_coded = tracer(real), tracer(coded)
     pairs = [(i, j, quantmod_of(coded.tensors[j])) for i, j in place.items() if _comparable(real, i, coded, j)]
+    whole = frozenset(judged(real))
     signal = {i: 0.0 for i, _, _ in pairs}
     noise = dict(signal)
     for x in inputs:
         wanted, found = run_real(x), run_coded(encode(coded, x))
         for i, j, q in pairs:
             if i in wanted and j in found:
-                s, n = _sums(wanted[i], _decoded(found[j], q))
+                most = real.tensors[i].size if i in whole else SEEN
+                s, n = _sums(sparse(wanted[i], most), _decoded(sparse(found[j], most), q))
                 signal[i] += s
                 noise[i] += n
     return Comparison(MappingProxyType(signal), MappingProxyType(noise))
@@ -81,27 +87,39 @@ class Judge:
 
     def error(self, coded: Graph, place: Mapping[int, int]) -> float:
         """Noise per signal of an integer graph, the mean over the targets."""
-        run = tracer(coded)
         transforms = [quantmod_of(coded.tensors[place[i]]) for i in self.targets]
-        sums = np.zeros((len(self.targets), 2))
-        for x, wanted in zip(self.inputs, self.answers, strict=True):
-            found = run(encode(coded, x))
-            for k, (i, q) in enumerate(zip(self.targets, transforms, strict=True)):
-                sums[k] += _sums(wanted[k], _decoded(found[place[i]], q))
+
+        def one(worker: int, run: Trace, at: int) -> Array:
+            found = run(encode(coded, self.inputs[at]))
+            return np.array(
+                [
+                    _sums(self.answers[at][k], _decoded(found[place[i]], q))
+                    for k, (i, q) in enumerate(zip(self.targets, transforms, strict=True))
+                ]
+            )
+
+        sums: Array = np.sum(
+            list(in_parallel(coded, range(len(self.inputs)), one)), axis=0
+        )  # in order, whoever ran them
         return float(np.mean([n / s if s else float(n > 0) for s, n in sums]))
+
+    def first(self, count: int) -> Judge:
+        """One that looks at `count` of the inputs, evenly spread."""
+        step = max(1, len(self.inputs) // max(count, 1))
+        return Judge(self.targets, self.inputs[::step], self.answers[::step])
 
 
 def judge_by(real: Graph, inputs: Sequence[Inputs]) -> Judge:
     """A judge that knows what the float graph says to these inputs. Raises QuantizeError for one that computes no floats."""
-    run = tracer(real)
     targets = tuple(judged(real))
     if not targets:
         raise QuantizeError("expected a model whose outputs come from floats, found none to compare by")
-    answers = []
-    for x in inputs:
-        values = run(x)
-        answers.append(tuple(np.array(values[i]) for i in targets))
-    return Judge(targets, inputs, tuple(answers))
+
+    def one(worker: int, run: Trace, at: int) -> tuple[Array, ...]:
+        values = run(inputs[at])
+        return tuple(np.array(values[i]) for i in targets)
+
+    return Judge(targets, inputs, tuple(in_parallel(real, range(len(inputs)), one)))
 
 
 def judged(graph: Graph) -> list[int]:

@@ -19,6 +19,13 @@ Parameters = Mapping[int, QuantMod]
 """By tensor: the same QuantMod for all tensors of a group."""
 
 
+def transform(a: float, b: float, dtype: str) -> QuantMod:
+    """The transform of a span; int16 is symmetric, as TFLite's kernels want it."""
+    if dtype == "int16":
+        return QuantMod.from_range(a, b, 16, symmetric=True, narrow=True)
+    return QuantMod.from_range(a, b, 8, dtype=dtype)
+
+
 def histograms(graph: Graph, layout: Layout, ranges: Ranges) -> dict[int, Histogram]:
     """What the tensors of each group whose scale is free were seen to hold, constants too, by group."""
     merged: dict[int, Histogram] = {}
@@ -37,18 +44,27 @@ def histograms(graph: Graph, layout: Layout, ranges: Ranges) -> dict[int, Histog
 
 
 def parameters(graph: Graph, layout: Layout, spans: Mapping[int, tuple[float, float]]) -> Parameters:
-    """By tensor, int8; outputs so narrow that a layer's multiplier would be too large for the runtimes are widened."""
-    groups = {**layout.fixed, **{g: QuantMod.from_range(a, b) for g, (a, b) in spans.items()}}
+    """By tensor; outputs so narrow that a layer's multiplier would be too large for the runtimes are widened."""
+    dtypes = {g: layout.homes[members[0]] for g, members in layout.members().items()}
+    groups = {**layout.fixed, **{g: transform(a, b, dtypes[g]) for g, (a, b) in spans.items()}}
     for n, rule in layout.rules.items():
         if rule.weights is None:
             continue
         op = graph.ops[n]
-        s_in = float(groups[layout.groups[op.inputs[rule.data[0]]]].scale)
+        s_in = float(form(groups[layout.groups[op.inputs[rule.data[0]]]], layout.dtype(op)).scale)
         s_w = float(np.abs(np.asarray(graph.tensors[op.inputs[rule.weights]].data)).max(initial=0.0)) / 127
         group = layout.groups[op.outputs[0]]
         least = s_in * s_w / MOST_MULTIPLIER
         if group not in layout.fixed and float(groups[group].scale) < least:
             factor = least / float(groups[group].scale)
             lo, hi = groups[group].limits
-            groups[group] = QuantMod.from_range(lo * factor, hi * factor)
+            groups[group] = transform(float(lo) * factor, float(hi) * factor, dtypes[group])
     return MappingProxyType({i: groups[g] for i, g in layout.groups.items()})
+
+
+def form(q: QuantMod, dtype: str) -> QuantMod:
+    """The transform under which an operation of another dtype reads what is coded by `q`: over the same range."""
+    if q.dtype == dtype:
+        return q
+    lo, hi = q.limits
+    return transform(float(lo), float(hi), dtype)

@@ -12,6 +12,7 @@ from edgeq.quantize.canonical import real
 from edgeq.quantize.compare import Comparison, decibels
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.rewrite import Rewritten
+from edgeq.quantize.rules import RULES
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def layers(graph: Graph, layout: Layout, done: Rewritten, comparison: Comparison
                 op.code,
                 graph.tensors[out].name,
                 graph.tensors[out].shape,
-                n in done.ops,
+                n in layout.rules,
                 comparison.sqnr(out) if out in comparison.signal else None,
                 _weights_sqnr(graph, layout, done, n),
                 None if q is None else float(q.scale),
@@ -89,9 +90,13 @@ def integer_layers(graph: Graph, comparison: Comparison) -> tuple[Layer, ...]:
 
 
 def _weights_sqnr(graph: Graph, layout: Layout, done: Rewritten, n: int) -> float | None:
-    rule = layout.rules.get(n)
-    if rule is None or rule.weights is None:
+    if n not in layout.treatments or n not in done.ops:
         return None
-    w = np.asarray(graph.tensors[graph.ops[n].inputs[rule.weights]].data).astype(np.float64)
-    rounded = real(done.graph.tensors[done.graph.ops[done.ops[n]].inputs[rule.weights]])
+    position = RULES[graph.ops[n].code].weights
+    assert position is not None
+    w = np.asarray(graph.tensors[graph.ops[n].inputs[position]].data).astype(np.float64)
+    at = done.graph.ops[done.ops[n]].inputs[position]
+    if done.graph.tensors[at].data is None:  # behind a DEQUANTIZE
+        at = done.graph.ops[done.graph.main.producers()[at]].inputs[0]
+    rounded = real(done.graph.tensors[at])
     return decibels(float(np.sum(w * w)), float(np.sum((rounded - w) ** 2)))

@@ -19,6 +19,7 @@ from edgeq.errors import QuantizeError
 from edgeq.feed import quantmod_of
 from edgeq.graph import Graph, Quantization, Tensor
 from edgeq.quantize.layout import Groups
+from edgeq.quantize.parameters import transform as transform_of
 from edgeq.quantize.rewrite import quantization
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.weights import MOST_MULTIPLIER
@@ -83,11 +84,8 @@ def scales(graph: Graph, keep_io: bool = True) -> Scales:
 
 
 def transform(graph: Graph, group: int, a: float, b: float) -> QuantMod:
-    """The transform of a span in the dtype of a group's tensors: int16 is symmetric, as TFLite's kernels want it."""
-    dtype = graph.tensors[group].dtype
-    if dtype == "int16":
-        return QuantMod.from_range(a, b, 16, symmetric=True, narrow=True)
-    return QuantMod.from_range(a, b, 8, dtype=dtype)
+    """The transform of a span in the dtype of a group's tensors."""
+    return transform_of(a, b, graph.tensors[group].dtype)
 
 
 def rescale(graph: Graph, found: Scales, spans: Mapping[int, tuple[float, float]]) -> Graph:

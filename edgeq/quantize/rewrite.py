@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -13,12 +13,14 @@ import numpy.typing as npt
 from edgeq.graph import Graph, Op, Quantization, Tensor
 from edgeq.quantize.canonical import prune
 from edgeq.quantize.layout import Layout
-from edgeq.quantize.parameters import Parameters
-from edgeq.quantize.rules import Rule
+from edgeq.quantize.parameters import Parameters, form, transform
+from edgeq.quantize.rules import RULES, Rule
 from edgeq.quantize.weights import Coded, quantize_weights
 from edgeq.quantmod import QuantMod
 
 Array = npt.NDArray[Any]
+Codes = Mapping[int, Coded]
+"""By operation: weights that were rounded otherwise than to the nearest code; they count where their scale is wanted."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +32,23 @@ class Rewritten:
     ops: Mapping[int, int]
 
 
-def rewrite(graph: Graph, layout: Layout, parameters: Parameters, per_channel: bool = True) -> Rewritten:
-    """`graph` with the operations of `layout` in their integer form; inputs and outputs become codes."""
-    build = _Build(graph, layout, parameters, per_channel)
+def rewrite(
+    graph: Graph, layout: Layout, parameters: Parameters, per_channel: bool | None = None, codes: Codes | None = None
+) -> Rewritten:
+    """`graph` with the operations of `layout` in their integer form, and weights stored as it says.
+
+    per_channel: overrules what the layout says of each operation.
+    """
+    build = _Build(graph, layout, parameters, per_channel, codes or {})
     ops = {}
     for n, op in enumerate(graph.ops):
         if n in layout.rules:
-            build.integer(op, layout.rules[n])
+            build.integer(n, op, layout.rules[n])
             ops[n] = len(build.ops) - 1
         else:
-            build.real(op)
+            ops_after = build.real(n, op)
+            if n in layout.stored:
+                ops[n] = len(build.ops) - 1 - ops_after
     done, place = prune(graph.with_main(tensors=tuple(build.tensors), ops=tuple(build.ops)))
     computed = {i: place[i] for i, t in enumerate(graph.tensors) if t.data is None and i in place}
     return Rewritten(done, MappingProxyType(computed), MappingProxyType(ops))
@@ -53,59 +62,67 @@ def quantization(q: QuantMod) -> Quantization:
 class _Build:
     """The graph as it grows. Tensors keep their index; what is new is appended."""
 
-    def __init__(self, graph: Graph, layout: Layout, parameters: Parameters, per_channel: bool) -> None:
+    def __init__(
+        self, graph: Graph, layout: Layout, parameters: Parameters, per_channel: bool | None, codes: Codes
+    ) -> None:
         self.tensors = list(graph.tensors)
         self.ops: list[Op] = []
         self._floats = graph.tensors
-        self._coded = layout.coded
+        self._layout = layout
         self._parameters = parameters
         self._per_channel = per_channel
+        self._rounded = codes
         self._made: dict[tuple[Any, ...], int] = {}  # what stands for a tensor in another form, made once
-        for i in layout.coded:
+        for i in layout.dtypes:
             self.tensors[i] = self._code(graph.tensors[i], parameters[i])
 
-    def integer(self, op: Op, rule: Rule) -> None:
+    def integer(self, n: int, op: Op, rule: Rule) -> None:
         """An operation in its integer form."""
         inputs = list(op.inputs)
         out = self._parameters[op.outputs[0]]
         for k in rule.inputs(op):
             if k < len(inputs):
-                inputs[k] = self._codes(inputs[k], out if rule.same_scale else None)
+                inputs[k] = self._codes(inputs[k], out.dtype.name, out if rule.same_scale else None)
         if rule.weights is not None:
-            source = self._parameters[op.inputs[rule.data[0]]]
-            self._weights(op, rule, inputs, float(source.scale), float(out.scale))
+            source = form(self._parameters[op.inputs[rule.data[0]]], out.dtype.name)
+            self._weights(n, op, rule, inputs, float(source.scale), float(out.scale), out.dtype == np.int16)
         self.ops.append(replace(op, inputs=tuple(inputs), version=1))
 
-    def real(self, op: Op) -> None:
-        """An operation that stays as it is, among reals."""
-        inputs = tuple(self._reals(i) for i in op.inputs)
+    def real(self, n: int, op: Op) -> int:
+        """An operation that stays as it is, among reals; how many operations follow it."""
+        inputs = [self._reals(i) for i in op.inputs]
+        if n in self._layout.stored:
+            self._store(n, op, inputs)
         outputs = list(op.outputs)
         after = []
         for k, i in enumerate(op.outputs):
-            if i in self._coded:
+            if i in self._layout.dtypes:
                 outputs[k] = self._made[i, "real"] = self._new(_called(self._floats[i], "real"))
                 after.append(Op("QUANTIZE", (outputs[k],), (i,)))
-        self.ops += [replace(op, inputs=inputs, outputs=tuple(outputs)), *after]
+        self.ops += [replace(op, inputs=tuple(inputs), outputs=tuple(outputs)), *after]
+        return len(after)
 
-    def _codes(self, i: int, wanted: QuantMod | None) -> int:
-        """Tensor i as codes, in the scale wanted or in its own."""
+    def _codes(self, i: int, dtype: str, wanted: QuantMod | None) -> int:
+        """Tensor i as codes, in the transform wanted or in its own."""
         t = self._floats[i]
         if t.data is not None:
             data = np.asarray(t.data)
-            q = wanted or QuantMod.from_range(data.min(initial=0.0), data.max(initial=0.0))
+            q = wanted or transform(float(data.min(initial=0.0)), float(data.max(initial=0.0)), dtype)
             return self._once((i, q), lambda: replace(self._code(t, q), data=q.quantize(data), buffer=0))
-        q = wanted or self._parameters[i]
-        if i in self._coded and self._parameters[i] == q:
+        q = wanted or form(self._parameters[i], dtype)
+        if i in self._layout.dtypes and self._parameters[i] == q:
             return i
         key = (i, q)
         if key not in self._made:
+            # tflite-runtime 2.14 has no way from 8 bits to 16 but through floats.
+            source = self._reals(i) if dtype == "int16" and self._layout.dtypes.get(i) == "int8" else i
             self._made[key] = self._new(_called(self._code(t, q), "requantized"))
-            self.ops.append(Op("QUANTIZE", (i,), (self._made[key],)))
+            self.ops.append(Op("QUANTIZE", (source,), (self._made[key],)))
         return self._made[key]
 
     def _reals(self, i: int) -> int:
         """Tensor i as real numbers."""
-        if i not in self._coded:
+        if i not in self._layout.dtypes:
             return i
         key = (i, "real")
         if key not in self._made:
@@ -113,22 +130,66 @@ class _Build:
             self.ops.append(Op("DEQUANTIZE", (i,), (self._made[key],)))
         return self._made[key]
 
-    def _weights(self, op: Op, rule: Rule, inputs: list[int], s_in: float, s_out: float) -> None:
+    def _weights(self, n: int, op: Op, rule: Rule, inputs: list[int], s_in: float, s_out: float, wide: bool) -> None:
         """Put integer weights and bias into `inputs`."""
         assert rule.weights is not None
         w = self._floats[inputs[rule.weights]]
         has_bias = rule.bias is not None and rule.bias < len(inputs) and inputs[rule.bias] >= 0
         b = self._floats[inputs[rule.bias]] if has_bias and rule.bias is not None else None
         weights, bias = quantize_weights(
-            np.asarray(w.data), rule.axis, None if b is None else np.asarray(b.data), s_in, s_out, self._per_channel
+            np.asarray(w.data),
+            rule.axis,
+            None if b is None else np.asarray(b.data),
+            s_in,
+            s_out,
+            self._layout.treatments[n].per_channel if self._per_channel is None else self._per_channel,
+            wide,
         )
+        weights = self._rounding(n, weights)
         # Layers that share weights go on sharing them where their codes are the same; a bias is each layer's own.
-        key = (inputs[rule.weights], weights.scale.tobytes(), weights.axis)
+        key = (inputs[rule.weights], weights.scale.tobytes(), weights.axis, weights.data.tobytes())
         inputs[rule.weights] = self._once(key, lambda: _constant(w, weights))
         if b is not None and bias is not None and rule.bias is not None:
             inputs[rule.bias] = self._new(_constant(b, bias))
 
-    def _once(self, key: tuple[Any, ...], make: Any) -> int:
+    def _store(self, n: int, op: Op, inputs: list[int]) -> None:
+        """Put int8 weights into `inputs` of a float operation, behind a DEQUANTIZE where its kernel wants floats.
+
+        A kernel that quantizes its input when it meets it takes one scale per tensor in FULLY_CONNECTED (tflite-runtime
+        2.14 reads the first alone) and one per channel in CONV_2D. DEPTHWISE_CONV_2D's is left to TFLite: what stores
+        weights only is exact.
+        """
+        rule = RULES[op.code]
+        assert rule.weights is not None
+        w = self._floats[op.inputs[rule.weights]]
+        hybrid = self._layout.stored[n] == "dynamic" and hybrid_kernel(op, self._floats)
+        per_channel = self._layout.treatments[n].per_channel if self._per_channel is None else self._per_channel
+        if hybrid and op.code == "FULLY_CONNECTED":
+            per_channel = False
+        weights, _ = quantize_weights(np.asarray(w.data), rule.axis, None, 1.0, 1.0, per_channel)
+        weights = self._rounding(n, weights)
+        key = (op.inputs[rule.weights], weights.scale.tobytes(), weights.axis, weights.data.tobytes())
+        at = self._once(key, lambda: _constant(w, weights))
+        if not hybrid:
+            if (at, "real") not in self._made:
+                self._made[at, "real"] = self._new(replace(_called(w, "real"), data=None, buffer=0))
+                self.ops.append(Op("DEQUANTIZE", (at,), (self._made[at, "real"],)))
+            at = self._made[at, "real"]
+        inputs[rule.weights] = at
+
+    def _rounding(self, n: int, near: Coded) -> Coded:
+        """Weights as they were rounded with regard to more than themselves; a channel of another scale gets that."""
+        found = self._rounded.get(n)
+        if found is None or found.axis != near.axis or len(found.scale) != len(near.scale):
+            return near
+        if np.array_equal(found.scale, near.scale):
+            return found
+        shape = [1] * found.data.ndim
+        shape[found.axis] = -1
+        ratio = (found.scale.astype(np.float64) / near.scale.astype(np.float64)).reshape(shape)
+        return replace(near, data=np.clip(np.rint(found.data * ratio), -127, 127).astype(np.int8))
+
+    def _once(self, key: tuple[Any, ...], make: Callable[[], Tensor]) -> int:
         if key not in self._made:
             self._made[key] = self._new(make())
         return self._made[key]
@@ -139,6 +200,14 @@ class _Build:
     def _new(self, t: Tensor) -> int:
         self.tensors.append(t)
         return len(self.tensors) - 1
+
+
+def hybrid_kernel(op: Op, tensors: tuple[Tensor, ...]) -> bool:
+    """Whether every runtime quantizes the input of this operation by itself when its weights are int8."""
+    if op.code == "FULLY_CONNECTED":
+        return True
+    x, w = (tensors[i] for i in op.inputs[:2])
+    return op.code == "CONV_2D" and w.shape[3] == x.shape[3]
 
 
 def _called(t: Tensor, what: str) -> Tensor:

@@ -24,6 +24,8 @@ class Rule:
     weights, bias: positions, for operations that have them; axis: the weights' output channels.
     same_scale: every data input and every output shares one scale and zero point.
     output: the only scale and zero point that the kernel gives its output. rank: the most dimensions that it takes.
+    wide: whether there is an int16 form too; wide_output: the only scale that its kernel gives its output. asked: ask the
+    engine whether it runs the integer form of the operation at hand, since it does not run all that TFLite has.
     """
 
     data: tuple[int, ...] = (0,)
@@ -33,6 +35,13 @@ class Rule:
     same_scale: bool = False
     output: QuantMod | None = None
     rank: int = 8
+    wide: bool = True
+    wide_output: QuantMod | None = None
+    asked: bool = False
+
+    def prescribed(self, dtype: str) -> QuantMod | None:
+        """The only scale and zero point that the kernel of this dtype gives its output."""
+        return self.output if dtype == "int8" else self.wide_output
 
     def inputs(self, op: Op) -> tuple[int, ...]:
         """Positions of the data inputs of an operation."""
@@ -40,7 +49,10 @@ class Rule:
 
 
 _UNIT = QuantMod.from_tflite(1 / 256, -128, "int8")  # [0, 1)
+_SIGNED_UNIT = QuantMod.from_tflite(1 / 128, 0, "int8")  # [−1, 1)
+_WIDE_UNIT = QuantMod.from_tflite(1 / 32768, 0, "int16", p=65536)  # [−1, 1)
 _MOVES = Rule(same_scale=True)
+_NARROW_MOVES = Rule(same_scale=True, wide=False, asked=True)
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
@@ -51,21 +63,53 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "ADD": Rule(data=(0, 1)),
         "SUB": Rule(data=(0, 1)),
         "MUL": Rule(data=(0, 1), rank=4),  # tflite-runtime 2.14 aborts the process at a fifth dimension
+        "SQUARED_DIFFERENCE": Rule(data=(0, 1), rank=4, wide=False),
+        "BATCH_MATMUL": Rule(data=(0, 1), asked=True),
         "MEAN": Rule(),
+        "SUM": Rule(wide=False, asked=True),
         "RELU": Rule(),
         "RELU6": Rule(),
+        "RELU_N1_TO_1": Rule(wide=False),
         "LEAKY_RELU": Rule(),
-        "SOFTMAX": Rule(output=_UNIT),
+        "PRELU": Rule(data=(0, 1), rank=4, wide=False),
+        "HARD_SWISH": Rule(wide=False),
+        "GELU": Rule(wide=False, asked=True),
+        "ELU": Rule(wide=False, asked=True),
+        "EXP": Rule(wide=False, asked=True),
+        "RSQRT": Rule(wide=False, asked=True),
+        "LOGISTIC": Rule(output=_UNIT, wide_output=_WIDE_UNIT),
+        "TANH": Rule(output=_SIGNED_UNIT, wide_output=_WIDE_UNIT),
+        "SOFTMAX": Rule(output=_UNIT, wide_output=_WIDE_UNIT),
+        "LOG_SOFTMAX": Rule(output=QuantMod.from_tflite(16 / 256, 127, "int8"), wide=False, asked=True),
+        "L2_NORMALIZATION": Rule(output=_SIGNED_UNIT, wide=False, asked=True),
         "AVERAGE_POOL_2D": _MOVES,
         "MAX_POOL_2D": _MOVES,
         "CONCATENATION": Rule(data=(), same_scale=True),
+        "PACK": Rule(data=(), same_scale=True),
         "EXPAND_DIMS": _MOVES,
         "MAXIMUM": Rule(data=(0, 1), same_scale=True),
         "MINIMUM": Rule(data=(0, 1), same_scale=True),
         "PAD": _MOVES,
+        "PADV2": Rule(data=(0, 2), same_scale=True, asked=True),
+        "MIRROR_PAD": _NARROW_MOVES,
         "RESHAPE": _MOVES,
         "SQUEEZE": _MOVES,
         "STRIDED_SLICE": _MOVES,
+        "SLICE": _MOVES,
+        "SPLIT": Rule(data=(1,), same_scale=True),
+        "SPLIT_V": _NARROW_MOVES,
+        "UNPACK": _MOVES,
+        "TRANSPOSE": _MOVES,
+        "GATHER": Rule(same_scale=True, wide=False),
+        "RESIZE_BILINEAR": _MOVES,
+        "RESIZE_NEAREST_NEIGHBOR": _MOVES,
+        "SPACE_TO_DEPTH": _NARROW_MOVES,
+        "DEPTH_TO_SPACE": _NARROW_MOVES,
+        "SPACE_TO_BATCH_ND": _NARROW_MOVES,
+        "BATCH_TO_SPACE_ND": _NARROW_MOVES,
+        "SELECT_V2": Rule(data=(1, 2), same_scale=True, rank=4, wide=False, asked=True),
+        "REDUCE_MAX": _NARROW_MOVES,
+        "REDUCE_MIN": _NARROW_MOVES,
         # Only in graphs that are quantized already: the way from one scale to another.
         "QUANTIZE": Rule(),
     }

@@ -2,58 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
-from edgeq.calibrate import Inputs, Keeper, Progress, observe, silent
+from edgeq.calibrate import Inputs, Keeper, Progress, Ranges, observe, silent
 from edgeq.errors import QuantizeError
 from edgeq.feed import Source, count, feed, quantmod_of
-from edgeq.graph import Array, Graph
-from edgeq.histogram import Histogram
-from edgeq.quantize.bias import correct, mean_inputs
+from edgeq.graph import Graph
+from edgeq.quantize import equalize, mixed
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune
-from edgeq.quantize.compare import compare, judge_by, judged
-from edgeq.quantize.layout import Layout, arrange
-from edgeq.quantize.parameters import histograms, parameters
+from edgeq.quantize.compare import Judge, compare, judge_by, judged
+from edgeq.quantize.folding import fold_batch_norm, fold_pads
+from edgeq.quantize.job import Job, observed
+from edgeq.quantize.layout import arrange
+from edgeq.quantize.parameters import histograms
+from edgeq.quantize.probe import runs
 from edgeq.quantize.report import Quantized, layers
-from edgeq.quantize.rewrite import Rewritten, rewrite
-from edgeq.quantize.search import ENOUGH, Found, Search, Spans, chosen, noise, noisiest, spans
-from edgeq.recipe import RECIPES, Recipe
+from edgeq.quantize.rounding import codebook_layers
+from edgeq.quantize.search import ENOUGH, Found, Search, chosen, noise, noisiest, spans, winners
+from edgeq.recipe import RANGE_METHODS, RECIPES, Recipe
 from edgeq.tflite import write
+
+COMPARED = 8
+"""Inputs on which all tensors are compared."""
+
+WORTH = 0.2
+"""Of the noise that moving scale between channels has to save: it spends room that channels have beyond what was seen."""
+
+STEPS = 6
+"""Of the search, for those who watch."""
 
 
 def quantize(
     graph: Graph, samples: Source, recipe: Recipe = RECIPES["int8"], progress: Progress | None = None
 ) -> Quantized:
-    """A float model's int8 form, calibrated on `samples` (edgeq.feed says what those may be; gone through once).
+    """A float model in the form that a recipe describes, calibrated on `samples` (edgeq.feed says what those may be; gone
+    through once).
 
-    Inputs and outputs become int8, weights int8 (symmetric), biases int32; operations without an integer form stay
-    float between QUANTIZE and DEQUANTIZE. Only the main subgraph is quantized. Raises QuantizeError for a model
-    without float operations to quantize and for samples that give no finite ranges, InputError for samples that do not
-    fit the model, UnsupportedError for operations that the engine, which calibrates, does not run.
+    Operations without an integer form stay float between QUANTIZE and DEQUANTIZE. Only the main subgraph is quantized.
+    Raises QuantizeError for a model without float operations to quantize and for samples that give no finite ranges,
+    InputError for samples that do not fit the model, UnsupportedError for operations that the engine, which calibrates,
+    does not run.
     """
     say = progress or silent
     before, given = graph, prepare(graph, recipe)
     graph = fold_weights(given)  # the same tensors and operations: `given` is what the result is held against
-    layout = arrange(graph)
-    if not layout.rules:
+    layout = arrange(graph, recipe, runs)
+    if not layout.rules and not layout.stored:
         if any(t.data is None and quantmod_of(t) is not None for t in graph.tensors):
             raise QuantizeError("expected a float model, found one that is quantized already: calibrate tunes it")
         codes = ", ".join(sorted({op.code for op in graph.ops})) or "none"
-        raise QuantizeError(f"expected float operations that have an integer form, found {codes}")
+        raise QuantizeError(f"expected float operations that have {_wanted(recipe)}, found {codes}")
     keeper = Keeper()
     ranges = observe(graph, keeper.watch(feed(graph, samples)), progress, count(graph, samples) or 0)
-    # Each half is spread over all the samples; a single one has to do for both.
-    derive, judge = keeper.kept[::2], keeper.kept[1::2] or keeper.kept
+    # Each part is spread over all the samples; a single one has to do for both.
+    judge = keeper.kept[1::4] or keeper.kept
+    derive = [x for k, x in enumerate(keeper.kept) if k % 4 != 1] or keeper.kept
     seen = histograms(graph, layout, ranges)
 
-    say(0, 3, "choosing ranges")
-    found = _search(_Job(given, graph, layout, seen, recipe, derive, judge), say)
-    comparison = compare(given, found.done.graph, found.done.tensors, judge)
-    say(3, 3, "quantized")
+    say(0, STEPS, "choosing ranges")
+    judging = judge_by(given, judge)
+    job, found = _search(Job(graph, layout, seen, recipe, derive), given, judging, say)
+    if recipe.sqnr or recipe.size:
+        job, found = mixed.raised(job, found, judging, say, lambda j: _rearranged(j, ranges))
+    comparison = compare(given, found.done.graph, found.done.tensors, judge[:COMPARED])
+    say(STEPS, STEPS, "quantized")
     return Quantized(
         found.done.graph,
-        layers(graph, layout, found.done, comparison),
+        layers(job.graph, job.layout, found.done, comparison),
         min(comparison.sqnr(i) for i in judged(given)),
         len(write(before)),
         len(write(found.done.graph)),
@@ -62,67 +78,115 @@ def quantize(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """What there is to search with. given: what the result is held against; graph: what is quantized."""
-
-    given: Graph
-    graph: Graph
-    layout: Layout
-    seen: Mapping[int, Histogram]
-    recipe: Recipe
-    derive: list[Inputs]
-    judge: list[Inputs]
-
-    def make(self, at: Spans) -> Rewritten:
-        """The integer graph for these spans."""
-        return rewrite(self.graph, self.layout, parameters(self.graph, self.layout, at), self.recipe.per_channel)
+def _wanted(recipe: Recipe) -> str:
+    return "weights to store" if recipe.precision in ("dynamic", "weights") else "an integer form"
 
 
-def _search(job: _Job, say: Progress) -> Found:
-    """The best ranges and biases, as far as the recipe says to look for them."""
-    search = Search(job.make, judge_by(job.given, job.judge))
-    look = job.recipe.ranges == "best"
-    methods = ("minmax", "mse") if look else (job.recipe.ranges,)
+def _rearranged(job: Job, ranges: Ranges) -> Job:
+    """The job under another recipe than it was laid out for."""
+    layout = arrange(job.graph, job.recipe, runs)
+    return replace(job, layout=layout, seen=histograms(job.graph, layout, ranges))
+
+
+def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job, Found]:
+    """The best form, ranges, weights and biases, as far as the recipe says to look for them."""
+    recipe = job.recipe
+    codebooks = bool(codebook_layers(job.graph, job.layout))
+    if codebooks:
+        job = job.plain_codebooks()
+    search = Search(job.make, judging)
+    look = recipe.ranges == "best" and bool(job.seen)
+    methods = [m for m in RANGE_METHODS if m != "best"] if look else [recipe.ranges]
     candidates = [search.candidate(f"{m} ranges", spans(job.seen, m)) for m in methods]
+    if not job.seen:
+        candidates = [search.candidate("weights alone", {})]
     if look:
-        picked = _winners(job, *candidates)
-        candidates.append(search.candidate("the better of both for each tensor", picked))
+        picked = winners(given, job.layout, candidates, judging.inputs[:COMPARED])
+        candidates.append(search.candidate("the best of them for each tensor", picked))
     best = chosen(candidates, min(candidates, key=lambda c: c.error))  # of equals the first
-    if job.recipe.bias_correction:
-        say(1, 3, "correcting biases")
-        means = mean_inputs(job.graph, job.derive)
-        other = Search(lambda at: _corrected(job.graph, job.make(at), means), search.judge)
-        corrected = other.candidate(best.name, best.spans)
-        kept = corrected.error < best.error
-        steps = (*best.steps, f"bias correction: {noise(corrected.error)}{' (kept)' if kept else ' (not kept)'}")
-        search, best = (other, replace(corrected, steps=steps)) if kept else (search, replace(best, steps=steps))
+    method = next((m for m in methods if best.name.startswith(m)), "mse")
+
+    def attempt(name: str, other: Job, again: bool = False, gain: float = 0.0) -> None:
+        """Keep another job where it has less noise, by a share of `gain` and more; with `again`, its ranges are its own."""
+        nonlocal job, best, search
+        trial = Search(other.make, judging)
+        at = spans(other.seen, method) if again else best.spans
+        found = trial.candidate(best.name, at)
+        kept = found.error < (1 - gain) * best.error
+        steps = (*best.steps, f"{name}: {noise(found.error)}{' (kept)' if kept else ' (not kept)'}")
+        if kept:
+            job, search = other, trial
+        best = replace(found if kept else best, steps=steps)
+
+    if codebooks or recipe.rounding == "gptq" or (recipe.rounding == "best" and _coarse(job)):
+        say(1, STEPS, "rounding weights")
+        attempt("weights rounded one after another", job.rounding())
+    if recipe.equalize:
+        say(2, STEPS, "equalising channels")
+        for name, other in _equalized(job):
+            attempt(name, other, again=True, gain=WORTH)
+    coarse = _coarse_products(job)
+    if coarse:
+        layout = replace(job.layout, stored={**job.layout.stored, **dict.fromkeys(coarse, "weights")})
+        codes = {n: c for n, c in job.codes.items() if n not in coarse}
+        attempt(
+            f"weights of {len(coarse)} FULLY_CONNECTED dequantized instead, a scale per channel",
+            replace(job, layout=layout, codes=codes),
+            gain=WORTH,
+        )
+    if recipe.bias_correction:
+        say(3, STEPS, "correcting biases")
+        attempt("bias correction", job.correcting())
     if look and best.error >= ENOUGH:
-        best = search.refined(best, noisiest(job.seen, best.spans), say)
+        best = search.refined(best, noisiest(job.seen, best.spans, job.layout), lambda n, m, what: say(4, STEPS, what))
     if look:
-        say(2, 3, "looking for headroom")
+        say(5, STEPS, "looking for headroom")
         best = search.with_headroom(best, {g: h.expected() for g, h in job.seen.items()})
-    return best
+    return job, best
+
+
+def _coarse(job: Job) -> bool:
+    """Whether weights are rounded so coarsely that it shows."""
+    return bool(_coarse_products(job)) or any(not t.per_channel for t in job.layout.treatments.values())
+
+
+def _coarse_products(job: Job) -> list[int]:
+    """The FULLY_CONNECTED layers that quantize their input at run time, and so have one scale for all their weights."""
+    stored = job.layout.stored.items()
+    return [n for n, how in stored if how == "dynamic" and job.graph.ops[n].code == "FULLY_CONNECTED"]
+
+
+def _equalized(job: Job) -> list[tuple[str, Job]]:
+    """Forms of the graph with other scales between its channels, as far as they may be of use."""
+    found = equalize.links(job.graph)
+    coarse = _coarse(job)
+    if not found or not (coarse or job.layout.rules):
+        return []
+    seen = equalize.ends(job.graph, found, job.derive)
+    forms: list[tuple[str, Callable[[], Graph]]] = []
+    if job.layout.rules and not coarse:
+        forms.append(("channels lifted", lambda: equalize.by_activations(job.graph, found, seen)))
+    if coarse:
+        forms.append(("weights equalised", lambda: equalize.by_weights(job.graph, found, seen)))
+    if coarse and job.layout.rules:
+        forms.append(("channels lifted", lambda: equalize.by_activations(job.graph, found, seen, 0.5)))
+    forms.append(("biases absorbed", lambda: equalize.absorbed(job.graph, found, seen)))
+    out = []
+    for name, make in forms:
+        graph = make()
+        if graph is job.graph or len(graph.tensors) == len(job.graph.tensors):
+            continue
+        scaled = frozenset(i for link in found for i in link.tensors)
+        out.append((name, job.on(graph, observed(graph, job.derive), scaled)))
+    return out
 
 
 def prepare(graph: Graph, recipe: Recipe) -> Graph:
     """The float graph that is quantized: the same values, said in the plainest way."""
     graph = fold_dequantize(graph)
     if recipe.fuse:
-        graph = fuse_activations(graph)
+        graph = fuse_activations(fold_batch_norm(fold_pads(graph)))
     return prune(graph)[0]
 
 
-def _corrected(graph: Graph, done: Rewritten, means: Mapping[int, Array]) -> Rewritten:
-    return replace(done, graph=correct(graph, done.graph, done.ops, means))
-
-
-def _winners(job: _Job, a: Found, b: Found) -> dict[int, tuple[float, float]]:
-    """For each group the span under which its tensors came out with less noise."""
-    at = [compare(job.given, c.done.graph, c.done.tensors, job.judge) for c in (a, b)]
-    out = {}
-    for group, members in job.layout.members().items():
-        if group in a.spans:
-            one, other = (sum(c.noise.get(i, 0.0) for i in members) for c in at)
-            out[group] = (a if one <= other else b).spans[group]
-    return out
+__all__ = ["Inputs", "prepare", "quantize"]

@@ -7,14 +7,16 @@ seconds, so that the same samples give the same model on every machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgeq.calibrate import Progress, silent
+from edgeq.calibrate import Inputs, Progress, silent
+from edgeq.graph import Graph
 from edgeq.histogram import Histogram
-from edgeq.quantize.compare import Judge, decibels
+from edgeq.quantize.compare import Judge, compare, decibels
+from edgeq.quantize.layout import Layout
 from edgeq.quantize.rewrite import Rewritten
 from edgeq.quantmod import QuantMod
 
@@ -30,8 +32,14 @@ HEADROOM = (2.0, 1.5, 1.25, 1.0)
 ENOUGH = 1e-4
 """Noise per signal at the outputs (40 dB, 1 % of the amplitude) below which precision is to spare."""
 
-BUDGET = 6e9
-"""Values (tensor elements over all samples) that refinement may compute: from a second to a minute of one core."""
+BUDGET = 6e7
+"""Values (tensor elements over all samples) that refinement may compute: a fraction of a second of one core."""
+
+REFINED = 16
+"""Inputs that refinement looks at."""
+
+FIXED = 2e6
+"""What building an integer graph costs beside, in such values."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,15 @@ class Search:
         return Found(name, spans, done, self.judge.error(done.graph, done.tensors))
 
     def refined(self, found: Found, order: list[int], progress: Progress = silent) -> Found:
-        """Spans widened or narrowed one group at a time, in `order`, as far as the budget goes."""
-        cost = sum(t.size for t in found.done.graph.tensors if t.data is None) * len(self.judge.inputs)
-        most = min(int(BUDGET / max(cost, 1)), len(order) * sum(map(len, FACTORS)))
-        best, tries = found, 0
+        """Spans widened or narrowed one group at a time, in `order`, as far as the budget goes.
+
+        The tries look at a part of the inputs; all of them decide whether the outcome is kept.
+        """
+        judge = self.judge.first(REFINED)
+        few = Search(self._make, judge)
+        cost = sum(t.size for t in found.done.graph.tensors if t.data is None) * len(judge.inputs) + FIXED
+        most = min(int(BUDGET / cost), len(order) * sum(map(len, FACTORS)))
+        best, tries = few.candidate(found.name, found.spans), 0
         for factors in FACTORS:
             start = best.spans
             for group, factor in ((g, f) for g in order for f in factors):
@@ -70,10 +83,13 @@ class Search:
                 progress(tries, most, "refining ranges")
                 tries += 1
                 a, b = start[group]
-                moved = self.candidate(found.name, {**best.spans, group: (a * factor, b * factor)})
+                moved = few.candidate(found.name, {**best.spans, group: (a * factor, b * factor)})
                 if moved.error < best.error:
                     best = moved
-        return replace(best, steps=(*found.steps, f"refined ranges, {tries} tries: {noise(best.error)}"))
+        after = self.candidate(found.name, best.spans)
+        kept = after.error < found.error
+        line = f"refined ranges, {tries} tries: {noise(after.error)}{'' if kept else ' (not kept)'}"
+        return replace(after if kept else found, steps=(*found.steps, line))
 
     def with_headroom(self, found: Found, extremes: Spans, most: float = 1.0) -> Found:
         """Spans beyond the extremes to be expected, as far as leaves the error below ENOUGH, and below `most`.
@@ -100,12 +116,32 @@ def chosen(candidates: list[Found], one: Found) -> Found:
 
 
 def spans(seen: Mapping[int, Histogram], method: str) -> dict[int, tuple[float, float]]:
-    """The span of each group by one method, "minmax" or "mse"."""
-    return {g: h.least_squares() if method == "mse" else h.minmax() for g, h in seen.items()}
+    """The span of each group by one method of edgeq.recipe.RANGE_METHODS; "best" alone stands for "mse"."""
+    ways = {
+        "minmax": Histogram.minmax,
+        "average": Histogram.averaged,
+        "percentile": Histogram.percentile,
+        "entropy": Histogram.entropy,
+    }
+    way = ways.get(method, Histogram.least_squares)
+    return {g: way(h) for g, h in seen.items()}
 
 
-def noisiest(seen: Mapping[int, Histogram], found: Spans) -> list[int]:
-    """The groups, those first that their own rounding and clipping hurts most."""
+def winners(
+    real: Graph, layout: Layout, candidates: Sequence[Found], inputs: Sequence[Inputs]
+) -> dict[int, tuple[float, float]]:
+    """For each group the span, of those that the candidates have, under which its tensors came out with the least noise."""
+    at = [compare(real, c.done.graph, c.done.tensors, inputs) for c in candidates]
+    out = {}
+    for group, members in layout.members().items():
+        if group in candidates[0].spans:
+            noises = [sum(c.noise.get(i, 0.0) for i in members) for c in at]
+            out[group] = candidates[noises.index(min(noises))].spans[group]
+    return out
+
+
+def noisiest(seen: Mapping[int, Histogram], found: Spans, layout: Layout | None = None) -> list[int]:
+    """The groups of 8 bits, those first that their own rounding and clipping hurts most."""
 
     def own(group: int) -> float:
         values, weights = seen[group].points()
@@ -113,7 +149,8 @@ def noisiest(seen: Mapping[int, Histogram], found: Spans) -> list[int]:
         signal = float(np.sum(weights * values**2))
         return decibels(signal, float(np.sum(weights * (q.dequantize(q.quantize(values)) - values) ** 2)))
 
-    return sorted(found, key=lambda g: (own(g), g))
+    narrow = [g for g in found if layout is None or layout.homes[g] == "int8"]
+    return sorted(narrow, key=lambda g: (own(g), g))
 
 
 def noise(error: float) -> str:

@@ -19,6 +19,8 @@ from edgeq.quantmod import QuantMod
 Array = npt.NDArray[Any]
 
 INT32_MAX = 2**31 - 1
+WIDE_ROOM = 2**38
+"""Of an int64 bias: sums are multiplied by 16 bits of M, and the product has 63."""
 LEAST_MULTIPLIER = 2.0**-24
 """Of M: finer weights would change nothing that the output's scale can show."""
 MOST_MULTIPLIER = 255.0
@@ -35,9 +37,10 @@ class Coded:
 
 
 def quantize_weights(
-    w: Array, axis: int, bias: Array | None, s_in: float, s_out: float, per_channel: bool = True
+    w: Array, axis: int, bias: Array | None, s_in: float, s_out: float, per_channel: bool = True, wide: bool = False
 ) -> tuple[Coded, Coded | None]:
-    """Symmetric int8 weights in [−127, 127], and the int32 bias in units of s_in · s_w.
+    """Symmetric int8 weights in [−127, 127], and the int32 bias (int64 if `wide`, for int16 activations) in units of
+    s_in · s_w.
 
     w: float32, output channels along `axis`; bias: (channels,) float32 or None. Scales come from each channel's largest
     weight; one whose bias would not fit int32 together with its sums, or whose multiplier would vanish, gets a larger
@@ -51,7 +54,7 @@ def quantize_weights(
     least = np.full(channels, LEAST_MULTIPLIER * s_out / s_in)
     if bias is not None:
         # What the products of a channel can add up to is kept free, as long as that leaves the bias half of int32.
-        room = max(INT32_MAX - (w.size // max(channels, 1)) * 127 * 255, 2**30)
+        room = WIDE_ROOM if wide else max(INT32_MAX - (w.size // max(channels, 1)) * 127 * 255, 2**30)
         least = np.maximum(least, np.abs(bias.astype(np.float64)) / (s_in * room))
     top = np.maximum(top.astype(np.float64), least * 127.0)
     if not per_channel:
@@ -59,11 +62,13 @@ def quantize_weights(
     q = QuantMod.from_range(-top, top, 8, symmetric=True, narrow=True, axis=axis)
     scale = np.asarray(q.scale, np.float32)
     weights = Coded(q.quantize(w), scale if per_channel else scale[:1], axis if per_channel else 0)
-    return weights, None if bias is None else quantize_bias(bias, s_in, weights.scale)
+    return weights, None if bias is None else quantize_bias(bias, s_in, weights.scale, wide)
 
 
-def quantize_bias(bias: Array, s_in: float, s_w: Array) -> Coded:
-    """(channels,) real biases as int32 in units of s_in · s_w, s_w (channels,) or (1,); saturating."""
+def quantize_bias(bias: Array, s_in: float, s_w: Array, wide: bool = False) -> Coded:
+    """(channels,) real biases as int32, or int64, in units of s_in · s_w, s_w (channels,) or (1,); saturating."""
     scale = (np.float32(s_in) * s_w).astype(np.float32)
     codes = np.rint(bias.astype(np.float64) / (float(np.float32(s_in)) * s_w.astype(np.float64)))
+    if wide:
+        return Coded(np.clip(codes, -WIDE_ROOM, WIDE_ROOM).astype(np.int64), scale)
     return Coded(np.clip(codes, -INT32_MAX, INT32_MAX).astype(np.int32), scale)

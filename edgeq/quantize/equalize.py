@@ -1,0 +1,283 @@
+"""Equalisation: scale moved between the channels of neighbouring layers, which changes no value at the outputs.
+
+Where a layer writes a tensor that only linear layers read, with nothing but ReLUs, pools and the like between, channel c
+of the tensor may be multiplied by any s_c > 0: row c of the writer's weights and bias by s_c, column c of the readers'
+by 1/s_c. Two choices of s are of use. `by_weights` gives both sides like ranges, √(r₂/r₁), for weights that have one
+scale per tensor (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019,
+section 4.1). `by_activations` lifts channels whose values are small beside the tensor's largest, which one scale per
+tensor resolves poorly; weights with a scale per channel take that in for nothing on the writer's side (as in Xiao et al.,
+"SmoothQuant", ICML 2023, the other way round; Finkelstein et al., "Same, Same But Different", 2019).
+
+RELU6 is no ReLU of scaled values: only channels that stay clear of 6 are scaled there, and no further than that they still
+do. `absorbed` moves what a channel never falls below into the readers' biases (Nagel et al., section 4.1.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.calibrate import Inputs, Trace, in_parallel
+from edgeq.graph import Activation, Graph, Op
+
+Array = npt.NDArray[Any]
+
+LINEAR = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_BETWEEN = ("RELU", "LEAKY_RELU", "PRELU", "MAX_POOL_2D", "AVERAGE_POOL_2D", "PAD", "MEAN", "RESHAPE", "RELU6")
+CAP = 6.0
+CLEAR = 1.25
+"""How many times its largest value a channel must be able to grow before it meets RELU6's cap."""
+
+MOST = 32.0
+"""By how much one channel is lifted over another."""
+
+PASSES = 8
+"""Over all links: each is settled given its neighbours."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A tensor's way from the layer that writes it to those that read it.
+
+    writer, readers: operations; tensors: those on the way, all of the same channels; capped: whether RELU6 is on it.
+    """
+
+    writer: int
+    readers: tuple[int, ...]
+    tensors: tuple[int, ...]
+    capped: bool
+
+
+def links(graph: Graph) -> list[Link]:
+    """All of them."""
+    consumers = graph.main.consumers()
+    found = []
+    for n, op in enumerate(graph.ops):
+        if op.code not in LINEAR or not _constant(graph, op) or op.options is None:
+            continue
+        act = op.options.values.get("fused_activation_function", 0)
+        if act not in (Activation.NONE, Activation.RELU, Activation.RELU6):
+            continue
+        capped, at = act == Activation.RELU6, op.outputs[0]
+        way = [at]
+        while True:
+            readers = consumers.get(at, [])
+            if at in graph.outputs or not readers:
+                break
+            codes = {graph.ops[k].code for k in readers}
+            if codes <= set(LINEAR):
+                if all(_reads(graph, graph.ops[k], at) for k in readers):
+                    found.append(Link(n, tuple(readers), tuple(way), capped))
+                break
+            step = graph.ops[readers[0]]
+            if len(readers) != 1 or not _keeps_channels(graph, step, at):
+                break
+            capped = capped or step.code == "RELU6"
+            at = step.outputs[0]
+            way.append(at)
+    return found
+
+
+def _constant(graph: Graph, op: Op) -> bool:
+    """Whether a layer's weights and bias are float constants, its channels the weights' own, and the weights its alone."""
+    parts = [i for i in op.inputs[1:3] if i >= 0]
+    if sum(op.inputs[1] in other.inputs for other in graph.ops) > 1:
+        return False
+    if any(graph.tensors[i].data is None or graph.tensors[i].dtype != "float32" for i in parts):
+        return False
+    x, w = graph.tensors[op.inputs[0]], graph.tensors[op.inputs[1]]
+    if op.code == "FULLY_CONNECTED":
+        return bool(x.shape) and x.shape[-1] == w.shape[1]
+    return op.code == "DEPTHWISE_CONV_2D" or w.shape[3] == x.shape[3]
+
+
+def _reads(graph: Graph, op: Op, i: int) -> bool:
+    return op.inputs[0] == i and i not in op.inputs[1:] and _constant(graph, op)
+
+
+def _keeps_channels(graph: Graph, op: Op, i: int) -> bool:
+    """Whether channels of tensor i come out scaled as they go in."""
+    if (
+        op.code not in _BETWEEN
+        or op.inputs[0] != i
+        or graph.tensors[op.outputs[0]].shape[-1:] != graph.tensors[i].shape[-1:]
+    ):
+        return False
+    if op.code == "PRELU":
+        return graph.tensors[op.inputs[1]].data is not None
+    if op.code == "PAD":
+        counts = graph.tensors[op.inputs[1]].data
+        return counts is not None and not np.asarray(counts)[-1].any()
+    if op.code == "MEAN":
+        axes, rank = graph.tensors[op.inputs[1]].data, len(graph.tensors[i].shape)
+        return axes is not None and all(a % rank != rank - 1 for a in np.asarray(axes).reshape(-1).tolist())
+    return True
+
+
+def ends(graph: Graph, found: Sequence[Link], inputs: Sequence[Inputs]) -> dict[int, tuple[Array, Array]]:
+    """The least and the largest value of each channel, by tensor on a link: (c,) twice."""
+    tensors = [i for link in found for i in link.tensors]
+
+    def one(worker: int, run: Trace, x: Inputs) -> list[tuple[Array, Array]]:
+        values = run(x)
+        flat = [np.asarray(values[i]).reshape(-1, graph.tensors[i].shape[-1]) for i in tensors]
+        return [(v.min(axis=0), v.max(axis=0)) for v in flat]
+
+    seen: dict[int, tuple[Array, Array]] = {}
+    for pairs in in_parallel(graph, inputs, one):
+        for i, (lo, hi) in zip(tensors, pairs, strict=True):
+            old = seen.get(i, (lo, hi))
+            seen[i] = np.minimum(old[0], lo), np.maximum(old[1], hi)
+    return seen
+
+
+def by_weights(graph: Graph, found: Sequence[Link], seen: Mapping[int, tuple[Array, Array]]) -> Graph:
+    """The graph with like ranges of weights on both sides of each link."""
+    factors = {link: np.ones(_channels(graph, link)) for link in found}
+    rows = {link: _rows(graph, link.writer) for link in found}
+    columns = {link: np.max([_columns(graph, k, len(factors[link])) for k in link.readers], axis=0) for link in found}
+    for _ in range(PASSES):
+        for link in found:
+            # What the writer's and the readers' other links did to these weights is in their ranges already.
+            own = _rows_now(graph, link, found, factors, rows)
+            others = _columns_now(graph, link, found, factors, columns)
+            live = (own > 0) & (others > 0)
+            s = np.where(live, np.sqrt(np.where(live, others, 1) / np.where(live, own, 1)), 1.0)
+            factors[link] = _bounded(factors[link] * s, link, seen)
+    return scaled(graph, [(link, factors[link]) for link in found])
+
+
+def by_activations(
+    graph: Graph, found: Sequence[Link], seen: Mapping[int, tuple[Array, Array]], strength: float = 0.5
+) -> Graph:
+    """The graph with channels lifted towards the largest: all the way where only depthwise layers read, else by the
+    `strength`-th power of that.
+    """
+    chosen = []
+    for link in found:
+        top = np.max([np.maximum(-seen[i][0], seen[i][1]) for i in link.tensors], axis=0).astype(np.float64)
+        whole = top.max(initial=0.0)
+        free = all(graph.ops[k].code == "DEPTHWISE_CONV_2D" for k in link.readers)
+        # Half way at most: what calibration did not see of a small channel is then still no more than of the largest.
+        ratio = np.maximum(np.where(top > 0, whole / np.where(top > 0, top, 1), 1.0) / 2, 1.0)
+        chosen.append((link, _bounded(np.minimum(ratio, MOST) ** (1.0 if free else strength), link, seen)))
+    return scaled(graph, chosen)
+
+
+def _bounded(s: Array, link: Link, seen: Mapping[int, tuple[Array, Array]]) -> Array:
+    """Factors that keep channels clear of a cap: those that come near it stay as they are."""
+    s = np.clip(s, 1 / MOST, MOST)
+    if not link.capped:
+        return np.asarray(s)
+    top = np.max([seen[i][1] for i in link.tensors], axis=0)
+    room = CAP / np.maximum(CLEAR * top, 1e-9)
+    return np.where(room < 1, 1.0, np.minimum(s, room))
+
+
+def scaled(graph: Graph, chosen: Sequence[tuple[Link, Array]]) -> Graph:
+    """The graph with each link's channels multiplied by its factors (c,). Weights that layers share become their own."""
+    up: dict[int, Array] = {link.writer: s for link, s in chosen}
+    down: dict[int, Array] = {k: s for link, s in chosen for k in link.readers}
+    tensors, ops = list(graph.tensors), list(graph.ops)
+    for n in sorted({*up, *down}):
+        op = graph.ops[n]
+        w = np.asarray(graph.tensors[op.inputs[1]].data, np.float64)
+        inputs = list(op.inputs)
+        if n in down:
+            s = down[n]
+            # Depthwise, input channel c feeds outputs c·m … c·m + m − 1, and the flattened input of FULLY_CONNECTED is 1 × c.
+            w = w / (np.repeat(s, w.shape[3] // len(s)) if op.code == "DEPTHWISE_CONV_2D" else s)
+        if n in up:
+            s = up[n]
+            w = w * s.reshape((-1,) + (1,) * (w.ndim - 1) if op.code != "DEPTHWISE_CONV_2D" else (-1,))
+            if len(inputs) > 2 and inputs[2] >= 0:
+                b = graph.tensors[inputs[2]]
+                tensors.append(replace(b, data=(np.asarray(b.data, np.float64) * s).astype(np.float32), buffer=0))
+                inputs[2] = len(tensors) - 1
+        tensors.append(replace(graph.tensors[op.inputs[1]], data=w.astype(np.float32), buffer=0))
+        inputs[1] = len(tensors) - 1
+        ops[n] = replace(op, inputs=tuple(inputs))
+    return graph.with_main(tensors=tuple(tensors), ops=tuple(ops))
+
+
+def absorbed(graph: Graph, found: Sequence[Link], seen: Mapping[int, tuple[Array, Array]]) -> Graph:
+    """The graph with what a channel never falls below taken off it, and put into the biases of what reads it.
+
+    Only where nothing but a ReLU lies between, and no border meets the channel: a 1 × 1 convolution or FULLY_CONNECTED.
+    """
+    tensors, ops = list(graph.tensors), list(graph.ops)
+    for link in found:
+        op = ops[link.writer]
+        lo, hi = seen[link.tensors[0]]
+        # Never below by as much as its values lie apart: others than those seen will keep to it too.
+        floor = np.maximum(lo.astype(np.float64) - (hi - lo), 0.0)
+        fits = len(link.tensors) == 1 and not link.capped and len(op.inputs) > 2 and op.inputs[2] >= 0
+        if not (fits and floor.any() and all(_borderless(graph, k) for k in link.readers)):
+            continue
+        ops[link.writer] = _shifted(tensors, op, -floor)
+        for k in link.readers:
+            w = np.asarray(tensors[ops[k].inputs[1]].data, np.float64)
+            ops[k] = _shifted(tensors, ops[k], w.reshape(len(w), -1) @ floor)
+    return graph.with_main(tensors=tuple(tensors), ops=tuple(ops))
+
+
+def _borderless(graph: Graph, n: int) -> bool:
+    op = graph.ops[n]
+    if len(op.inputs) < 3 or op.inputs[2] < 0:
+        return False
+    w = graph.tensors[op.inputs[1]].shape
+    return op.code == "FULLY_CONNECTED" or (op.code == "CONV_2D" and w[1:3] == (1, 1))
+
+
+def _shifted(tensors: list[Any], op: Op, shift: Array) -> Op:
+    b = tensors[op.inputs[2]]
+    tensors.append(replace(b, data=(np.asarray(b.data, np.float64) + shift).astype(np.float32), buffer=0))
+    return replace(op, inputs=(*op.inputs[:2], len(tensors) - 1))
+
+
+def _channels(graph: Graph, link: Link) -> int:
+    return graph.tensors[link.tensors[0]].shape[-1]
+
+
+def _rows(graph: Graph, n: int) -> Array:
+    """The largest weight of each output channel."""
+    op = graph.ops[n]
+    w = np.abs(np.asarray(graph.tensors[op.inputs[1]].data, np.float64))
+    return np.asarray(w.max(axis=(0, 1, 2)) if op.code == "DEPTHWISE_CONV_2D" else w.reshape(len(w), -1).max(axis=1))
+
+
+def _columns(graph: Graph, n: int, channels: int) -> Array:
+    """The largest weight that meets each input channel."""
+    op = graph.ops[n]
+    w = np.abs(np.asarray(graph.tensors[op.inputs[1]].data, np.float64))
+    if op.code == "DEPTHWISE_CONV_2D":
+        return np.asarray(w.max(axis=(0, 1, 2)).reshape(channels, -1).max(axis=1))
+    return np.asarray(w.reshape(-1, w.shape[-1]).max(axis=0))
+
+
+def _rows_now(
+    graph: Graph, link: Link, found: Sequence[Link], factors: Mapping[Link, Array], rows: Mapping[Link, Array]
+) -> Array:
+    """The writer's rows under the factors so far: its own, and those on its columns as far as a depthwise row has one."""
+    own = rows[link] * factors[link]
+    if graph.ops[link.writer].code == "DEPTHWISE_CONV_2D":
+        for other in found:
+            if link.writer in other.readers:
+                own = own / np.repeat(factors[other], len(own) // len(factors[other]))
+    return np.asarray(own)
+
+
+def _columns_now(
+    graph: Graph, link: Link, found: Sequence[Link], factors: Mapping[Link, Array], columns: Mapping[Link, Array]
+) -> Array:
+    """The readers' columns under the factors so far, likewise."""
+    others = columns[link] / factors[link]
+    if len(link.readers) == 1 and graph.ops[link.readers[0]].code == "DEPTHWISE_CONV_2D":
+        for other in found:
+            if other.writer == link.readers[0] and len(factors[other]) == len(others):
+                others = others * factors[other]
+    return np.asarray(others)

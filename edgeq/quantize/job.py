@@ -1,0 +1,73 @@
+"""What a search works on: a float graph in some form, what was seen of it, and how integer graphs are made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from edgeq.calibrate import Inputs, Ranges, observe
+from edgeq.graph import Array, Graph
+from edgeq.histogram import Histogram
+from edgeq.quantize.bias import correct, mean_inputs
+from edgeq.quantize.gptq import hessians
+from edgeq.quantize.layout import Layout
+from edgeq.quantize.parameters import histograms, parameters
+from edgeq.quantize.rewrite import Codes, Rewritten, rewrite
+from edgeq.quantize.rounding import all_rounded, layers
+from edgeq.quantize.search import Spans
+from edgeq.recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A float graph on its way.
+
+    graph: what is quantized, of the same values as the user's; seen: by group. derive: inputs that parameters come from.
+    codes: weights that were rounded with regard to more than themselves; known: and to their inputs. means: of the
+    layers' inputs, if biases are to be corrected.
+    """
+
+    graph: Graph
+    layout: Layout
+    seen: Mapping[int, Histogram]
+    recipe: Recipe
+    derive: list[Inputs] = field(repr=False)
+    codes: Codes = field(default_factory=dict, repr=False)
+    known: bool = False
+    means: Mapping[int, Array] | None = field(default=None, repr=False)
+
+    def make(self, at: Spans) -> Rewritten:
+        """The integer graph for these spans."""
+        done = rewrite(self.graph, self.layout, parameters(self.graph, self.layout, at), codes=self.codes)
+        return (
+            done if self.means is None else replace(done, graph=correct(self.graph, done.graph, done.ops, self.means))
+        )
+
+    def on(self, graph: Graph, ranges: Ranges, scaled: frozenset[int]) -> Job:
+        """The same on another form of the graph; ranges: of that, which count for the groups that hold a tensor of
+        `scaled`.
+        """
+        new = histograms(graph, self.layout, ranges)
+        touched = {self.layout.groups[i] for i in scaled if i in self.layout.groups}
+        seen = {g: new[g] if g in touched else h for g, h in self.seen.items()}
+        other = replace(self, graph=graph, seen=seen, codes={}, means=None)
+        return other.rounding() if self.known else other.plain_codebooks() if self.codes else other
+
+    def rounding(self) -> Job:
+        """With weights rounded under their layers' Hessians, or to codebooks."""
+        gptq = self.recipe.rounding != "nearest"
+        known = hessians(self.graph, layers(self.layout), self.derive) if gptq else {}
+        return replace(self, codes=all_rounded(self.graph, self.layout, known, self.recipe.codebook), known=gptq)
+
+    def plain_codebooks(self) -> Job:
+        """With every weight at its codebook's nearest level, where there are codebooks."""
+        return replace(self, codes=all_rounded(self.graph, self.layout, {}, self.recipe.codebook))
+
+    def correcting(self) -> Job:
+        """With corrected biases."""
+        return replace(self, means=mean_inputs(self.graph, self.derive))
+
+
+def observed(graph: Graph, inputs: list[Inputs]) -> Ranges:
+    """Ranges on inputs that are at hand."""
+    return observe(graph, inputs)
