@@ -95,6 +95,10 @@ class TruncatedError(LengthError):
     """The data ends before what its header announces."""
 
 
+class CodingError(ContainerError):
+    """A payload that codes a model contradicts itself, or does not give the model that it was made of."""
+
+
 class FileSetError(ContainerError):
     """A signed directory lacks a file, has one that is not signed, or holds something that is not a regular file."""
 

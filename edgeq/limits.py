@@ -20,6 +20,9 @@ PASSPHRASE: Final = 1024
 CHUNK: Final = 64 * 1024
 """Plaintext in one chunk of the encrypted payload."""
 
+SECTIONS: Final = 4096
+"""Tensors of a coded payload that have codebooks."""
+
 JSON_DEPTH: Final = 16
 """Levels of nested objects and arrays."""
 

@@ -15,7 +15,9 @@ from edgeq.stream import sealed_size
 
 MANIFEST_FILE: Final = "manifest.json"
 FORMAT: Final = "edgeq-bundle/1"
-PAYLOAD_TYPE: Final = "tflite"
+PLAIN: Final = "tflite"
+CODED: Final = "tflite-coded"
+"""Payload types: the .tflite file itself, or what edgeq.coding makes it from."""
 
 PAYLOAD_SIZE: Final = strict.integer(1, limits.PAYLOAD)
 
@@ -25,7 +27,7 @@ _FIELDS: Final[dict[str, strict.Check]] = {
     "bundle_id": strict.hexadecimal(16),
     "model_id": MODEL_ID,
     "version": VERSION,
-    "payload_type": strict.only(PAYLOAD_TYPE),
+    "payload_type": strict.one_of(PLAIN, CODED),
     "payload_size": PAYLOAD_SIZE,
     "encryption": lambda value, what: None if value is None else strict.record(value, _ENCRYPTION_FIELDS, what),
 }
@@ -55,6 +57,7 @@ class Manifest:
     version: int
     payload_size: int
     encryption: Encryption | None = None
+    payload_type: str = PLAIN
 
     @property
     def plaintext_size(self) -> int:
@@ -79,7 +82,7 @@ class Manifest:
             "bundle_id": self.bundle_id,
             "model_id": self.model_id,
             "version": self.version,
-            "payload_type": PAYLOAD_TYPE,
+            "payload_type": self.payload_type,
             "payload_size": self.payload_size,
             "encryption": encryption,
         }
@@ -117,7 +120,14 @@ def parse(data: bytes) -> Manifest:
     encryption = fields["encryption"]
     if encryption is not None:
         encryption = Encryption(encryption["commitment"], encryption["publisher"], encryption["wrapped_key"])
-    manifest = Manifest(fields["bundle_id"], fields["model_id"], fields["version"], fields["payload_size"], encryption)
+    manifest = Manifest(
+        fields["bundle_id"],
+        fields["model_id"],
+        fields["version"],
+        fields["payload_size"],
+        encryption,
+        fields["payload_type"],
+    )
     if manifest.stored_size > limits.PAYLOAD:
         raise LengthError(
             f"{MANIFEST_FILE}: the payload would have {manifest.stored_size} bytes, above {limits.PAYLOAD}"

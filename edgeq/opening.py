@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
-from edgeq import admit, bundle, keys, limits, oms, root, stream
+from edgeq import admit, bundle, coding, keys, limits, oms, root, stream
 from edgeq import grant as grants
 from edgeq import manifest as manifests
 from edgeq import trust as trusts
@@ -249,6 +249,8 @@ def _open_plain(source: StoredBundle, request: Request, store: Store | None) -> 
     _check(request, store)
     model = source.payload.read()
     bundle.complete(request.signed, hashlib.sha256(model).hexdigest())
+    if request.signed.manifest.payload_type == manifests.CODED:
+        model = coding.decode(model).toreadonly()
     _remember(request, store)
     return Opened(model, _request=request, _store=store)
 
@@ -292,11 +294,20 @@ def _decrypt(source: StoredBundle, signed: Signed, key: ContentKey, remember: Ca
         try:
             bundle.check_plaintext(signed, hashlib.sha256(model).digest(), bytes(plaintext[len(model) :]))
             bundle.complete(signed, stored())
-            remember()
+            if signed.manifest.payload_type != manifests.CODED:
+                remember()
+                return model
+            decoded = coding.decode(model)
         except BaseException:
             stream.wipe(plaintext)
             raise
-    return model
+    stream.wipe(plaintext)
+    try:
+        remember()
+    except BaseException:
+        stream.wipe(decoded)
+        raise
+    return decoded.toreadonly()
 
 
 @contextmanager

@@ -10,12 +10,20 @@ from edgeq import bundle, oms, second, stream
 from edgeq.bundle import Bundle
 from edgeq.fields import MODEL_ID, VERSION
 from edgeq.keys import RAW_SIGNATURE_SIZE, PublisherKey
-from edgeq.manifest import MANIFEST_FILE, PAYLOAD_SIZE, Encryption, Manifest
+from edgeq.manifest import CODED, MANIFEST_FILE, PAYLOAD_SIZE, PLAIN, Encryption, Manifest
 from edgeq.recipients import ContentKey
 
 
-def seal(model: bytes | memoryview, key: PublisherKey, *, model_id: str, version: int, encrypt: bool = True) -> Bundle:
-    """A bundle that holds `model`, byte for byte, in the name of `key`.
+def seal(
+    model: bytes | memoryview,
+    key: PublisherKey,
+    *,
+    model_id: str,
+    version: int,
+    encrypt: bool = True,
+    coded: bool = False,
+) -> Bundle:
+    """A bundle that holds `model`, byte for byte, in the name of `key`. `coded`: `model` is a coded payload (edgeq.coding).
 
     The content key is random and kept nowhere but in the bundle, wrapped for the publisher's own key. The caller has
     checked that `model` is a well-formed .tflite: nothing here looks into it.
@@ -27,6 +35,7 @@ def seal(model: bytes | memoryview, key: PublisherKey, *, model_id: str, version
         model_id=MODEL_ID(model_id, "model id"),
         version=VERSION(version, "version"),
         payload_size=PAYLOAD_SIZE(len(model), "model size"),
+        payload_type=CODED if coded else PLAIN,
     )
     if not encrypt:
         return _sign(manifest, memoryview(model), key)

@@ -122,6 +122,17 @@ def only(expected: str) -> Check:
     return check
 
 
+def one_of(*expected: str) -> Check:
+    """One of these strings: the kinds that there are."""
+
+    def check(value: Any, what: str) -> Any:
+        if not isinstance(value, str) or value not in expected:
+            raise SuiteError(f"{what}: expected {' or '.join(map(repr, expected))}, found {_show(value)}")
+        return value
+
+    return check
+
+
 def text(pattern: str, says: str, longest: int) -> Check:
     """A string of at most `longest` characters that matches `pattern` entirely; `says` describes it."""
     compiled = re.compile(pattern)

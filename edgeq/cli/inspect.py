@@ -54,7 +54,7 @@ def _manifest(file: str, manifest: Manifest) -> None:
         [
             ("bundle", file),
             ("model", f"{manifest.model_id} version {manifest.version}"),
-            ("payload", f"tflite, {figures.size(manifest.payload_size)}"),
+            ("payload", f"{manifest.payload_type}, {figures.size(manifest.payload_size)}"),
             ("encryption", "none" if encryption is None else "edgeq-1"),
             ("bundle id", manifest.bundle_id),
             *([] if encryption is None else [("publisher's key", encryption.publisher)]),

@@ -22,16 +22,20 @@ def seal(model: str, key: str, model_id: str, version: int, encrypt: bool, outpu
     everybody, and its payload is the plain model. The model is checked first: what edgeq could not read is not
     sealed.
     """
-    from edgeq import keys, limits
+    from edgeq import codebooks, keys, limits
     from edgeq.check import check
     from edgeq.files import read_limited, write_atomic
     from edgeq.seal import seal as make
     from edgeq.tflite import read
 
     data = read_limited(model, limits.PAYLOAD)
-    check(read(data))
+    graph = read(data)
+    check(graph)
     publisher = with_passphrase(key, lambda passphrase: keys.load_publisher(key, passphrase=passphrase))
-    bundle = make(data, publisher, model_id=model_id, version=version, encrypt=encrypt)
+    # What is only signed stays the plain model, for whoever reads it without edgeq.
+    coded = codebooks.coded(data, graph) if encrypt else None
+    payload = data if coded is None else coded
+    bundle = make(payload, publisher, model_id=model_id, version=version, encrypt=encrypt, coded=coded is not None)
     written = sum(map(len, bundle.pieces()))
     write_atomic(output, bundle.pieces())
     show.facts(
