@@ -25,7 +25,13 @@ from edgeq.errors import BadSignatureError, KeyFileError
 from edgeq.files import PRIVATE, PathLike, read_limited, write_atomic
 from edgeq.recipients import ContentKey, DeviceKey, Recipient, private_half, public_half
 
-_ECDSA = ec.ECDSA(hashes.SHA256())
+# As model_signing pairs them: the hash is as long as the curve asks for.
+_ECDSA = {
+    "secp256r1": ec.ECDSA(hashes.SHA256()),
+    "secp384r1": ec.ECDSA(hashes.SHA384()),
+    "secp521r1": ec.ECDSA(hashes.SHA512()),
+}
+_OURS = _ECDSA["secp256r1"]
 
 RAW_SIGNATURE_SIZE = 64
 """Bytes of a P-256 signature as r ‖ s."""
@@ -52,7 +58,7 @@ class PublisherPublic:
     def verify(self, message: bytes, signature: bytes) -> None:
         """Return if `signature` (DER) is this publisher's over `message`; else raise BadSignatureError."""
         try:
-            self.signing.verify(signature, message, _ECDSA)
+            self.signing.verify(signature, message, _ECDSA[self.signing.curve.name])
         except InvalidSignature:
             raise BadSignatureError(f"the signature does not fit what it signs under key {self.key_id[:16]}…") from None
 
@@ -100,7 +106,7 @@ class SigningKey:
 
     def sign(self, message: bytes) -> bytes:
         """The signature over `message`, in DER."""
-        return self._signing.sign(message, _ECDSA)
+        return self._signing.sign(message, _OURS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +149,7 @@ class PublisherKey:
 
     def sign(self, message: bytes) -> bytes:
         """The signature over `message`, in DER."""
-        return self._signing.sign(message, _ECDSA)
+        return self._signing.sign(message, _OURS)
 
     def sign_second(self, message: bytes) -> bytes | None:
         """The second key's signature over `message`; None if there is no second key."""
@@ -309,7 +315,7 @@ def parse_second_der(data: bytes, what: str) -> mldsa.MLDSA65PublicKey:
 
 
 def parse_publisher_public(data: bytes, *, what: str = "publisher key") -> PublisherPublic:
-    """The publisher's public keys in the bytes of a .pub file, or a lone P-256 public key.
+    """The publisher's public keys in the bytes of a .pub file, or a lone public key of another tool: P-256, P-384, P-521.
 
     Raises KeyFileError; `what` names the file in the message.
     """
@@ -317,10 +323,10 @@ def parse_publisher_public(data: bytes, *, what: str = "publisher key") -> Publi
     match loaded:
         case [ec.EllipticCurvePublicKey() as signing]:
             return PublisherPublic(signing)
-        case [ec.EllipticCurvePublicKey() as signing, *opening, mldsa.MLDSA65PublicKey() as second]:
+        case [ec.EllipticCurvePublicKey(curve=ec.SECP256R1()) as signing, *opening, mldsa.MLDSA65PublicKey() as second]:
             if (wrapping := _file_half(opening, what)) is not None:
                 return PublisherPublic(signing, wrapping, second)
-        case [ec.EllipticCurvePublicKey() as signing, *opening]:
+        case [ec.EllipticCurvePublicKey(curve=ec.SECP256R1()) as signing, *opening]:
             if (wrapping := _file_half(opening, what)) is not None:
                 return PublisherPublic(signing, wrapping)
     raise KeyFileError(

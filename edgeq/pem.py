@@ -38,10 +38,13 @@ PublicKey = (
     ec.EllipticCurvePublicKey | x25519.X25519PublicKey | mlkem.MLKEM768PublicKey | mldsa.MLDSA65PublicKey | ChipPublic
 )
 
+CURVES: Final = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+"""Of public keys that sign. edgeq's own are on P-256; the others sign directories with other tools."""
+
+_P256: Final = ec.SECP256R1()
 _KINDS: Final[tuple[tuple[type, str], ...]] = (
     (ChipPublic, "P-256 of a chip"),
     (ec.EllipticCurvePrivateKey, "P-256"),
-    (ec.EllipticCurvePublicKey, "P-256"),
     (x25519.X25519PrivateKey, "X25519"),
     (x25519.X25519PublicKey, "X25519"),
     (mlkem.MLKEM768PrivateKey, "ML-KEM-768"),
@@ -84,7 +87,12 @@ def public_der(key: PublicKey) -> bytes:
 
 def kinds(loaded: Sequence[PrivateKey] | Sequence[PublicKey]) -> str:
     """What keys these are, for messages."""
-    return ", ".join(next(name for kind, name in _KINDS if isinstance(key, kind)) for key in loaded)
+    return ", ".join(
+        f"P-{key.curve.key_size}"
+        if isinstance(key, ec.EllipticCurvePublicKey)
+        else next(name for kind, name in _KINDS if isinstance(key, kind))
+        for key in loaded
+    )
 
 
 def load_private(data: bytes, passphrase: bytes | None, what: str) -> list[PrivateKey]:
@@ -122,7 +130,7 @@ def _load_public_block(label: str, block: bytes, what: str) -> PublicKey:
         raise KeyFileError(f"{what}: a key of a kind that the cryptography package here does not have") from None
     except Exception:
         raise KeyFileError(f"{what}: a block {label!r} does not hold a public key") from None
-    if not isinstance(key, PublicKey) or not _is_known_curve(key):
+    if not isinstance(key, PublicKey) or not isinstance(getattr(key, "curve", _P256), CURVES):
         raise KeyFileError(f"{what}: {_EXPECTED}, found another kind")
     return key
 
@@ -168,14 +176,9 @@ def _load_private_block(label: str, block: bytes, passphrase: bytes | None, what
         if encrypted:
             raise PassphraseError(f"{what}: the passphrase is wrong, or the file is damaged") from None
         raise KeyFileError(f"{what}: a block {label!r} does not hold a private key") from None
-    if not isinstance(key, PrivateKey) or not _is_known_curve(key):
+    if not isinstance(key, PrivateKey) or not isinstance(getattr(key, "curve", _P256), ec.SECP256R1):
         raise KeyFileError(f"{what}: {_EXPECTED}, found another kind")
     return key
-
-
-def _is_known_curve(key: PrivateKey | PublicKey) -> bool:
-    curve = getattr(key, "curve", None)
-    return curve is None or isinstance(curve, ec.SECP256R1)
 
 
 def _private_block(key: PrivateKey, passphrase: bytes | None) -> bytes:
