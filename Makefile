@@ -4,6 +4,7 @@
 #   make demo     calibrate, quantize, seal, grant and run the model that comes with edgeq
 #   make test     the tests (ARGS="tests/test_demo.py -k flipped" narrows them)
 #   make tamper   the tamper matrix: what was damaged how often, and how it was refused
+#   make fuzz     every reader of files under a fuzzer (MINUTES=10)
 #   make lint     ruff, mypy, import-linter
 #   make bench    timings of the demo's models beside the other runtimes that are installed
 #   make setup    the environment for all of the above
@@ -15,10 +16,11 @@ VENV   := .venv
 RUN    := $(VENV)/bin
 PIP    := $(RUN)/python -m pip --quiet --disable-pip-version-check
 ARGS   ?=
+MINUTES ?= 5
 PEERS  := 'from importlib.util import find_spec as f; \
 	print(",".join(n for n, m in (("litert", "ai_edge_litert"), ("tflite", "tflite_runtime"), ("openvino", "openvino")) if f(m)))'
 
-.PHONY: setup demo test tamper lint bench clean
+.PHONY: setup demo test tamper fuzz lint bench clean
 
 setup: $(VENV)/.develop
 
@@ -30,6 +32,11 @@ test: $(VENV)/.develop
 
 tamper: $(VENV)/.develop
 	@$(RUN)/python tests/tamper.py $(ARGS)
+
+# atheris has no wheels for some machines; the seeded mutator takes its place there.
+fuzz: $(VENV)/.develop
+	@$(RUN)/python -c 'import atheris' 2>/dev/null || $(PIP) install 'atheris>=2.3' || echo "no atheris here: the seeded mutator it is"
+	@$(RUN)/python tests/fuzz/run.py --minutes $(MINUTES) $(ARGS)
 
 lint: $(VENV)/.develop
 	$(RUN)/ruff check .

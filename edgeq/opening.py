@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
-from edgeq import admit, bundle, coding, keys, limits, oms, root, stream
+from edgeq import admit, bundle, coding, identities, keys, limits, oms, root, stream
 from edgeq import grant as grants
 from edgeq import manifest as manifests
 from edgeq import trust as trusts
@@ -52,7 +52,7 @@ GrantLike = PathLike | bytes
 """The path of an .eqg file, or its content."""
 
 IdentityLike = PathLike | Identity
-"""The path of a device's .key file, or whatever else unwraps keys for this device."""
+"""The path of a device's .key file, the name of its key in a chip (edgeq.identities), or whatever else is an Identity."""
 
 TrustLike = PathLike | PublisherPublic | Trust | Sequence[PathLike | PublisherPublic]
 """The path of a root or of a publisher's .pub file, its keys, several publishers, or a Trust."""
@@ -335,7 +335,7 @@ def _device(
         raise NoGrantError(
             f"{path}: no identity (the device's key) was given, which an encrypted bundle or a state needs"
         )
-    return keys.load_device(identity, passphrase=passphrase) if isinstance(identity, str | os.PathLike) else identity
+    return identities.load(identity, passphrase=passphrase) if isinstance(identity, str | os.PathLike) else identity
 
 
 def _store(state: StateLike, device: Identity) -> Store:

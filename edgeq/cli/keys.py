@@ -9,6 +9,7 @@ import click
 
 from edgeq.cli import show
 from edgeq.cli.passphrase import VARIABLE, new_passphrase
+from edgeq.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from edgeq.keys import PublisherKey
@@ -80,12 +81,38 @@ def publisher(name: str, passphrase: bool, classical: bool, ml_dsa: bool) -> Non
 @click.argument("name", metavar="NAME")
 @_passphrase_option
 @_classical_option
-def device(name: str, passphrase: bool, classical: bool) -> None:
-    """Make a device's key: X25519 with ML-KEM-768, to open grants."""
+@click.option("--in", "chip", metavar="CHIP", help="Make it in a chip, which keeps it: pkcs11:… or tpm2:… [a file]")
+def device(name: str, passphrase: bool, classical: bool, chip: str | None) -> None:
+    """Make a device's key: X25519 with ML-KEM-768, to open grants.
+
+    A key in a chip is on P-256, and there is no NAME.key: the device is named by --identity pkcs11:… or tpm2:….
+    """
     from edgeq.keys import new_device
 
+    if chip is not None:
+        _in_chip(name, chip, passphrase, classical)
+        return
     made = new_device(name, passphrase=new_passphrase() if passphrase else None, hybrid=False if classical else None)
     _made(name, made.public.key_id, _kinds(made))
+
+
+def _in_chip(name: str, chip: str, passphrase: bool, classical: bool) -> None:
+    import os
+
+    from edgeq import identities, pem
+    from edgeq.files import write_atomic
+
+    if classical or not identities.is_chip(chip):
+        raise InputError("--in: expected pkcs11:… or tpm2:…, and no --classical: a chip has P-256")
+    if os.path.lexists(f"{name}.pub"):
+        raise OutputError(f"{name}.pub: there is a file already; it was left as it is")
+    if passphrase or chip.startswith("pkcs11:"):
+        made = identities.create(chip, passphrase=new_passphrase())
+    else:
+        made = identities.create(chip)
+    write_atomic(f"{name}.pub", pem.public_bytes(made.public.blocks), replace=False)
+    facts = [("identity", chip), ("public", f"{name}.pub"), ("key id", made.public.key_id)]
+    show.facts([*facts, ("kind", pem.kinds(made.public.blocks))])
 
 
 @new.command()

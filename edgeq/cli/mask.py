@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeq.cli import show
-from edgeq.cli.models import identity_option, state_option
+from edgeq.cli.models import identity_option, open_identity, state_option
 from edgeq.cli.passphrase import with_passphrase
 from edgeq.errors import InputError
 
@@ -39,7 +39,7 @@ def mask(
     The sum of masked arrays (edgeq sum) unmasks to the sum of the arrays. With --state, the key is this device's own
     for that owner, and the state remembers what it was used for; else it is a fresh one.
     """
-    from edgeq import keys, masking
+    from edgeq import masking
     from edgeq.files import write_atomic
     from edgeq.samples import read_npy
 
@@ -49,8 +49,7 @@ def mask(
     elif identity is None:
         raise InputError("--state needs --identity: a device's state is read with the device's key")
     else:
-        device = with_passphrase(identity, lambda passphrase: keys.load_device(identity, passphrase=passphrase))
-        key = masking.device_key(to, device, state)
+        key = masking.device_key(to, open_identity(identity), state)
     masked = masking.mask(x, key, bits=bits, exponent=exponent)
     write_atomic(output, masked.to_bytes())
     show.facts([("masked", output), *_facts(masked), ("nonce", masked.terms[0].nonce)])

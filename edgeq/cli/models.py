@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgeq.fallback import AnyModel
     from edgeq.graph import Graph
     from edgeq.opening import Opened
-    from edgeq.recipients import DeviceKey
+    from edgeq.recipients import Identity
     from edgeq.samples import Array
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -54,7 +54,8 @@ def access_options(command: Command) -> Command:
 
 def identity_option(*, required: bool = False) -> Callable[[Command], Command]:
     """--identity, or EDGEQ_IDENTITY."""
-    return _path_option("identity", "DEVICE.key", f"{'T' if required else 'Bundles: t'}his device's key.", required)
+    whose = "this device's key: a file, pkcs11:… or tpm2:…."
+    return _path_option("identity", "KEY", whose.capitalize() if required else f"Bundles: {whose}", required)
 
 
 def trust_option(*, required: bool = False) -> Callable[[Command], Command]:
@@ -112,18 +113,18 @@ def opened(access: Access, load: Callable[[Any], Result]) -> Result:
     def with_key(passphrase: bytes | None) -> Result:
         if passphrase is None:
             return load(path)
-        from edgeq.keys import load_device
+        from edgeq import identities
 
-        return load(load_device(path, passphrase=passphrase))
+        return load(identities.load(path, passphrase=passphrase))
 
     return with_passphrase(path, with_key)
 
 
-def open_identity(path: str) -> DeviceKey:
-    """The device's key in the file at `path`, with its passphrase if it needs one."""
-    from edgeq.keys import load_device
+def open_identity(name: str) -> Identity:
+    """The device's key in a file or chip, with its passphrase or PIN if it needs one."""
+    from edgeq import identities
 
-    return with_passphrase(path, lambda passphrase: load_device(path, passphrase=passphrase))
+    return with_passphrase(name, lambda passphrase: identities.load(name, passphrase=passphrase))
 
 
 def model_bytes(path: str, access: Access, *operations: str) -> bytes | memoryview:
