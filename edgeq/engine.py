@@ -9,6 +9,7 @@ another.
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -50,9 +51,18 @@ class Port:
     quantmod: QuantMod | None
 
 
+def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array of zeros; raises MachineError where there is no memory for it: a small file may ask for gigabytes."""
+    try:
+        return np.zeros(shape, dtype)
+    except MemoryError:
+        size = math.prod(shape) * dtype.itemsize
+        raise MachineError(f"an array of {size} bytes is needed, and there is no memory for it") from None
+
+
 def aligned(size: int) -> Array:
     """(size,) uint8 whose first byte lies at a multiple of ALIGNMENT, zeroed."""
-    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    raw = zeros((size + ALIGNMENT,), np.dtype(np.uint8))
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + size]
 
@@ -261,7 +271,7 @@ class Model:
             return result if q is None else q.dequantize(result)
         program = self.program
         arrays, samples, batched = self._prepare(x)
-        results = [np.empty((samples, *p.shape), p.dtype) for p in self.outputs]
+        results = [zeros((samples, *p.shape), p.dtype) for p in self.outputs]
         program.run(arrays, results, samples)
         shaped = [self._shape(r, p, batched) for r, p in zip(results, self.outputs, strict=True)]
         return delivered(shaped, self.outputs, dequantize)

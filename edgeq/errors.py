@@ -41,6 +41,10 @@ class UnsupportedError(ModelError):
     """The model is sound, but it holds an operation, type or option that edgeq does not run."""
 
 
+class ConvertError(EdgeqError):
+    """A converter for another format is missing, or failed."""
+
+
 class CustomOpError(EdgeqError):
     """A function that the application registered for a custom operation refused or failed."""
 

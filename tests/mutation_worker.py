@@ -26,7 +26,7 @@ from trusted import NOW, device, granted, publisher, trust
 
 from edgeq import check as check_module
 from edgeq import engine, explain, seal
-from edgeq.errors import EdgeqError, TrustError
+from edgeq.errors import EdgeqError, MachineError, TrustError
 from edgeq.interpreter import Interpreter
 from edgeq.loader import read_model
 from edgeq.machine import get
@@ -174,7 +174,10 @@ def _guarded(size: int) -> np.ndarray:
     """Memory for the machine that ends where a page begins that nothing may touch: stepping over the end is a crash."""
     page = mmap.PAGESIZE
     pages = -(-size // page) + 2
-    region = mmap.mmap(-1, pages * page)
+    try:
+        region = mmap.mmap(-1, pages * page)
+    except OSError:
+        raise MachineError(f"no memory for {size} bytes") from None
     bytes_of = np.frombuffer(region, np.uint8)
     address = bytes_of.ctypes.data
     for guard in (address, address + (pages - 1) * page):

@@ -19,6 +19,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Models": {
         "inspect": "edgeq.cli.inspect:inspect",
         "lint": "edgeq.cli.lint:lint",
+        "convert": "edgeq.cli.convert:convert",
         "quantize": "edgeq.cli.quantize:quantize",
         "calibrate": "edgeq.cli.quantize:calibrate",
         "run": "edgeq.cli.run:run",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgeq.engine import Context, Program, judge
+from edgeq.engine import Context, Program, judge, zeros
 from edgeq.graph import NUMPY_DTYPES, Array, Graph
 from edgeq.interpreter.errors import StateError
 from edgeq.kernels.words import frame as fw
@@ -35,7 +35,7 @@ class Session:
         for i in (*graph.inputs, *graph.outputs):
             if i not in self.arrays:
                 t = plan.tensors[i]
-                self.arrays[i] = np.zeros(t.shape, NUMPY_DTYPES[t.dtype])
+                self.arrays[i] = zeros(t.shape, NUMPY_DTYPES[t.dtype])
         self._inputs = [self.arrays[i] for i in graph.inputs]
         self._outputs = [self.arrays[i] for i in graph.outputs]
         self._run, self._address = machine.run, 0

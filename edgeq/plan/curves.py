@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from edgeq.errors import CheckError
 from edgeq.graph import Array
 from edgeq.plan import gemmlowp16
 from edgeq.plan.multiplier import f32, quantize_multiplier
@@ -27,6 +28,10 @@ def steps(x: Array, scale: float, exact: tuple[int, ...]) -> Array:
     if fraction == 0.5 and exponent + 11 in exact:
         return x * (3 << (exponent + 11))
     multiplier, shift = scale * 4096.0 * 3.0, 0
+    if multiplier >= 2.0**31:  # int32 in the runtimes
+        raise CheckError(
+            f"an int16 input of LOGISTIC or TANH has scale {scale:g}, at most {2.0**31 / (4096 * 3):g} is expected"
+        )
     while multiplier <= 32767.0 / 2.0 and shift <= 30:
         multiplier, shift = multiplier * 2.0, shift + 1
     return (x * int(multiplier) + ((1 << shift) >> 1)) >> shift

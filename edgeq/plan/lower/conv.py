@@ -181,6 +181,8 @@ def product(
         cw.LINEAR: rows.linear,
         cw.N: count, cw.Y_PITCH: total * size, cw.Y: y.at(part.start * size),
     }  # fmt: skip
+    if kind == "hybrid":
+        raise b.unsupported(op, f"from {x.dtype} with weights of {w.dtype}")
     kernel, nv = {"f32": "conv_f32", "s16": "conv_s16", "u8": "conv_u8"}[kind], 4
     segments = rows.segments
     if kind == "f32":
