@@ -503,6 +503,19 @@ def test_roundings_are_chosen_by_name_or_resolver() -> None:
         interpreter.Interpreter(model_content=CNN, rounding="exact")
 
 
+def test_every_public_name_is_there() -> None:
+    """Whatever an app imports from a runtime's module, it can import from edgeq's; C++ operations are refused by name."""
+    for family in FAMILIES:
+        theirs = runtime(family)
+        own = {n for n, v in vars(theirs).items() if isinstance(v, type) and v.__module__ == theirs.__name__}
+        assert {n for n in own if not n.startswith("_")} <= set(interpreter.__all__)
+    with pytest.raises(ValueError, match="register_op"):
+        interpreter.InterpreterWithCustomOps(["MyOps"], model_content=CNN)
+    interpreter.InterpreterWithCustomOps(model_content=CNN).allocate_tensors()
+    with pytest.raises(ValueError, match="Failed to load delegate"):
+        interpreter.Delegate("libedgetpu.so.1")
+
+
 def test_delegates_are_ignored_and_not_loaded() -> None:
     """One warning for delegates that are given; load_delegate raises what apps are told to expect."""
     with pytest.warns(UserWarning, match=r"1 delegate\(s\) ignored") as said:

@@ -9,8 +9,8 @@ described, `signatures` running by name, `delegates` what stands for TFLite's re
 
 from __future__ import annotations
 
-from edgeq.interpreter.api import Interpreter
-from edgeq.interpreter.delegates import OpResolverType, load_delegate
+from edgeq.interpreter.api import Interpreter, InterpreterWithCustomOps
+from edgeq.interpreter.delegates import Delegate, OpResolverType, load_delegate
 from edgeq.interpreter.signatures import SignatureRunner
 
-__all__ = ["Interpreter", "OpResolverType", "SignatureRunner", "load_delegate"]
+__all__ = ["Delegate", "Interpreter", "InterpreterWithCustomOps", "OpResolverType", "SignatureRunner", "load_delegate"]

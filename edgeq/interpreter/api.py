@@ -283,6 +283,20 @@ class Interpreter:
         warnings.warn(f"{self._path or 'the model'}: {fallback.why(findings, runtime)}", FallbackWarning, stacklevel=3)
 
 
+class InterpreterWithCustomOps(Interpreter):
+    """TFLite's interpreter with C++ operations, which it takes as `custom_op_registerers`: edgeq has none to take them.
+
+    Without any it is an Interpreter. Operations in Python or Numba are registered by edgeq.register_op.
+    """
+
+    def __init__(self, custom_op_registerers: Sequence[Any] | None = None, **options: Any) -> None:
+        if custom_op_registerers:
+            raise ArgumentError(
+                "custom_op_registerers are TFLite's C++ operations, which edgeq cannot run: edgeq.register_op takes functions"
+            )
+        super().__init__(**options)
+
+
 def _threads(given: Any) -> int:
     """The number of threads; TFLite takes int from 1 on and None for its default, which is one thread here."""
     if given is None:

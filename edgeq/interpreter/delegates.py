@@ -51,6 +51,13 @@ def ignore_delegates(delegates: Sequence[Any] | None) -> None:
         )
 
 
+class Delegate:
+    """TFLite's handle of a delegate's library: there is none here."""
+
+    def __init__(self, library: str, options: dict[str, Any] | None = None) -> None:
+        load_delegate(library, options)
+
+
 def load_delegate(library: str, options: dict[str, Any] | None = None) -> NoReturn:
     """Always raises ValueError, as TFLite's does for a delegate that it cannot load.
 
