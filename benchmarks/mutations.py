@@ -25,9 +25,9 @@ from mutation_worker import PLANTS
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", help=".tflite files, or folders of them")
-    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--count", type=int, help="mutants; 10 000, or with --minutes as many as there is time for")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, help="stop after so long, whatever the count")
+    parser.add_argument("--minutes", type=float, help="stop after so long")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--plant", choices=sorted(PLANTS), help="a check to take out first")
     parser.add_argument("--show", type=int, default=20, help="failures to print in full")
@@ -37,9 +37,10 @@ def main() -> int:
     start = time.perf_counter()
     outcomes: Counter[str] = Counter()
     failed, slowest = [], 0.0
+    count = args.count or (None if args.minutes else 10_000)
     deadline = start + 60 * args.minutes if args.minutes else float("inf")
     k = 0
-    for k, result in enumerate(run_all(cases(models, args.count, args.seed), args.workers, args.plant), start=1):
+    for k, result in enumerate(run_all(cases(models, count, args.seed), args.workers, args.plant), start=1):
         outcomes[result.outcome] += 1
         slowest = max(slowest, result.ms)
         if result.failed:
@@ -47,7 +48,7 @@ def main() -> int:
             if len(failed) <= args.show:
                 print(f"\n{result.case.model} seed {result.case.seed}: {result.outcome}: {result.detail}")
         if sys.stderr.isatty() or k % 1000 == 0:
-            print(f"\r{k} of {args.count}, {len(failed)} failed", end="", file=sys.stderr, flush=True)
+            print(f"\r{k} of {count or 'many'}, {len(failed)} failed", end="", file=sys.stderr, flush=True)
         if time.perf_counter() > deadline:
             break
     print(file=sys.stderr)

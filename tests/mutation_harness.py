@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import select
@@ -10,11 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, Queue
-from threading import Thread
+from queue import Queue
+from threading import Event, Lock, Thread
 
 WORKER = Path(__file__).with_name("mutation_worker.py")
 MEMORY = 3 * 2**30
@@ -113,21 +113,22 @@ class Worker:
 
 
 def run_all(cases: Iterable[Case], workers: int = 1, plant: str | None = None) -> Iterator[Result]:
-    """Run every case, `workers` at a time; results come as they are there."""
-    waiting: Queue[Case] = Queue()
-    for case in cases:
-        waiting.put(case)
+    """Run every case, `workers` at a time; results come as they are there. Cases are drawn as they are needed."""
+    waiting = iter(cases)
     results: Queue[Result | BaseException | None] = Queue()
+    turn, enough = Lock(), Event()
     started: list[Worker] = []
+
+    def following() -> Case | None:
+        with turn:
+            return None if enough.is_set() else next(waiting, None)
 
     def serve() -> None:
         worker = Worker(plant)
         started.append(worker)
         try:
-            while True:
-                results.put(worker.run(waiting.get_nowait()))
-        except Empty:
-            pass
+            while (case := following()) is not None:
+                results.put(worker.run(case))
         except BaseException as e:
             results.put(e)
         finally:
@@ -148,9 +149,7 @@ def run_all(cases: Iterable[Case], workers: int = 1, plant: str | None = None) -
             else:
                 yield result
     finally:  # whoever has seen enough leaves no process behind
-        with suppress(Empty):
-            while True:
-                waiting.get_nowait()
+        enough.set()
         for worker in started:
             worker.close()
         for t in threads:
@@ -161,6 +160,7 @@ RUN = 16
 """Cases of one model behind one another, so that a worker reads it once for them."""
 
 
-def cases(models: Sequence[str], count: int, seed: int) -> list[Case]:
-    """`count` cases spread evenly over the models, with seeds of their own."""
-    return [Case(models[k // RUN % len(models)], seed * 1_000_000 + k) for k in range(count)]
+def cases(models: Sequence[str], count: int | None, seed: int) -> Iterator[Case]:
+    """`count` cases (None: without end) spread evenly over the models, with seeds of their own."""
+    numbers = itertools.count() if count is None else range(count)
+    return (Case(models[k // RUN % len(models)], seed * 1_000_000 + k) for k in numbers)

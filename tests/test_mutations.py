@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from mutation import mutant
 from mutation_corpus import case_models, operations, small_models
@@ -82,7 +84,8 @@ def test_real_models():
     _expect_none_failed(cases(models, 2 * len(models), seed=12))
 
 
-def _expect_none_failed(these: list[Case]) -> None:
+def _expect_none_failed(given: Iterable[Case]) -> None:
+    these = list(given)
     results = list(run_all(these))
     assert len(results) == len(these)
     assert [r for r in results if r.failed] == []
