@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -70,8 +70,12 @@ def encode(model: bytes | memoryview, sections: Sequence[Section]) -> bytes:
     return b"".join([header, *records, *(s.levels for s in sections), *(s.indices for s in sections), deflate(rest)])
 
 
-def decode(coded: memoryview) -> memoryview:
-    """The model, in a buffer of its own. Raises CodingError for what contradicts itself."""
+def _buffer(size: int) -> memoryview:
+    return memoryview(bytearray(size))
+
+
+def decode(coded: memoryview, buffer: Callable[[int], memoryview] = _buffer) -> memoryview:
+    """The model, in a buffer of its own, which `buffer(size)` gives. Raises CodingError for what contradicts itself."""
     if len(coded) < HEADER.size:
         raise CodingError(f"a coded payload of {len(coded)} bytes, expected at least {HEADER.size}")
     magic, size, digest, count = HEADER.unpack(coded[: HEADER.size])
@@ -84,7 +88,7 @@ def decode(coded: memoryview) -> memoryview:
     sections, start = _sections(coded, count, size)
     left = size - sum(s.size for s in sections)
     rest = memoryview(_inflate(coded[start:], left, "the rest of the model"))
-    model = memoryview(bytearray(size))
+    model = buffer(size)
     at = 0
     for a, b in _between(sections, size):
         model[a:b] = rest[at : at + b - a]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import math
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from edgeq.errors import CustomOpError, InputError, MachineError
 from edgeq.graph import NUMPY_DTYPES, Array, Graph, Tensor
 from edgeq.kernels.words import frame as fw
 from edgeq.kernels.words.instruction import SCRATCH_BYTES
+from edgeq.locked import LockedMemory
 from edgeq.machine import Machine, Progress, get
 from edgeq.plan import Plan, make_plan
 from edgeq.plan.builder import SLACK
@@ -73,6 +75,11 @@ def _sched_yield() -> int:
         return ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0
     except (AttributeError, OSError, TypeError):  # TypeError: CDLL(None) on Windows
         return 0
+
+
+def secret(memory: LockedMemory, size: int) -> Array:
+    """(size,) uint8 in memory that is wiped with the model, its first byte on a page."""
+    return np.frombuffer(memory.take(size + ALIGNMENT), np.uint8)[:size]  # a last vector may reach beyond the end
 
 
 class Context:
@@ -159,10 +166,12 @@ def judge(status: int) -> None:
 class Program:
     """A plan made ready on this machine: arrays in, arrays out, no names and no conversions."""
 
-    def __init__(self, plan: Plan, machine: Machine, threads: int = 1) -> None:
+    def __init__(self, plan: Plan, machine: Machine, threads: int = 1, memory: LockedMemory | None = None) -> None:
         self.plan, self.machine, self.threads = plan, machine, threads
-        self.constants = aligned(plan.constants.nbytes)
+        self.constants = aligned(plan.constants.nbytes) if memory is None else secret(memory, plan.constants.nbytes)
         self.constants[:] = plan.constants
+        if memory is not None and plan.constants.flags.writeable:
+            plan.constants[:] = 0  # private parameters lie in that memory alone
         self._free: list[Context] = []
         self._workers = ThreadPoolExecutor(threads - 1, thread_name_prefix="edgeq") if threads > 1 else None
         self._turn = threading.Lock()
@@ -225,7 +234,13 @@ class Model:
     """
 
     def __init__(
-        self, graph: Graph, *, rounding: str = "xnnpack", threads: int = 1, progress: Progress | None = None
+        self,
+        graph: Graph,
+        *,
+        rounding: str = "xnnpack",
+        threads: int = 1,
+        progress: Progress | None = None,
+        memory: LockedMemory | None = None,
     ) -> None:
         if threads < 1:
             raise InputError(f"threads is {threads}, at least 1 is expected")
@@ -240,7 +255,10 @@ class Model:
         tensors = self.plan.tensors
         self.inputs = tuple(port(n, tensors[i]) for n, i in zip(graph.input_names(), graph.inputs, strict=True))
         self.outputs = tuple(port(n, tensors[i]) for n, i in zip(graph.output_names(), graph.outputs, strict=True))
-        self._program: Program | None = Program(self.plan, machine, threads)
+        self._program: Program | None = Program(self.plan, machine, threads, memory)
+        self._memory = memory
+        if memory is not None:
+            weakref.finalize(self, memory.wipe)
         self._staged: dict[np.dtype[Any], list[Staged]] = {}
         self._one_shape: tuple[int, ...] = ()
         self._direct: Direct | None = None
@@ -327,6 +345,8 @@ class Model:
         if self._program is not None:
             self._program.close()
             self._program = self._direct = None
+            if self._memory is not None:
+                self._memory.wipe()
 
     def __enter__(self) -> Model:
         return self
@@ -337,9 +357,20 @@ class Model:
         self.close()
 
 
-def build(graph: Graph, *, rounding: str = "xnnpack", threads: int = 1, progress: Progress | None = None) -> Model:
-    """Check, plan and pack a graph. `progress` hears of the kernels' compilation, which happens once on a machine."""
-    return Model(graph, rounding=rounding, threads=threads, progress=progress)
+def build(
+    graph: Graph,
+    *,
+    rounding: str = "xnnpack",
+    threads: int = 1,
+    progress: Progress | None = None,
+    memory: LockedMemory | None = None,
+) -> Model:
+    """Check, plan and pack a graph. `progress` hears of the kernels' compilation, which happens once on a machine.
+
+    `memory` is for private parameters: what is packed lies there, and all of it, the graph's own data too if that lies there, is
+    wiped when the model is closed or gone.
+    """
+    return Model(graph, rounding=rounding, threads=threads, progress=progress, memory=memory)
 
 
 def port(name: str, t: Tensor) -> Port:

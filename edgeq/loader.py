@@ -107,6 +107,9 @@ def load(
     FallbackWarning says so, and the result is an edgeq.fallback.FallbackModel. Its plain bytes leave edgeq with that, so
     an encrypted bundle must be granted for `export`. With backend="native" such a model is refused instead.
 
+    What was decrypted lies in memory of its own, out of swap and core dumps where the system allows it, and so do the packed
+    parameters; closing the model wipes both, its graph's data too.
+
     Raises what `read_model` raises, and ModelError and its kinds for a model that is malformed, unsound or not supported.
     """
     check_backend(backend)
@@ -123,7 +126,7 @@ def load(
     check(graph)
     given = _by_index(shapes or {}, dict(zip(graph.input_names(), graph.inputs, strict=True)))
     try:
-        return build(resize(graph, given) if given else graph, rounding=rounding, threads=threads)
+        return build(resize(graph, given) if given else graph, rounding=rounding, threads=threads, memory=opened.memory)
     except UnsupportedError as error:
         findings = fallback.lacking(graph, rounding) or (fallback.because(error),)
     runtime = fallback.choose(findings, rounding, backend, "export" in opened.allowed)

@@ -40,6 +40,7 @@ from edgeq.fields import OPERATIONS
 from edgeq.files import PathLike, read_limited
 from edgeq.grant import Grant
 from edgeq.keys import PublisherPublic
+from edgeq.locked import LockedMemory
 from edgeq.manifest import Manifest
 from edgeq.recipients import ContentKey, Identity
 from edgeq.root import Root
@@ -63,10 +64,14 @@ StateLike = PathLike | Store
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """The bytes of a model, read-only, and the operations that may be done with it: all, where nobody limits them."""
+    """The bytes of a model, read-only, and the operations that may be done with it: all, where nobody limits them.
+
+    `memory` is where decrypted bytes lie; whoever runs the model puts its parameters there too, and wipes it in the end.
+    """
 
     data: bytes | memoryview = field(repr=False)
     allowed: frozenset[str] = frozenset(OPERATIONS)
+    memory: LockedMemory | None = field(default=None, repr=False)
     _request: Request | None = field(default=None, repr=False)
     _store: Store | None = field(default=None, repr=False)
 
@@ -261,8 +266,9 @@ def _open_encrypted(
     """The decrypted model, if every rule allows it."""
     _check(request, store)
     key = grants.open_key(held, device, request.signed.manifest)
-    model = _decrypt(source, request.signed, key, lambda: _remember(request, store))
-    return Opened(model, frozenset(held.operations), request, store)
+    memory = LockedMemory()
+    model = _decrypt(source, request.signed, key, lambda: _remember(request, store), memory)
+    return Opened(model, frozenset(held.operations), memory, request, store)
 
 
 def _check(request: Request, store: Store | None) -> None:
@@ -279,15 +285,17 @@ def _remember(request: Request, store: Store | None) -> None:
         store.remember(request)
 
 
-def _decrypt(source: StoredBundle, signed: Signed, key: ContentKey, remember: Callable[[], None]) -> memoryview:
-    """The decrypted model. Nobody looks at the plaintext before every chunk, the digest of the stored bytes and the inner
-    signature have turned out right and `remember` has returned.
+def _decrypt(
+    source: StoredBundle, signed: Signed, key: ContentKey, remember: Callable[[], None], memory: LockedMemory
+) -> memoryview:
+    """The decrypted model, in `memory`. Nobody looks at the plaintext before every chunk, the digest of the stored bytes and
+    the inner signature have turned out right and `remember` has returned.
 
     Hashing and decrypting read the file each on their own. If it is changed between the two, what is decrypted still has
     to pass the inner signature, so nothing but the sealed model comes out.
     """
     # Locals hold views, never the bytes themselves: a traceback that prints local variables prints no model.
-    plaintext = memoryview(bytearray(signed.manifest.plaintext_size))
+    plaintext = memory.take(signed.manifest.plaintext_size)
     model = plaintext[: signed.manifest.payload_size].toreadonly()
     with _hashing(source.payload) as stored:
         stream.decrypt_into(plaintext, key, signed.manifest_hash, source.payload.chunks(stream.SEALED_CHUNK))
@@ -297,7 +305,7 @@ def _decrypt(source: StoredBundle, signed: Signed, key: ContentKey, remember: Ca
             if signed.manifest.payload_type != manifests.CODED:
                 remember()
                 return model
-            decoded = coding.decode(model)
+            decoded = coding.decode(model, memory.take)
         except BaseException:
             stream.wipe(plaintext)
             raise

@@ -16,6 +16,7 @@ import click
 
 from edgeq import __version__
 from edgeq.cli import figures, show
+from edgeq.identities import is_chip
 
 NEEDED = ("numpy", "numba", "cryptography", "flatbuffers", "rich")
 PEERS = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}
@@ -126,8 +127,62 @@ def _trust(folder: Path) -> Iterator[Finding]:
         yield Finding("clock", "problem", today, "set the clock: grants are refused before their time")
     else:
         yield Finding("clock", "ok", today)
-    paths = {Path(p) for p in (os.environ.get("EDGEQ_IDENTITY"),) if p} | set(folder.glob("*.key"))
+    yield from _leaks()
+    identity = os.environ.get("EDGEQ_IDENTITY")
+    if identity and is_chip(identity):
+        yield Finding("device key", "ok", f"in a chip: {identity}")
+        identity = None
+    paths = {Path(p) for p in (identity,) if p} | set(folder.glob("*.key"))
     yield from map(_key_file, sorted(paths))
+
+
+def _leaks() -> Iterator[Finding]:
+    """Ways on which a decrypted model could get from memory to a disk."""
+    yield _swap()
+    yield _core_dumps()
+    yield _lockable()
+
+
+def _swap() -> Finding:
+    try:
+        devices = [line.split()[0] for line in Path("/proc/swaps").read_text().splitlines()[1:]]
+    except (OSError, IndexError):
+        return Finding("swap", "ok", "not known here")
+    plain = [name for name in devices if not name.startswith(("/dev/zram", "/dev/dm-", "/dev/mapper/"))]
+    if not plain:
+        return Finding("swap", "ok", f"{', '.join(devices)}: in memory or mapped" if devices else "none")
+    advice = "memory that cannot be locked may be written there: encrypt it (crypttab) or use zram"
+    return Finding("swap", "note", ", ".join(plain), advice)
+
+
+def _core_dumps() -> Finding:
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_CORE)
+    try:
+        pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    except OSError:
+        pattern = "core"
+    handled = pattern.startswith("|")  # a handler gets the dump whatever the limit says
+    if soft == 0 and not handled:
+        return Finding("core dumps", "ok", "off (ulimit -c 0)")
+    advice = "models are left out, intermediate values and keys are not: ulimit -c 0, or LimitCORE=0 in a unit"
+    limit = "no limit" if soft == resource.RLIM_INFINITY else figures.size(soft)
+    found = f"to {pattern.split()[0]}" if handled else f"up to {limit}"
+    return Finding("core dumps", "note", found, advice)
+
+
+def _lockable() -> Finding:
+    """How much memory a process may keep out of swap."""
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if soft == resource.RLIM_INFINITY or os.geteuid() == 0:
+        return Finding("locked memory", "ok", "as much as is asked for")
+    found = f"up to {figures.size(soft)}"
+    return Finding(
+        "locked memory", "note", found, "larger models can be swapped out: ulimit -l, or LimitMEMLOCK= in a unit"
+    )
 
 
 def _cipher() -> Finding:
@@ -162,7 +217,12 @@ def _key_file(path: Path) -> Finding:
         return Finding(
             what, "problem", f"{mode}: others can read it", f"chmod 600 {path}, and replace the key if they did"
         )
-    return Finding(what, "note", mode, "in a file, a key does not protect against a copied disk")
+    return Finding(
+        what,
+        "note",
+        mode,
+        "in a file, a key does not protect against a copied disk; in a chip it does",
+    )
 
 
 def _peer(extra: str, package: str) -> Finding:
