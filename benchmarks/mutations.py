@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from mutation_corpus import corpus, operations
-from mutation_harness import TIME_LIMIT, cases, run_all
+from mutation_harness import TIME_LIMIT, Result, cases, run_all
 from mutation_worker import PLANTS
 
 
@@ -36,13 +36,14 @@ def main() -> int:
     models = list(map(str, given)) or corpus()
     start = time.perf_counter()
     outcomes: Counter[str] = Counter()
-    failed, slowest = [], 0.0
+    failed: list[Result] = []
+    slowest: Result | None = None
     count = args.count or (None if args.minutes else 10_000)
     deadline = start + 60 * args.minutes if args.minutes else float("inf")
     k = 0
     for k, result in enumerate(run_all(cases(models, count, args.seed), args.workers, args.plant), start=1):
         outcomes[result.outcome] += 1
-        slowest = max(slowest, result.ms)
+        slowest = result if slowest is None or result.ms > slowest.ms else slowest
         if result.failed:
             failed.append(result)
             if len(failed) <= args.show:
@@ -56,7 +57,9 @@ def main() -> int:
         print(f"{count:8d}  {outcome}")
     took, kinds = time.perf_counter() - start, len(operations(models))
     print(f"{k} mutants of {len(models)} models with {kinds} operations in {took:.0f} s")
-    print(f"slowest {slowest:.0f} ms of {1e3 * TIME_LIMIT:.0f} ms")
+    if slowest is not None:
+        where = f"{slowest.case.model} seed {slowest.case.seed}"
+        print(f"slowest {slowest.ms:.0f} ms of {1e3 * TIME_LIMIT:.0f} ms: {where}")
     print(f"{len(failed)} crashes, hangs or stray exceptions")
     return 1 if failed else 0
 

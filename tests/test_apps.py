@@ -76,7 +76,7 @@ def arguments(app: str, folder: Path) -> tuple[str, ...]:
     return ("estimate_pose.py", "-m", str(folder / "pose_int8.tflite"), "-i", *images)
 
 
-CASES = ("classify int8", "classify float", "wake word window", "wake word streaming", "pose")
+CASES = ("classify int8", "classify float", "wake word window", "wake word streaming", "wake word stateful", "pose")
 
 
 def real_cases(folder: Path) -> dict[str, tuple[str, ...]]:
@@ -180,7 +180,7 @@ def test_digits_are_read(folder: Path, run: Callable[..., Run]) -> None:
     assert sum(found == name for found, name in zip(first, names, strict=True)) >= 9
 
 
-@pytest.mark.parametrize("kind", ["window", "streaming"])
+@pytest.mark.parametrize("kind", ["window", "streaming", "stateful"])
 def test_the_wake_word_is_heard(kind: str, folder: Path, run: Callable[..., Run]) -> None:
     """It is heard where it is said in the recording, and nowhere else."""
     with wave.open(str(folder / "recording.wav")) as f:

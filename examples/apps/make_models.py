@@ -120,7 +120,7 @@ def window(kind: int, rng: np.random.Generator) -> Array:
 
 
 def wake_word(folder: Path) -> None:
-    """wake_window.tflite, wake_streaming.tflite (the same with its window outside), and a recording with two wake words."""
+    """wake_window.tflite, the same with its window outside and in a variable, and a recording with two wake words."""
     rng = np.random.default_rng(7)
     kinds = np.arange(360) % 3
     x = np.concatenate([window(int(k), rng) for k in kinds])
@@ -146,6 +146,7 @@ def wake_word(folder: Path) -> None:
     graph = int8(net.graph((scores,), "two rising tones"), x[:120])
     (folder / "wake_window.tflite").write_bytes(write(graph))
     (folder / "wake_streaming.tflite").write_bytes(write(streaming(graph)))
+    (folder / "wake_stateful.tflite").write_bytes(write(stateful(graph)))
     parts = [sound(k, rng) for k in (2, 2, 0, 2, 1, 2, 1, 0, 2, 2)]
     with wave.open(str(folder / "recording.wav"), "wb") as f:
         f.setnchannels(1)
@@ -164,27 +165,56 @@ def _features(net: Network, output: int, x: Array) -> Array:
 
 def streaming(graph: Graph) -> Graph:
     """The window model with a frame and the frames before as inputs, and the frames to remember as an output."""
-    g = graph.main
-    (x,), n = g.inputs, len(g.tensors)
-    q = g.tensors[x].quantization
+    g, n = graph.main, len(graph.tensors)
+    tensors, ops = _sliding(graph)
+    main = replace(g, tensors=tensors, ops=(*ops, *g.ops), inputs=(n, n + 1), outputs=(*g.outputs, n + 2))
+    return replace(graph, subgraphs=(main,), signatures=())
+
+
+def stateful(graph: Graph) -> Graph:
+    """The window model with a frame as its input, and the frames before in a resource variable, zero at first."""
+    g, n = graph.main, len(graph.tensors)
+    tensors, slide = _sliding(graph)
+    handle, variable = len(tensors), table("VarHandleOptions", container="", shared_name="frames")
+    ops = (
+        Op("CALL_ONCE", (), (), table("CallOnceOptions", init_subgraph_index=1)),
+        Op("VAR_HANDLE", (), (handle,), variable),
+        Op("READ_VARIABLE", (handle,), (n + 1,), table("ReadVariableOptions")),
+        *slide,
+        Op("ASSIGN_VARIABLE", (handle, n + 2), (), table("AssignVariableOptions")),
+        *g.ops,
+    )
+    main = replace(g, tensors=(*tensors, Tensor("frames", (), "resource")), ops=ops, inputs=(n,))
+    state = tensors[n + 1]
+    assert state.quantization is not None
+    zeros = np.full(state.shape, state.quantization.zero_point[0], np.int8)
+    first = SubGraph(
+        (Tensor("frames", (), "resource"), replace(state, name="zeros", data=zeros)),
+        (Op("VAR_HANDLE", (), (0,), variable), Op("ASSIGN_VARIABLE", (0, 1), (), table("AssignVariableOptions"))),
+        (),
+        (),
+        "first",
+    )
+    return replace(graph, subgraphs=(main, first), signatures=())
+
+
+def _sliding(graph: Graph) -> tuple[tuple[Tensor, ...], tuple[Op, ...]]:
+    """Tensors frame, state and state/next behind the graph's n own, and what makes its input and the last of the first two."""
+    (x,), n = graph.inputs, len(graph.tensors)
+    q = graph.tensors[x].quantization
     vectors = [np.array(v, np.int32) for v in ([0, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1])]
     tensors = (
-        *g.tensors,
+        *graph.tensors,
         Tensor("frame", (1, 1, 1, BINS), "int8", quantization=q),
         Tensor("state", (1, FRAMES - 1, 1, BINS), "int8", quantization=q),
         Tensor("state/next", (1, FRAMES - 1, 1, BINS), "int8", quantization=q),
-        *(
-            Tensor(f"slice/{name}", (4,), "int32", v)
-            for name, v in zip(("begin", "end", "strides"), vectors, strict=True)
-        ),
+        *(Tensor(f"slice/{m}", (4,), "int32", v) for m, v in zip(("begin", "end", "strides"), vectors, strict=True)),
     )
     ops = (
         Op("CONCATENATION", (n + 1, n), (x,), table("ConcatenationOptions", axis=1), version=2),
         Op("STRIDED_SLICE", (x, n + 3, n + 4, n + 5), (n + 2,), table("StridedSliceOptions", end_mask=15), version=2),
-        *g.ops,
     )
-    main = replace(g, tensors=tensors, ops=ops, inputs=(n, n + 1), outputs=(*g.outputs, n + 2))
-    return replace(graph, subgraphs=(main,), signatures=())
+    return tensors, ops
 
 
 # --- the pose ---------------------------------------------------------------------------------------------------------

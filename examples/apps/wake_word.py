@@ -1,10 +1,11 @@
 """Listen for a wake word in a stream of audio: `wake_word.py -m MODEL --wav FILE.wav` (16 kHz, mono, 16 bits).
 
-A spectral frame every 20 ms goes into the model as it comes. Two kinds of model work:
+A spectral frame every 20 ms goes into the model as it comes. Three kinds of model work:
 
 - a window model, input (1, T, 1, M): the script keeps the last T frames in a ring buffer, in the model's own type, and hands the
   window over through `interpreter.tensor()`, without a copy of its own;
-- a streaming model, inputs frame (1, 1, 1, M) and state, outputs scores and state: what comes out goes in again.
+- a streaming model, inputs frame (1, 1, 1, M) and state, outputs scores and state: what comes out goes in again;
+- a streaming model that keeps its state in variables of its own, input (1, 1, 1, M): `reset_all_variables` starts a stream.
 
 Detections are smoothed over 5 frames, and one is followed by half a second of rest.
 """
@@ -101,6 +102,30 @@ class StreamingModel:
         return interpreter.get_tensor(self.out["index"])[0]
 
 
+class StatefulModel:
+    """A model that remembers the frames before."""
+
+    def __init__(self, interpreter):
+        self.interpreter = interpreter
+        self.detail, self.out = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+        self.bins = self.detail["shape"][3]
+        interpreter.reset_all_variables()
+
+    def step(self, frame):
+        """The scores after one more frame, in the output's own type."""
+        self.interpreter.set_tensor(self.detail["index"], quantized(frame, self.detail).reshape(1, 1, 1, -1))
+        self.interpreter.invoke()
+        return self.interpreter.get_tensor(self.out["index"])[0]
+
+
+def kind_of(interpreter):
+    """The class above that runs this model."""
+    inputs = interpreter.get_input_details()
+    if len(inputs) == 2:
+        return StreamingModel
+    return StatefulModel if inputs[0]["shape"][1] == 1 else WindowModel
+
+
 def main():
     """Print when the word was heard."""
     parser = argparse.ArgumentParser()
@@ -116,7 +141,7 @@ def main():
     resolver = tflite.OpResolverType.BUILTIN_REF if args.reference else tflite.OpResolverType.AUTO
     interpreter = tflite.Interpreter(model_path=args.model, experimental_op_resolver_type=resolver)
     interpreter.allocate_tensors()
-    model = (WindowModel if len(interpreter.get_input_details()) == 1 else StreamingModel)(interpreter)
+    model = kind_of(interpreter)(interpreter)
 
     with wave.open(args.wav) as f:
         if (f.getframerate(), f.getnchannels(), f.getsampwidth()) != (RATE, 1, 2):
