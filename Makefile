@@ -4,7 +4,7 @@
 #   make demo     calibrate, quantize, seal, grant and run the model that comes with edgeq
 #   make test     the tests (ARGS="tests/test_demo.py -k flipped" narrows them)
 #   make tamper   the tamper matrix: what was damaged how often, and how it was refused
-#   make fuzz     every reader of files under a fuzzer (MINUTES=10)
+#   make fuzz     every reader of files under a fuzzer, then damaged models (MINUTES=5 for each)
 #   make lint     ruff, mypy, import-linter
 #   make bench    timings of the demo's models beside the other runtimes that are installed
 #   make setup    the environment for all of the above
@@ -37,6 +37,7 @@ tamper: $(VENV)/.develop
 fuzz: $(VENV)/.develop
 	@$(RUN)/python -c 'import atheris' 2>/dev/null || $(PIP) install 'atheris>=2.3' || echo "no atheris here: the seeded mutator it is"
 	@$(RUN)/python tests/fuzz/run.py --minutes $(MINUTES) $(ARGS)
+	@$(RUN)/python benchmarks/mutations.py --minutes $(MINUTES) --seed $$(date +%s)
 
 lint: $(VENV)/.develop
 	$(RUN)/ruff check .
