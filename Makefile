@@ -3,6 +3,7 @@
 #
 #   make demo     calibrate, quantize, seal, grant and run the model that comes with edgeq
 #   make test     the tests (ARGS="tests/test_demo.py -k flipped" narrows them)
+#   make arm      every target on a processor of its own, emulated where this machine is another (ARGS as for the tests)
 #   make tamper   the tamper matrix: what was damaged how often, and how it was refused
 #   make fuzz     every reader of files under a fuzzer, then damaged models (MINUTES=5 for each)
 #   make lint     ruff, mypy, import-linter
@@ -20,7 +21,7 @@ MINUTES ?= 5
 PEERS  := 'from importlib.util import find_spec as f; \
 	print(",".join(n for n, m in (("litert", "ai_edge_litert"), ("tflite", "tflite_runtime"), ("openvino", "openvino")) if f(m)))'
 
-.PHONY: setup demo test tamper fuzz lint bench clean
+.PHONY: setup demo test arm tamper fuzz lint bench clean
 
 setup: $(VENV)/.develop
 
@@ -29,6 +30,11 @@ demo: $(VENV)/.run
 
 test: $(VENV)/.develop
 	$(RUN)/python -m pytest $(ARGS)
+
+arm: $(VENV)/.develop
+	@$(RUN)/python -m tests.arm.fetch > /dev/null
+	$(RUN)/edgeq targets build
+	$(RUN)/python -m pytest tests/arm -n 2 --dist loadgroup $(ARGS)
 
 tamper: $(VENV)/.develop
 	@$(RUN)/python tests/tamper.py $(ARGS)
@@ -64,6 +70,6 @@ $(VENV)/.run: pyproject.toml
 
 $(VENV)/.develop: pyproject.toml
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
-	extras=$$($(RUN)/python -c 'import sys; print("dev,litert" + ",tflite" * (sys.version_info < (3, 12)))') && \
+	extras=$$($(RUN)/python -c 'import sys; print("dev,litert,targets" + ",tflite" * (sys.version_info < (3, 12)))') && \
 	$(PIP) install --editable ".[$$extras]"
 	@touch $@ $(VENV)/.run

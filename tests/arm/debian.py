@@ -20,6 +20,13 @@ class UnavailableError(Exception):
     """What the emulated tests need cannot be had here; the message says why, in one line."""
 
 
+def host() -> str:
+    """This machine's architecture in Debian's word. Raises UnavailableError where there is no dpkg."""
+    if shutil.which("dpkg") is None:
+        raise UnavailableError("dpkg is not installed: expected a Debian machine")
+    return _run(["dpkg", "--print-architecture"]).strip()
+
+
 def unpack(packages: list[str], *, suite: str, architecture: str, into: Path, depends: bool = True) -> None:
     """Unpack packages of a suite (with all that they depend on, or alone) into the folder `into`.
 

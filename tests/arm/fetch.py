@@ -33,6 +33,8 @@ DEVICE = ["numpy==1.26.4", "cryptography>=47", "cffi", "pycparser", "click>=8.1"
           "rich>=13", "markdown-it-py", "mdurl", "pygments"]  # fmt: skip
 PEER = ["ai-edge-litert==2.3.0", "backports.strenum", "tqdm", "typing-extensions"]
 JIT = ["numba", "llvmlite"]
+SSHD = ["openssh-server", "openssh-sftp-server", "libnss-wrapper", "libwrap0"]
+LLVM = ["llvm-16", "libllvm16", "libedit2", "libz3-4", "libxml2", "libicu72", "libbsd0", "libmd0"]  # objdump, mca
 GLIBC = ("2014", "_2_17", "_2_24", "_2_26", "_2_27", "_2_28", "_2_31", "_2_34", "_2_35")
 
 
@@ -77,9 +79,9 @@ def get(name: str) -> Path:
     return path
 
 
-def _debian(packages: list[str], suite: str, architecture: str, depends: bool = True) -> Callable[[Path], None]:
+def _debian(packages: list[str], suite: str, architecture: str = "", depends: bool = True) -> Callable[[Path], None]:
     def fill(into: Path) -> None:
-        debian.unpack(packages, suite=suite, architecture=architecture, into=into, depends=depends)
+        debian.unpack(packages, suite=suite, architecture=architecture or debian.host(), into=into, depends=depends)
         shutil.rmtree(into / "usr/share/doc", ignore_errors=True)
 
     return fill
@@ -87,7 +89,7 @@ def _debian(packages: list[str], suite: str, architecture: str, depends: bool = 
 
 def _qemu(into: Path) -> None:
     with tempfile.TemporaryDirectory(dir=into.parent) as folder:
-        debian.unpack(["qemu-user"], suite=QEMU_SUITE, architecture="amd64", into=Path(folder), depends=False)
+        debian.unpack(["qemu-user"], suite=QEMU_SUITE, architecture=debian.host(), into=Path(folder), depends=False)
         for name in ("qemu-aarch64", "qemu-arm", "qemu-x86_64"):
             shutil.move(Path(folder) / "usr/bin" / name, into / name)
 
@@ -118,8 +120,8 @@ PARTS = {
              _debian([*USERLAND, "python3-numpy", "python3-cffi-backend"], GUEST_SUITE, "armhf")),
         Part("site-armhf", tuple(d for d in DEVICE if not d.startswith(("numpy", "cffi"))),
              _wheels([d for d in DEVICE if not d.startswith(("numpy", "cffi"))], "armv7l")),
-        Part("sshd", (GUEST_SUITE, "sshd"), _debian(
-            ["openssh-server", "openssh-sftp-server", "libnss-wrapper", "libwrap0"], GUEST_SUITE, "amd64", False)),
+        Part("sshd", (GUEST_SUITE, *SSHD), _debian(SSHD, GUEST_SUITE, depends=False)),
+        Part("llvm", (GUEST_SUITE, *LLVM), _debian(LLVM, GUEST_SUITE, depends=False)),
     )
 }  # fmt: skip
 
