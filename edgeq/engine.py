@@ -299,8 +299,8 @@ class Model:
         return len(self.inputs) == len(self.outputs) == 1 and threads == 1 and not self.plan.required
 
     def _can_call_directly(self, machine: Machine, threads: int) -> bool:
-        """Whether single samples may go through the builtin."""
-        short = self.plan.nanoseconds <= direct.HELD_NS
+        """Whether single samples may go through the builtin: nothing in between lets another thread into the frame."""
+        short = self.plan.nanoseconds <= direct.HELD_NS and all(i.kernel != "call_out" for i in self.plan.instructions)
         return self._is_simple(threads) and short and machine.call != 0 and direct.fits()
 
     def _can_stage(self, threads: int) -> bool:

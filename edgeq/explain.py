@@ -85,11 +85,12 @@ def tile(instruction: Instruction, isa: Isa) -> str:
     vectors = instruction.words.get(cw.NV, 4)
     if instruction.kernel in ("conv_u8", "conv_hybrid", "conv_f32"):
         assert isinstance(vectors, int)
-        return f"{({4: 6, 2: 12, 1: 12} if wide else {4: 3, 2: 6, 1: 6})[vectors]}×{vectors}"
+        rows = cw.STRIP_ROWS if instruction.words.get(cw.STRIP) else cw.TILE_ROWS
+        return f"{rows[wide][vectors]}×{vectors}"
     if instruction.kernel == "conv_u8_sum":
         return f"{5 if wide else 2}×4"
     if instruction.kernel == "conv_s16":
-        return f"{6 if wide else 3}×4"
+        return f"{cw.TILE_ROWS[wide][4]}×4"
     return ""
 
 
@@ -106,7 +107,7 @@ def rate(kernel: str, isa: Isa, cpu: str = "") -> float:
         return starts * lanes * {"vpdpbusd": 4, "pmaddwd": 2}.get(isa.dot, 1)
     if kernel == "conv_s16":
         return starts * lanes * (2 if x86 else 1)
-    if kernel == "depthwise_runs":
+    if kernel in ("depthwise_runs", "depthwise_rows", "depthwise_strided"):
         return starts * lanes * {"vpdpbusd": 4, "pmaddwd": 2}.get(isa.dot, 1) * 0.75  # nine taps fill twelve products
     return starts * lanes
 
@@ -119,7 +120,7 @@ def bytes_moved(graph: Graph, op: Op, instruction: Instruction, siblings: list[I
         run = instruction.words[mw.RUN]
         assert isinstance(run, int)
         return 2 * instruction.units * run
-    if instruction.kernel == "pad_image":
+    if instruction.kernel in ("pad_image", "pad_phases"):
         return 2 * nbytes(graph.tensors[op.inputs[0]])  # and a border
     whole = sum(nbytes(graph.tensors[i]) for i in (*op.inputs, *op.outputs) if i >= 0)
     units = sum(s.units for s in siblings if s.kernel not in _MOVES)

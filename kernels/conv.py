@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from . import tile
+from . import strip, tile
 from .fixedpoint import clamp, multiply_double, multiply_half_up, round_half_away
 from .memory import f32, f64, i32, i64
 from .memory import i16 as _i16
@@ -52,6 +52,7 @@ from .words.conv import (
     MULTIPLIER,
     N_SEGMENTS,
     NV,
+    ONES,
     OUT_HW,
     OUT_W,
     PAIRS,
@@ -59,7 +60,9 @@ from .words.conv import (
     RIGHT,
     ROW,
     SEGMENTS,
+    SHARED,
     STEPS,
+    STRIP,
     SUM_WEIGHT,
     SUMS,
     Y_PITCH,
@@ -74,6 +77,7 @@ from .words.instruction import FLOAT, FLOAT64, HALF_UP, REDUCED
 R4, R2, R1, RS = tile.SHAPES[4], tile.SHAPES[2], tile.SHAPES[1], tile.SHAPES_SUM[4]
 ACC = 128  # scratch: row addresses first, then the tile
 WIDE_ACC = 8192  # scratch: int64 sums of s16
+SUMMED, SUM_ACC = 4096, 4096  # scratch: sums of activations; behind them the tile that finds them
 
 _u8_4, _u8_2, _u8_1 = tile.make("u8", R4, 4), tile.make("u8", R2, 2), tile.make("u8", R1, 1)
 _u8_4s, _u8_2s, _u8_1s = tile.make("u8", 1, 4), tile.make("u8", 1, 2), tile.make("u8", 1, 1)
@@ -235,25 +239,25 @@ def conv_hybrid(g, scratch, lo, hi):
 
 
 @njit(error_model="numpy")
-def fused_u8(g, rows, w, y, n0, count):
+def fused_u8(g, rows, w, y, n0, count, sums):
     """The tile of NV vectors for a full or a single row, requantized in float32 and stored."""
     segments, n_segments, steps, nv = i64(g[SEGMENTS]), g[N_SEGMENTS], g[STEPS], g[NV]
     bias, scale, pitch, left = g[BIAS] + n0 * 4, g[MULTIPLIER] + n0 * 4, g[Y_PITCH], g[N] - n0
     lo, hi, zero = np.float32(g[LO] - g[ZERO_POINT]), np.float32(g[HI] - g[ZERO_POINT]), np.int32(g[ZERO_POINT])
     if nv == 4:
         if count == R4:
-            _fused_4(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero)
+            _fused_4(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero, sums)
         else:
-            _fused_4s(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero)
+            _fused_4s(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero, sums)
     elif nv == 2:
         if count == R2:
-            _fused_2(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero)
+            _fused_2(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero, sums)
         else:
-            _fused_2s(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero)
+            _fused_2s(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero, sums)
     elif count == R1:
-        _fused_1(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero)
+        _fused_1(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero, sums)
     else:
-        _fused_1s(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero)
+        _fused_1s(rows, segments, n_segments, steps, w, bias, scale, y, pitch, left, lo, hi, zero, sums)
 
 
 @njit(error_model="numpy")
@@ -269,7 +273,117 @@ def conv_pairs(g, rows, lo, hi):
         if count == RP:
             _pairs(rows, segments, n_segments, steps, g[W], g[BIAS], g[MULTIPLIER], y, low, high, zero)
         else:
-            fused_u8(g, rows, g[W], y, np.int64(0), count)
+            fused_u8(g, rows, g[W], y, np.int64(0), count, np.int64(0))
+        m += count
+
+
+S4, S2, S1 = strip.ROWS[4], strip.ROWS[2], strip.ROWS[1]
+_strip_4, _strip_2, _strip_1 = strip.strip_4, strip.strip_2, strip.strip_1
+_strip_pairs, _strip_shared = strip.pairs, strip.shared
+
+
+@njit(error_model="numpy")
+def sum_rows(g, rows_at, count, sums):
+    """SUM_WEIGHT times the sum of each of `count` rows' activations, to address `sums`."""
+    segments, acc, done = i64(g[SEGMENTS]), sums + SUM_ACC, np.int64(0)
+    while done < count:
+        take, rows = np.int64(1), i64(rows_at + done * 8)
+        if count - done >= R1:
+            take = np.int64(R1)
+            _u8_1(rows, segments, g[N_SEGMENTS], g[STEPS], g[ONES], acc)
+        else:
+            _u8_1s(rows, segments, g[N_SEGMENTS], g[STEPS], g[ONES], acc)
+        for i in range(take):
+            i32(sums)[done + i] = i32(acc)[i * L] * np.int32(g[SUM_WEIGHT])
+        done += take
+
+
+@njit(error_model="numpy")
+def sum_strip(g, rows_at, x, count, sums):
+    """As sum_rows, for pixels that lie one step apart."""
+    done, rows = np.int64(0), i64(rows_at)
+    while done < count:
+        take = min(np.int64(R1), count - done)
+        if take < R1 and count >= R1:
+            done, take = count - R1, np.int64(R1)
+        for i in range(take):
+            rows[i] = x + (done + i) * g[COLUMN]
+        sum_rows(g, rows_at, take, sums + done * 4)
+        done += take
+
+
+@njit(error_model="numpy")
+def strip_u8(g, x, y, count, sums):
+    """`count` pixels from address x on, all channels."""
+    segments, n_segments, steps, nv, step = i64(g[SEGMENTS]), g[N_SEGMENTS], g[STEPS], g[NV], g[COLUMN]
+    w, b, f, pitch, left = g[W], g[BIAS], g[MULTIPLIER], g[Y_PITCH], g[N]
+    lo, hi, zero = np.float32(g[LO] - g[ZERO_POINT]), np.float32(g[HI] - g[ZERO_POINT]), np.int32(g[ZERO_POINT])
+    if g[PAIRS]:
+        _strip_pairs(x, step, count, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums)
+        return
+    while left > 0:
+        if nv == 4:
+            _strip_4(x, step, count, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums)
+        elif nv == 2:
+            _strip_2(x, step, count, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums)
+        elif g[SHARED]:
+            _strip_shared(x, step, count, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums)
+        else:
+            _strip_1(x, step, count, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums)
+        w += g[BLOCK]
+        b += nv * L * 4
+        f += nv * L * 4
+        y += nv * L
+        left -= nv * L
+
+
+@njit(error_model="numpy")
+def conv_strips(g, rows_at, lo, hi):
+    """Output rows, or STRIP pixels at a time of a layer whose pixels all lie one step apart; what is too short goes by tiles."""
+    least = np.int64(S4) if g[NV] == 4 else np.int64(S2) if g[NV] == 2 else np.int64(S1)
+    m = lo
+    while m < hi:
+        if g[LINEAR]:
+            count = g[STRIP] if hi - m >= g[STRIP] + least else hi - m
+            x = g[X] + m * g[COLUMN]
+        else:
+            image = m // g[OUT_HW]
+            rest = m - image * g[OUT_HW]
+            line = rest // g[OUT_W]
+            column = rest - line * g[OUT_W]
+            count = min(g[OUT_W] - column, hi - m)
+            x = g[X] + image * g[IMAGE] + line * g[ROW] + column * g[COLUMN]
+        if count >= least:
+            sums = np.int64(0)
+            if g[ONES]:
+                sums = rows_at + SUMMED
+                sum_strip(g, rows_at, x, count, sums)
+            strip_u8(g, x, g[Y] + m * g[Y_PITCH], count, sums)
+        else:
+            conv_tiles(g, rows_at, m, m + count)
+        m += count
+
+
+@njit(error_model="numpy")
+def conv_tiles(g, rows_at, lo, hi):
+    """Tiles of any pixels, requantized in float32."""
+    rows = i64(rows_at)
+    if g[PAIRS]:
+        conv_pairs(g, rows, lo, hi)
+        return
+    nv = g[NV]
+    mr = rows_of(nv)
+    m = lo
+    while m < hi:
+        m, count = next_tile(m, lo, hi, mr)
+        locate(g, rows, m, count)
+        w, y, sums = g[W], g[Y] + m * g[Y_PITCH], np.int64(0)
+        if g[ONES]:
+            sums = rows_at + SUMMED
+            sum_rows(g, rows_at, count, sums)
+        for n0 in range(0, g[N], nv * L):
+            fused_u8(g, rows, w, y + n0, n0, count, sums)
+            w += g[BLOCK]
         m += count
 
 
@@ -277,8 +391,11 @@ def conv_pairs(g, rows, lo, hi):
 def conv_u8(g, scratch, lo, hi):
     """Activations u8, weights s8: the workhorse."""
     rows, acc, nv = i64(scratch), scratch + ACC, g[NV]
-    if g[PAIRS]:
-        conv_pairs(g, rows, lo, hi)
+    if g[FAMILY] == FLOAT:
+        if g[STRIP]:
+            conv_strips(g, scratch, lo, hi)
+        else:
+            conv_tiles(g, scratch, lo, hi)
         return
     mr = rows_of(nv)
     m = lo
@@ -286,16 +403,10 @@ def conv_u8(g, scratch, lo, hi):
         m, count = next_tile(m, lo, hi, mr)
         locate(g, rows, m, count)
         w = g[W]
-        if g[FAMILY] == FLOAT:
-            y = g[Y] + m * g[Y_PITCH]
-            for n0 in range(0, g[N], nv * L):
-                fused_u8(g, rows, w, y + n0, n0, count)
-                w += g[BLOCK]
-        else:
-            for n0 in range(0, g[N], nv * L):
-                tile_u8(g, rows, w, acc, count)
-                finish_u8(g, acc, count, nv, m, n0, False)
-                w += g[BLOCK]
+        for n0 in range(0, g[N], nv * L):
+            tile_u8(g, rows, w, acc, count)
+            finish_u8(g, acc, count, nv, m, n0, False)
+            w += g[BLOCK]
         m += count
 
 

@@ -13,7 +13,22 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from . import callout, conv, depthwise, elementwise, gather, integer, move, order, pool, reduce, resize, softmax, unary
+from . import (
+    callout,
+    conv,
+    depthwise,
+    depthwise_rows,
+    elementwise,
+    gather,
+    integer,
+    move,
+    order,
+    pool,
+    reduce,
+    resize,
+    softmax,
+    unary,
+)
 from .memory import SPINS, call, copy, f32, f64_of_bits, fetch_add, i16, i64, load_acquire, pause, u8
 from .words import KERNELS
 from .words.frame import (
@@ -42,7 +57,22 @@ from .words.frame import (
 )
 from .words.instruction import FAULT, MEET, OP, SCRATCH_BYTES, SOLO, UNITS, WORDS
 
-_MODULES = (callout, conv, depthwise, elementwise, gather, integer, move, order, pool, reduce, resize, softmax, unary)
+_MODULES = (
+    callout,
+    conv,
+    depthwise,
+    depthwise_rows,
+    elementwise,
+    gather,
+    integer,
+    move,
+    order,
+    pool,
+    reduce,
+    resize,
+    softmax,
+    unary,
+)
 
 
 def _find(name):
@@ -63,7 +93,7 @@ def _dispatch_source() -> str:
 
 _namespace = {f"k{i}": kernel for i, kernel in enumerate(FUNCTIONS)}
 exec(_dispatch_source(), _namespace)
-execute = njit(_namespace["execute"], error_model="numpy")
+execute = njit(_namespace["execute"], error_model="numpy", inline="always")
 
 
 @njit(error_model="numpy")

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from .memory import copy, fill, i16, i32, i64, u8
+from .simd import load_16, store
 from .words.move import (
     D1,
     D2,
@@ -19,9 +20,11 @@ from .words.move import (
     LEFT,
     LINE,
     PADDED_HEIGHT,
+    PIXELS,
     RIGHT,
     RUN,
     SIZE,
+    STRIDE,
     TOP,
     VALUE,
     X0,
@@ -124,6 +127,41 @@ def pad_image(g, scratch, lo, hi):
             fill(y, g[VALUE], g[LEFT])
             copy(y + g[LEFT], g[X] + (image * g[HEIGHT] + row) * g[LINE], g[LINE])
             fill(y + g[LEFT] + g[LINE], g[VALUE], g[RIGHT])
+
+
+@njit(error_model="numpy")
+def pad_phases(g, scratch, lo, hi):
+    """As pad_image, with a row's pixels of RUN bytes sorted by their place modulo STRIDE: PIXELS of phase 0, then of phase 1, …
+
+    LEFT is in pixels here. A kernel with that stride finds what it reads for neighbouring outputs side by side.
+    """
+    s, run, each, left, width = g[STRIDE], g[RUN], g[PIXELS], g[LEFT], g[LINE] // g[RUN]
+    for unit in range(lo, hi):
+        image = unit // g[PADDED_HEIGHT]
+        row = unit - image * g[PADDED_HEIGHT] - g[TOP]
+        y = g[Y] + unit * s * each * run
+        if row < 0 or row >= g[HEIGHT]:
+            fill(y, g[VALUE], s * each * run)
+            continue
+        x = g[X] + (image * g[HEIGHT] + row) * g[LINE]
+        for phase in range(s):
+            first = max(left - phase + s - 1, np.int64(0)) // s
+            last = max(min((left + width - phase + s - 1) // s, each), first)
+            fill(y, g[VALUE], first * run)
+            source, to = x + (first * s + phase - left) * run, y + first * run
+            for _ in range(last - first):
+                if run % 16 == 0:
+                    for b in range(0, run, 16):
+                        store(to + b, load_16(source + b))
+                elif run % 8 == 0:
+                    for b in range(0, run, 8):
+                        i64(to + b)[0] = i64(source + b)[0]
+                else:
+                    copy(to, source, run)
+                source += s * run
+                to += run
+            fill(to, g[VALUE], (each - last) * run)
+            y += each * run
 
 
 @njit(error_model="numpy")

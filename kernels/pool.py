@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from .memory import f32, float_of_bits, i16, i32, u8
+from .simd import L, add_i32, load_u8_as_i32, store, zero_i32
 from .words.pool import CENTRE, HI, IN_H, IN_W, KH, KW, LEFT, LO, OUT_H, OUT_W, SH, SW, TOP, C, X, Y
 
 
@@ -35,26 +36,44 @@ def mean_half_away(total, count):
     return -((-total + count // 2) // count)
 
 
+@njit(error_model="numpy", inline="always")
+def add_window(x, pitch, line, rows, columns, to):
+    """Sums of 4·L channels from address x over a window, to address `to`."""
+    a0, a1, a2, a3 = zero_i32(), zero_i32(), zero_i32(), zero_i32()
+    for _ in range(rows):
+        p = x
+        for _ in range(columns):
+            a0, a1 = add_i32(a0, load_u8_as_i32(p)), add_i32(a1, load_u8_as_i32(p + L))
+            a2, a3 = add_i32(a2, load_u8_as_i32(p + 2 * L)), add_i32(a3, load_u8_as_i32(p + 3 * L))
+            p += pitch
+        x += line
+    store(to, a0)
+    store(to + 4 * L, a1)
+    store(to + 8 * L, a2)
+    store(to + 12 * L, a3)
+
+
 @njit(error_model="numpy")
 def average_u8(g, scratch, lo, hi):
-    """8-bit average in blocks of channels whose sums lie in scratch."""
+    """8-bit average in blocks of channels whose sums lie in scratch; loads may reach a block past the channels.
+
+    Quotients are taken in float64, which floors them exactly: both numbers fit 31 bits.
+    """
     sums = i32(scratch)
     for pixel in range(lo, hi):
         y0, y1, x0, x1, base = window(g, pixel)
         count = (y1 - y0) * (x1 - x0)
-        for c0 in range(0, g[C], 1024):
-            n = min(g[C] - c0, np.int64(1024))
-            for c in range(n):
-                sums[c] = np.int32(0)
-            for yy in range(y0, y1):
-                for xx in range(x0, x1):
-                    x = u8(g[X] + (base + yy * g[IN_W] + xx) * g[C] + c0)
-                    for c in range(n):
-                        sums[c] += np.int32(x[c])
+        centre, half, by = np.int32(count * g[CENTRE]), np.int32(count // 2), np.float64(count)
+        y_lo, y_hi, middle = np.int32(g[LO]), np.int32(g[HI]), np.int32(g[CENTRE])
+        for c0 in range(0, g[C], 4 * L):
+            x = g[X] + (base + y0 * g[IN_W] + x0) * g[C] + c0
+            add_window(x, g[C], g[IN_W] * g[C], y1 - y0, x1 - x0, scratch)
             y = u8(g[Y] + pixel * g[C] + c0)
-            for c in range(n):
-                q = mean_half_away(np.int64(sums[c]) - count * g[CENTRE], count) + g[CENTRE]
-                y[c] = np.uint8(min(max(q, g[LO]), g[HI]))
+            for c in range(min(g[C] - c0, np.int64(4 * L))):
+                t = sums[c] - centre
+                q = np.int32(np.float64(abs(t) + half) / by)
+                q = (q if t > 0 else -q) + middle
+                y[c] = np.uint8(min(max(q, y_lo), y_hi))
 
 
 @njit(error_model="numpy")

@@ -92,6 +92,7 @@ load_i32 = _loader(VI32)
 load_f32 = _loader(VF32)
 load_quad = _loader(VQUAD)
 load_pair = _loader(VPAIR)
+load_16 = _loader(Vec("i8", 16))
 
 
 @intrinsic
@@ -177,7 +178,12 @@ def _dot_u8s8(builder: Any, acc: Any, x: Any, w: Any) -> Any:
     return acc
 
 
+_VPDPWSSD = {8: "llvm.x86.avx512.vpdpwssd.256", 16: "llvm.x86.avx512.vpdpwssd.512"}
+
+
 def _dot_s16(builder: Any, acc: Any, x: Any, w: Any) -> Any:
+    if ISA.dot == "vpdpbusd":
+        return _call(builder, _VPDPWSSD[L], acc.type, acc, x, w)
     if ISA.dot in ("vpdpbusd", "pmaddwd"):
         return builder.add(acc, _call(builder, _PMADDWD[L], acc.type, x, w))
     for j in range(2):
@@ -592,3 +598,54 @@ def broadcast_two(typingctx, first, second):
         return builder.bitcast(builder.select(upper, halves[1], halves[0]), llvm("i8", 4 * L))
 
     return VQUAD(types.int64, types.int64), codegen
+
+
+@intrinsic
+def in_rows(typingctx, quad):
+    """What `pack_codes` made of four vectors, in their order: the L bytes of the first, then those of the second, …"""
+
+    def codegen(context, builder, signature, args):
+        words = builder.bitcast(args[0], llvm("i32", L))
+        order = [4 * p + i for i in range(4) for p in range(L // 4)]
+        moved = builder.shuffle_vector(words, words, ir.Constant(ir.VectorType(I32, L), order))
+        return builder.bitcast(moved, llvm("i8", 4 * L))
+
+    return VQUAD(quad), codegen
+
+
+def _store_row(k: int) -> Any:
+    @intrinsic
+    def store_row(typingctx, address, vector, count):
+        """Bytes k·L … k·L + L − 1 of a quad, `count` of them (L or more: all)."""
+
+        def codegen(context, builder, signature, args):
+            part = ir.Constant(ir.VectorType(I32, L), list(range(k * L, k * L + L)))
+            row = builder.shuffle_vector(args[1], args[1], part)
+            whole = builder.icmp_signed(">=", args[2], ir.Constant(ir.IntType(64), L))
+            with builder.if_else(whole) as (then, otherwise):
+                with then:
+                    st = builder.store(row, builder.inttoptr(args[0], row.type.as_pointer()))
+                    st.align = 1
+                with otherwise:
+                    _store_bytes_some(builder, args[0], row, args[2])
+            return context.get_dummy_value()
+
+        return types.void(types.int64, vector, types.int64), codegen
+
+    return store_row
+
+
+store_row_0, store_row_1, store_row_2, store_row_3 = (_store_row(k) for k in range(4))
+
+
+@intrinsic
+def opaque(typingctx, address):
+    """The same number, of which the compiler knows nothing: it cannot replace steps between addresses by a register each."""
+
+    def codegen(context, builder, signature, args):
+        if ISA.name == "portable":
+            return args[0]
+        kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)])
+        return builder.asm(kind, "", "=r,0", [args[0]], side_effect=False)
+
+    return types.int64(types.int64), codegen

@@ -24,7 +24,9 @@ import numpy as np
 from numba import njit
 
 from . import simd
+from .memory import i32
 from .simd import L
+from .words.conv import TILE_ROWS
 
 _KINDS = {  # loads of a weight vector and an activation broadcast, the multiply-add, bytes of activation per step
     "u8": ("load_quad", "broadcast_quad", "dot_u8s8", "zero_i32", 4),
@@ -61,23 +63,32 @@ def source(kind: str, mr: int, nv: int) -> str:
 def fused_source(mr: int, nv: int) -> str:
     """The Python text of a u8 tile that requantizes in its registers and stores bytes.
 
-        tile(rows, segments, n_segments, steps, weights, bias, scale, y, pitch, left, lo, hi, zero)
+        tile(rows, segments, n_segments, steps, weights, bias, scale, y, pitch, left, lo, hi, zero, sums)
 
-    The sums start from the bias. y: address of the first output; pitch: bytes from row to row; left: channels that exist from
-    here on; lo, hi: float32 clamps less the zero point; zero: the zero point.
+    The sums start from the bias; `sums`, if not 0, is the address of an int32 more for each row. y: address of the first output;
+    pitch: bytes from row to row; left: channels that exist from here on; lo, hi: float32 clamps less the zero point; zero: the
+    zero point.
     """
     rows, vectors = range(mr), range(nv)
-    out = ["def tile(rows, segments, n_segments, steps, weights, bias, scale, y, pitch, left, lo, hi, zero):"]
+    out = ["def tile(rows, segments, n_segments, steps, weights, bias, scale, y, pitch, left, lo, hi, zero, sums):"]
     out += [f"    c0_{j} = load_i32(bias + {j * L * 4})" for j in vectors]
     out += [f"    c{i}_{j} = c0_{j}" for i in rows if i for j in vectors]
+    chains = CHAINS // nv if mr == 1 else 1
+    out += [f"    d{h}_{j} = zero_i32()" for h in range(1, chains) for j in vectors]
     out += ["    for s in range(n_segments):", "        at = segments[s]"]
     out += [f"        r{i} = rows[{i}] + at" for i in rows]
-    out += ["        for k in range(steps):"]
-    out += [f"            w{j} = load_quad(weights + {j * L * 4})" for j in vectors]
-    for i in rows:
-        out += [f"            x = broadcast_quad(r{i} + k * 4)"]
-        out += [f"            c{i}_{j} = dot_u8s8(c{i}_{j}, x, w{j})" for j in vectors]
-    out += [f"            weights += {nv * L * 4}"]
+    if mr == 1:
+        out += _one_row(nv, chains)
+    else:
+        out += ["        for k in range(steps):"]
+        out += [f"            w{j} = load_quad(weights + {j * L * 4})" for j in vectors]
+        for i in rows:
+            out += [f"            x = broadcast_quad(r{i} + k * 4)"]
+            out += [f"            c{i}_{j} = dot_u8s8(c{i}_{j}, x, w{j})" for j in vectors]
+        out += [f"            weights += {nv * L * 4}"]
+    out += [f"    c0_{j} = add_i32(c0_{j}, d{h}_{j})" for h in range(1, chains) for j in vectors]
+    out += ["    if sums:"]
+    out += [f"        c{i}_{j} = add_i32(c{i}_{j}, splat_i32(i32(sums)[{i}]))" for i in rows for j in vectors]
     out += ["    low, high, z = splat_f32(lo), splat_f32(hi), splat_i32(zero)", "    floor = np.int32(lo) + zero"]
     if nv >= 2:  # vectors of a row, or of two, become one of bytes: the plan has ordered the channels for that
         for j in vectors:
@@ -106,6 +117,30 @@ def fused_source(mr: int, nv: int) -> str:
         out += [f"    elif left > {j * L}:"]
         out += [f"        store_u8_some(y + {i} * pitch + {j * L}, c{i}_{j}, left - {j * L})" for i in rows]
     return "\n".join(out)
+
+
+CHAINS = 8
+"""Accumulators of a single row, which waits for each product's result otherwise."""
+
+
+def _one_row(nv: int, chains: int) -> list[str]:
+    """The k-steps of a single row, `chains` of them at a time, each with accumulators of its own."""
+    step = nv * L * 4
+    out = [f"        for k in range(0, steps - {chains - 1}, {chains}):"]
+    for h in range(chains):
+        out += [f"            x = broadcast_quad(r0 + k * 4 + {4 * h})"]
+        names = [f"{f'd{h}' if h else 'c0'}_{j}" for j in range(nv)]
+        out += [
+            f"            {n} = dot_u8s8({n}, x, load_quad(weights + {h * step + j * L * 4}))"
+            for j, n in enumerate(names)
+        ]
+    out += [f"            weights += {chains * step}"]
+    out += [
+        f"        for k in range(steps // {chains} * {chains}, steps):",
+        "            x = broadcast_quad(r0 + k * 4)",
+    ]
+    out += [f"            c0_{j} = dot_u8s8(c0_{j}, x, load_quad(weights + {j * L * 4}))" for j in range(nv)]
+    return [*out, f"            weights += {step}"]
 
 
 def pairs_source(mr: int) -> str:
@@ -164,7 +199,7 @@ def fused_f32_source(mr: int, nv: int) -> str:
 def make(kind: str, mr: int, nv: int) -> Callable[..., Any]:
     """Compile-ready tile of `kind` ("u8fused", "pairs" and "f32" are those that store results) with mr rows and nv vectors."""
     names = (n for n in dir(simd) if not n.startswith("_"))
-    namespace: dict[str, Any] = {n: getattr(simd, n) for n in names} | {"np": np}
+    namespace: dict[str, Any] = {n: getattr(simd, n) for n in names} | {"np": np, "i32": i32}
     sources = {"u8fused": fused_source, "f32": fused_f32_source, "pairs": lambda mr, nv: pairs_source(mr)}
     exec(sources[kind](mr, nv) if kind in sources else source(kind, mr, nv), namespace)
     compiled: Callable[..., Any] = njit(namespace["tile"], error_model="numpy", no_cpython_wrapper=True)
@@ -172,6 +207,5 @@ def make(kind: str, mr: int, nv: int) -> Callable[..., Any]:
 
 
 WIDE = simd.ISA.registers >= 32
-SHAPES = {4: 6 if WIDE else 3, 2: 12 if WIDE else 6, 1: 12 if WIDE else 6}
-"""NV → MR: as many rows as leave the accumulators, the weights and one broadcast in registers."""
+SHAPES = TILE_ROWS[WIDE]
 SHAPES_SUM = {4: 5 if WIDE else 2}

@@ -201,6 +201,33 @@ def cases() -> dict[str, Callable[[], Graph]]:
     for k in (2, 4, 8):  # half a vector of channels: two pixels share one
         add(f"conv of {k} outputs", conv, h=12, w=9, c=3, out=k, sh=2)
     add("conv of 300 outputs", conv, h=3, w=3, c=8, out=300, kh=1, kw=1)
+    bytes_ = ("int8", "uint8")
+    add("conv over wide rows, 16 to 16", conv, n=2, h=4, w=35, c=16, out=16, act=1, types=bytes_)
+    add("conv over wide rows, 12 to 10", conv, h=3, w=20, c=12, out=10, types=bytes_)
+    add("conv over wide rows, strided, 3 to 8", conv, n=2, h=9, w=67, c=3, out=8, sh=2, sw=2, types=bytes_)
+    add("conv over wide rows, 8 to 40", conv, h=3, w=19, c=8, out=40, types=bytes_)
+    add("conv over wide rows, 5 to 100, dilated", conv, h=5, w=37, c=5, out=100, dw=2, types=bytes_)
+    add("conv 1x1 of 700 pixels", conv, h=20, w=35, c=36, out=24, kh=1, kw=1, types=bytes_)
+    add("conv 1x1 of 700 pixels to 130", conv, h=20, w=35, c=9, out=130, kh=1, kw=1, act=3, types=bytes_)
+    add("depthwise of 64 channels", depthwise, n=2, h=5, w=6, c=64, types=bytes_)
+    add("depthwise of 50 channels, an even height", depthwise, h=6, w=5, c=50, types=bytes_)
+    add("depthwise of 144 channels, strided", depthwise, n=2, h=9, w=8, c=144, s=2, types=bytes_)
+    add("depthwise of 16 channels, strided", depthwise, n=2, h=9, w=11, c=16, s=2, types=bytes_)
+    add(
+        "depthwise of 24 channels, 5x5, strided, valid",
+        depthwise,
+        h=9,
+        w=12,
+        c=24,
+        kh=5,
+        kw=5,
+        s=2,
+        same=False,
+        types=bytes_,
+    )
+    add("depthwise of 9 channels, stride 3, dilated", depthwise, h=14, w=13, c=9, s=3, d=2, types=bytes_)
+    add("depthwise 5x5 of 8 channels", depthwise, h=9, w=9, c=8, kh=5, kw=5, types=bytes_)
+    add("depthwise 7x2 of 70 channels", depthwise, h=9, w=5, c=70, kh=7, kw=2, act=0, types=bytes_)
     add("depthwise 3x3", depthwise)
     add("depthwise 5x5 strided, no activation", depthwise, kh=5, kw=5, s=2, act=0)
     add("depthwise dilated, valid", depthwise, d=2, same=False)
@@ -222,6 +249,7 @@ def cases() -> dict[str, Callable[[], Graph]]:
         add(f"{op} same", lambda t, op=op: pool(op, t))
         add(f"{op} valid, two images, relu", lambda t, op=op: pool(op, t, n=2, same=False, act=1))
         add(f"{op} global", lambda t, op=op: pool(op, t, k=6, s=1, same=False, h=6))
+    add("AVERAGE_POOL_2D of 80 channels", lambda t: pool("AVERAGE_POOL_2D", t, k=5, s=2, c=80), types=bytes_)
     add("mean over the image", mean)
     add("mean over apart axes, dropped", mean, axes=(0, 2), keep=False)
     add("mean over everything", mean, axes=(0, 1, 2, 3), keep=False)

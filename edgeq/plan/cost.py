@@ -31,7 +31,7 @@ def _per_unit(kernel: str, words: Mapping[int, int | Ref]) -> float:
 
     if kernel == "copy_nd":
         return 2.0 + word(move.RUN) / 20
-    if kernel == "pad_image":
+    if kernel in ("pad_image", "pad_phases"):
         return 10.0 + word(move.LINE) / 20
     if kernel == "fill_bytes":
         return 1 / 40

@@ -83,6 +83,19 @@ def padded_input(b: Builder, x: Ref, t: Tensor, rows: Axis, columns: Axis) -> Re
     return out
 
 
+def phased_input(b: Builder, x: Ref, t: Tensor, rows: Axis, columns: Axis) -> tuple[Ref, int]:
+    """The input with real borders and each row's pixels sorted by their place modulo the stride; pixels of a phase."""
+    n, h, w, c = t.shape
+    run, each = c * itemsize(t), -(-columns.padded // columns.stride)
+    out = b.block(n * rows.padded * columns.stride * each * run)
+    words: Words = {
+        mw.X: x, mw.Y: out, mw.VALUE: fill_value(b, t), mw.LINE: w * run, mw.RUN: run, mw.LEFT: columns.before, mw.HEIGHT: h,
+        mw.TOP: rows.before, mw.PADDED_HEIGHT: rows.padded, mw.STRIDE: columns.stride, mw.PIXELS: each,
+    }  # fmt: skip
+    b.emit("pad_phases", n * rows.padded, words)
+    return out, each
+
+
 def copy(
     b: Builder, x: Ref, y: Ref, dims: tuple[int, ...], xs: tuple[int, ...], ys: tuple[int, ...], run: int,
     *, x_at: Ref | None = None, y_at: Ref | None = None,

@@ -7,8 +7,22 @@ ROW, COLUMN, IMAGE = 14, 15, 16  # bytes of input from one output row, pixel, im
 N, Y_PITCH = 17, 18  # output channels; bytes from one output pixel to the next
 NV, BLOCK = 19, 20  # vectors of a tile; bytes of packed weights per tile
 FAMILY, ZERO_POINT, LO, HI = 21, 22, 23, 24  # LO and HI are the clamps, in the arena's own (unsigned) numbers
-SUM_WEIGHT = 25  # u8sum: what each row's sum of activations is multiplied by
+SUM_WEIGHT = 25  # what each row's sum of activations is multiplied by
 CHUNK = 26  # s16: segments whose products surely fit int32
 RANGE, SUMS = 27, 28  # hybrid: what dynamic_u8 found; sums of each channel's weights
 LINEAR = 29  # 1 where output pixels lie COLUMN bytes apart throughout
 PAIRS = 30  # 1: half a vector of channels, written twice, so that two pixels share a vector
+STRIP = 31  # pixels of a strip (kernels/strip.py); 0: tiles take any pixels, each by its address
+SHARED = 32  # 1: a strip whose pixels are loaded once for three outputs
+ONES = 33  # weights that add up a row's activations, where the layer's own have a zero point; 0 elsewhere
+
+MAX_SUMMED = 1024
+"""Pixels of a strip whose sums of activations fit the scratch."""
+
+TILE_ROWS = {True: {4: 6, 2: 12, 1: 12}, False: {4: 2, 2: 4, 1: 6}}
+"""Whether there are 32 registers → NV → rows of a tile: accumulators, weights and a broadcast stay in registers. With 16 of
+them, LLVM loads weights ahead: three rows of four vectors reach 140 GMAC/s where two reach 195 (AVX-VNNI, 64 channels)."""
+
+STRIP_ROWS = {True: {4: 6, 2: 8, 1: 16}, False: {4: 2, 2: 4, 1: 8}}
+"""As TILE_ROWS, pixels of a strip's tile; those of one vector are also those of PAIRS and SHARED. Powers of two where weights
+are few: images are as wide."""

@@ -6,3 +6,8 @@ OUT_W, OUT_HW, ROW, COLUMN, IMAGE = 12, 13, 14, 15, 16
 N, Y_PITCH, PADDED_N = 17, 18, 19
 FAMILY, ZERO_POINT, LO, HI = 21, 22, 23, 24
 RUN, PERIOD = 25, 26  # depthwise_runs: bytes of a run; blocks after which the weights repeat
+LINES, ROLL = (
+    27,
+    28,
+)  # depthwise_rows: output rows of an image; channels where a pixel's bytes serve its neighbours, else 0
+LINE = 29  # depthwise_strided: bytes from one row of input to the next tap's

@@ -26,6 +26,12 @@ from edgeq.plan.types import Ref, Words
 from edgeq.plan.window import Axis, axis, copy, fill_value, image, padded_input
 
 PER_STEP = {"u8": 4, "s16": 2, "f32": 1, "hybrid": 4}
+STRIP_BYTES = 1 << 14
+"""Of activations that a strip reads again for each block of channels: they and a block's weights share the first-level cache."""
+
+SHORT_ROW = 40
+"""Steps below which a tile's own cost outweighs some rows computed twice."""
+
 MAX_PRODUCTS = 512
 """int16 times int8 products that surely fit an int32: 512 · 2^15 · 2^7 = 2^31, and −128 · −32768 never fills all of them
 since weights of int16x8 are symmetric."""
@@ -205,14 +211,19 @@ def product(
         nv = vectors(-(-count // lanes))
         if centred.min(initial=0) >= -128 and centred.max(initial=0) <= 127:
             packed_from = centred.astype(np.int8)
+        elif takes(b, op) and 2 * count > lanes:
+            packed_from = (weights.astype(np.int32) - 128).astype(np.int8)
+            ones = pack(np.ones((1, *weights.shape[1:]), np.int8), PER_STEP["u8"], lanes)
+            words |= {cw.SUM_WEIGHT: 128 - w_zero, cw.ONES: b.constant(ones)}
         elif rows.length % 4 == 0:
             kernel, nv = "conv_u8_sum", 4
             packed_from = (weights.astype(np.int32) - 128).astype(np.int8)
             words[cw.SUM_WEIGHT] = 128 - w_zero
-        else:  # each weight as a sum of two bytes, each run walked twice
+        else:  # each weight as a sum of two bytes, a run walked twice where one is not enough
             high = np.clip(centred, -128, 127)
-            packed_from = np.concatenate([high, centred - high], axis=1).astype(np.int8)
-            segments = segments * 2
+            again = np.flatnonzero((centred != high).any(axis=(0, 2)))
+            packed_from = np.concatenate([high, (centred - high)[:, again]], axis=1).astype(np.int8)
+            segments += tuple(segments[i] for i in again)
     order = None
     if kernel == "conv_u8" and nv > 1 and takes(b, op):  # the fused tile packs vectors of int32 into one of bytes
         order = packing_order(lanes, -(-count // (nv * lanes)), nv)
@@ -228,7 +239,32 @@ def product(
         cw.SEGMENTS: b.constant(np.array(segments, np.int64)), cw.N_SEGMENTS: len(segments), cw.STEPS: packed.shape[2],
         cw.NV: nv, cw.BLOCK: packed[0].nbytes,
     }  # fmt: skip
+    if kernel == "conv_u8" and takes(b, op):
+        words |= strip_words(b, rows, packed.shape[2], nv, words)
     b.emit(kernel, rows.pixels, words, macs=rows.pixels * count * len(rows.segments) * rows.length)
+
+
+def strip_words(b: Builder, rows: Rows, steps: int, nv: int, made: Words) -> Words:
+    """STRIP and SHARED, where pixels go in strips: they lie one step apart, and a tile's pixels fit a row of them well."""
+    tile = cw.STRIP_ROWS[b.isa.registers >= 32][nv]
+    if rows.linear:
+        length = STRIP_BYTES // (len(rows.segments) * steps * 4) // tile * tile
+        return {cw.STRIP: min(max(length, 2 * tile), cw.MAX_SUMMED - tile)} if rows.pixels >= tile else {}
+    waste = -(-rows.out_w // tile) * tile / rows.out_w
+    if cw.ONES in made and rows.out_w > cw.MAX_SUMMED:
+        return {}
+    if waste > (1.35 if steps * len(rows.segments) < SHORT_ROW else 1.15):
+        return {}
+    shares = b.isa.registers >= 32 or b.isa.dot == "vpdpbusd"
+    third = rows.length // 3
+    shared = (
+        nv == 1
+        and not {cw.PAIRS, cw.ONES} & made.keys()
+        and shares
+        and rows.length == 3 * rows.column
+        and third % 4 == 0
+    )
+    return {cw.STRIP: rows.out_w, cw.SHARED: int(shared)}
 
 
 def part_of(w: Tensor, part: slice) -> Tensor:

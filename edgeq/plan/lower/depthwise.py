@@ -11,13 +11,20 @@ from edgeq.errors import CheckError
 from edgeq.graph import Array, Op
 from edgeq.kernels.words import depthwise as dw
 from edgeq.plan.builder import Builder, itemsize
+from edgeq.plan.delegation import takes
 from edgeq.plan.lower.conv import is_wide, kind_of, product, window_rows
 from edgeq.plan.requantize import bias_values, float_limits, packing_order, pad_to, requantize_words
 from edgeq.plan.types import Ref, Words
-from edgeq.plan.window import Axis, axis, copy, image, padded_input
+from edgeq.plan.window import Axis, axis, copy, image, padded_input, phased_input
 
 MAX_REPEATED_BYTES = 1 << 16
 """Weights that may be written out repeatedly so that blocks can hold several pixels' channels."""
+
+FULL = 0.7
+"""Share of a block's bytes that a pixel's channels must fill for blocks to begin anew at every pixel."""
+
+MAX_PHASED = 48
+"""Channels up to which sorting pixels by phase pays; with more, pixels are runs long enough."""
 
 MAX_TAPS = 511
 """Taps whose int16 · int8 products surely fit an int32."""
@@ -40,6 +47,9 @@ def depthwise_conv_2d(b: Builder, op: Op) -> None:
     b.expect_shape(op, (n, rows.out, columns.out, out_c))
     kind = kind_of(b, op, x, w, y)
     size = itemsize(x)
+    if kind == "u8" and 1 < c == out_c and columns.stride > 1 and c <= MAX_PHASED:
+        in_phases(b, op, n, rows, columns, weights.reshape(-1, c))
+        return
     source = padded_input(b, b.read(op, 0), x, rows, columns)
     if c == 1:
         place = window_rows(source, n, 1, 1, rows, columns, size)
@@ -56,7 +66,7 @@ def depthwise_conv_2d(b: Builder, op: Op) -> None:
     layer = Layer(op, source, n, rows, columns, weights.reshape(len(taps), out_c), tuple(taps))
     if kind == "f32":
         float_runs(b, layer)
-    elif kind == "s16" or not byte_runs(b, layer):
+    elif kind == "s16" or not (strided(b, layer) or byte_runs(b, layer)):
         single_pixels(b, layer, kind)
 
 
@@ -145,36 +155,136 @@ def float_runs(b: Builder, layer: Layer) -> None:
 
 
 def byte_runs(b: Builder, layer: Layer) -> bool:
-    """Emit depthwise_runs; False where it does not apply (weights beyond a byte) or does not pay.
+    """Emit depthwise_runs or depthwise_rows; False where neither pays.
 
     Measured per block of four vectors: about as long as two rounds of the plain kernel, which does one vector of a pixel.
     """
-    op, block = layer.op, 4 * b.lanes
-    filters = centred(b, layer)
-    period = layer.period(block)
+    block = 4 * b.lanes
     plain = layer.run // layer.channels * -(-layer.channels // b.lanes)
-    if (
-        filters.min() < -128
-        or filters.max() > 127
-        or 2 * -(-layer.run // block) > plain
-        or too_long(layer, period, block, 1)
-    ):
+    if 2 * -(-layer.run // block) > plain or too_long(layer, layer.period(block), block, 1):
         return False
-    channel = (np.arange(period * block) % layer.channels)[packing_order(b.lanes, period)]
-    quads = -(-len(layer.taps) // 4)
+    filters = centred(b, layer)
+    vertical = layer.rows.stride == 1 and layer.rows.dilation == 1 and layer.columns.stride == 1
+    if vertical and layer.rows.out > 1 and takes(b, layer.op):
+        two_rows(b, layer, filters)
+        return True
+    emit_runs(b, layer, filters)
+    return True
+
+
+def emit_runs(b: Builder, layer: Layer, filters: Array) -> None:
+    """Emit depthwise_runs: quads of any four taps."""
+    taps, parts = split_taps(layer.taps, filters)
+    quads = -(-len(taps) // 4)
     full = np.zeros((4 * quads, layer.channels), np.int8)
-    full[: len(filters)] = filters
-    packed = full[:, channel].reshape(quads, 4, period, block).transpose(2, 0, 3, 1)
-    taps = layer.taps + layer.taps[-1:] * (4 * quads - len(layer.taps))
+    full[: len(parts)] = parts
     per_line = 1 if layer.columns.stride == 1 else layer.columns.out
     words: Words = layer.words(1, per_line) | {
-        dw.W: b.constant(packed), dw.BIAS: b.constant(folded_bias(b, layer, filters)[channel]), dw.N_TAPS: quads,
-        dw.TAPS: b.constant(np.array(taps, np.int64)), dw.RUN: layer.run, dw.PERIOD: period, dw.Y_PITCH: layer.run,
+        dw.TAPS: b.constant(np.array(taps + taps[-1:] * (4 * quads - len(taps)), np.int64)), dw.N_TAPS: quads,
+        dw.RUN: layer.run, dw.Y_PITCH: layer.run,
     }  # fmt: skip
-    x, w, y = b.tensor(op, 0), b.tensor(op, 1), b.output(op)
-    words |= requantize_words(b, op, x, w, y, layer.channels, layer.channels, is_wide(b, op, 2), channel)
-    b.emit("depthwise_runs", layer.units, words | {dw.Y: b.write(op)}, macs=layer.macs)
+    emit_bytes(b, layer, "depthwise_runs", layer.units, words, full.reshape(quads, 1, 4, -1), filters)
+
+
+def in_phases(b: Builder, op: Op, n: int, rows: Axis, columns: Axis, filters: Array) -> None:
+    """Few channels at a stride: with pixels sorted by phase, a row of output reads runs, as at stride 1."""
+    x, s, channels = b.tensor(op, 0), columns.stride, filters.shape[1]
+    source, each = phased_input(b, b.read(op, 0), x, rows, columns)
+    places = [j * columns.dilation for j in range(columns.window)]
+    taps = tuple(
+        (i * rows.dilation * s * each + p % s * each + p // s) * channels for i in range(rows.window) for p in places
+    )
+    line = Axis(s * each, 1, 1, 1, 0, columns.out)
+    layer = Layer(op, source, n, rows, line, filters, taps)
+    block = 4 * b.lanes
+    if too_long(layer, layer.period(block), block, 1):
+        single_pixels(b, layer, "u8")
+    else:
+        emit_runs(b, layer, centred(b, layer))
+
+
+def strided(b: Builder, layer: Layer) -> bool:
+    """Emit depthwise_strided where it applies: 3×3 at horizontal stride 2, channels that fill vectors well."""
+    rows, columns, channels, block = layer.rows, layer.columns, layer.channels, 4 * b.lanes
+    filters = centred(b, layer)
+    if (
+        (rows.window, columns.window, columns.stride, columns.dilation) != (3, 3, 2, 1)
+        or channels / block < FULL * -(-channels // block)
+        or np.abs(filters).max() > 127
+        or not takes(b, layer.op)
+    ):
+        return False
+    quads = np.zeros((3, 1, 4, channels), np.int8)
+    quads[:, 0, :3] = filters.reshape(3, 3, channels).transpose(1, 0, 2)
+    line = columns.padded * channels
+    words: Words = layer.words(1, 1) | {
+        dw.LINES: rows.out, dw.LINE: rows.dilation * line, dw.COLUMN: channels, dw.ROLL: channels,
+        dw.RUN: columns.out * channels, dw.Y_PITCH: columns.out * channels,
+    }  # fmt: skip
+    emit_bytes(b, layer, "depthwise_strided", layer.n * rows.out, words, quads, filters, True)
     return True
+
+
+def split_taps(taps: tuple[int, ...], filters: Array) -> tuple[tuple[int, ...], Array]:
+    """Taps and their weights as signed bytes: uint8 weights less their zero point may need two, and their tap stands twice."""
+    low = np.clip(filters, -128, 127)
+    twice = np.flatnonzero((filters != low).any(axis=1))
+    parts: Array = np.concatenate([low, (filters - low)[twice]]).astype(np.int8)
+    return taps + tuple(taps[i] for i in twice), parts
+
+
+def two_rows(b: Builder, layer: Layer, filters: Array) -> None:
+    """Emit depthwise_rows: for each kernel column, quads of rows whose weights come once for each row of output."""
+    rows, columns, channels = layer.rows, layer.columns, layer.channels
+    kh, kw, block = rows.window, columns.window, 4 * b.lanes
+    line, step = columns.padded * channels, columns.dilation * channels
+    high = -(-(kh + 1) // 4)
+    taps = np.array([min(i, kh) * line + j * step for j in range(kw) for i in range(4 * high)]).reshape(-1, 4)
+    low = np.clip(filters, -128, 127)
+    quads = row_quads(low, kh, kw, high)
+    rest = row_quads(filters - low, kh, kw, high)  # what uint8 weights less their zero point have beyond a signed byte
+    again = np.flatnonzero(rest.any(axis=(1, 2, 3)))
+    quads, taps = np.concatenate([quads, rest[again]]), np.concatenate([taps, taps[again]])
+    pairs = -(-rows.out // 2)
+    rolls = kh == kw == 3 and not len(again) and channels / block >= FULL * -(-channels // block)
+    words: Words = layer.words(1, 1) | {
+        dw.TAPS: b.constant(taps.astype(np.int64)), dw.N_TAPS: len(quads), dw.OUT_HW: pairs, dw.LINES: rows.out,
+        dw.COLUMN: step, dw.ROLL: channels if rolls else 0, dw.RUN: columns.out * channels, dw.Y_PITCH: columns.out * channels,
+    }  # fmt: skip
+    emit_bytes(b, layer, "depthwise_rows", layer.n * pairs, words, quads, filters, rolls)
+
+
+def row_quads(filters: Array, kh: int, kw: int, high: int) -> Array:
+    """(taps, channels) → (kw·high, 2, 4, channels) int8: `high` quads of rows for each column, for either row of output."""
+    channels = filters.shape[1]
+    full = np.zeros((kw, 2, 4 * high, channels), np.int8)
+    by_column = filters.reshape(kh, kw, channels).transpose(1, 0, 2)
+    full[:, 0, :kh], full[:, 1, 1 : kh + 1] = by_column, by_column
+    return full.reshape(kw, 2, high, 4, channels).transpose(0, 2, 1, 3, 4).reshape(kw * high, 2, 4, channels)
+
+
+def emit_bytes(
+    b: Builder,
+    layer: Layer,
+    kernel: str,
+    units: int,
+    words: Words,
+    quads: Array,
+    filters: Array,
+    by_pixel: bool = False,
+) -> None:
+    """Weights (quads, rows of output, 4, channels) int8 into blocks; `by_pixel`: every pixel begins with a new block."""
+    op, block = layer.op, 4 * b.lanes
+    period = -(-layer.channels // block) if by_pixel else layer.period(block)
+    channel = (np.arange(period * block) % layer.channels)[packing_order(b.lanes, period)]
+    count, outs = quads.shape[:2]
+    packed = quads[..., channel].reshape(count, outs, 4, period, block).transpose(3, 0, 1, 4, 2)
+    x, w, y = b.tensor(op, 0), b.tensor(op, 1), b.output(op)
+    words |= {
+        dw.W: b.constant(packed), dw.BIAS: b.constant(folded_bias(b, layer, filters)[channel]), dw.PERIOD: period,
+    }  # fmt: skip
+    words |= requantize_words(b, op, x, w, y, layer.channels, layer.channels, is_wide(b, op, 2), channel)
+    b.emit(kernel, units, words | {dw.Y: b.write(op)}, macs=layer.macs)
 
 
 def single_pixels(b: Builder, layer: Layer, kind: str) -> None:
