@@ -4,7 +4,7 @@ Four rows of input, woven together byte by byte, hold three taps of one row of o
 two byte dots with weights of their own. A quad is four rows of one kernel column (more quads where the kernel is higher).
 Otherwise as depthwise_runs (kernels/depthwise.py): blocks of 4·L bytes, weights that repeat after PERIOD blocks.
 
-Requantization is XNNPACK's, in float32; the other family takes depthwise_runs.
+Requantization is XNNPACK's, in float32, of sums that fit an int32 when scaled; everything else takes depthwise_runs.
 
 A unit is a pair of output rows; the last pair of an image of odd height steps back by a row.
 """
@@ -17,13 +17,14 @@ from numba import njit
 from .memory import i64
 from .simd import (
     L,
+    cap,
+    codes,
     dot_u8s8,
     load_f32,
     load_i32,
     load_quad,
     pack_codes,
-    scaled_codes,
-    splat_f32,
+    pack_plain,
     store,
     store_quad_some,
     unpack8_high,
@@ -73,9 +74,12 @@ def woven(r0, r1, r2, r3):
 @njit(error_model="numpy", inline="always")
 def finish(a0, a1, a2, a3, m, y, left, hi, zero_point, lo):
     """Requantize a block of sums, multipliers at address m, and store `left` bytes of it (all from P on)."""
-    a0, a1 = scaled_codes(a0, load_f32(m), hi), scaled_codes(a1, load_f32(m + P), hi)
-    a2, a3 = scaled_codes(a2, load_f32(m + 2 * P), hi), scaled_codes(a3, load_f32(m + 3 * P), hi)
-    q = pack_codes(a0, a1, a2, a3, zero_point, lo)
+    a0, a1 = codes(a0, load_f32(m)), codes(a1, load_f32(m + P))
+    a2, a3 = codes(a2, load_f32(m + 2 * P)), codes(a3, load_f32(m + 3 * P))
+    if zero_point == 0 and lo == 0 and hi == 255:  # as behind a ReLU: saturation is all there is to do
+        q = pack_plain(a0, a1, a2, a3)
+    else:
+        q = cap(pack_codes(a0, a1, a2, a3, zero_point, lo), hi)
     if left >= P:
         store(y, q)
     else:
@@ -86,7 +90,7 @@ def finish(a0, a1, a2, a3, m, y, left, hi, zero_point, lo):
 def along(g, x, y):
     """A pair of rows, block after block; x: the first row's window, y: the first row of output."""
     taps, n_quads, run, pitch = i64(g[TAPS]), g[N_TAPS], g[RUN], g[Y_PITCH]
-    hi, zero_point, lo = splat_f32(np.float32(g[HI] - g[ZERO_POINT])), np.int32(g[ZERO_POINT]), np.int32(g[LO])
+    hi, zero_point, lo = np.int32(g[HI]), np.int32(g[ZERO_POINT]), np.int32(g[LO])
     period, w, p = np.int64(0), g[W], np.int64(0)
     for at in range(0, run, P):
         if period == g[PERIOD]:
@@ -119,7 +123,7 @@ def column(p, row):
 def rolling(g, x, y):
     """A pair of rows of a 3×3 layer, one block of channels at a time: a pixel's weaving is kept for its neighbours' windows."""
     c, row, step, run, pitch = g[ROLL], g[ROW], g[COLUMN], g[RUN], g[Y_PITCH]
-    hi, zero_point, lo = splat_f32(np.float32(g[HI] - g[ZERO_POINT])), np.int32(g[ZERO_POINT]), np.int32(g[LO])
+    hi, zero_point, lo = np.int32(g[HI]), np.int32(g[ZERO_POINT]), np.int32(g[LO])
     w, bias, scale = g[W], g[BIAS], g[MULTIPLIER]
     for n in range(0, c, P):
         q0, q1, q2, q3 = column(x + n, row)
@@ -177,7 +181,7 @@ def depthwise_strided(g, scratch, lo, hi):
     Units are output rows. Quads [block][column][4], otherwise as depthwise_rows.
     """
     c, line, step, run = g[ROLL], g[LINE], g[COLUMN], g[RUN]
-    high, zero_point, low = splat_f32(np.float32(g[HI] - g[ZERO_POINT])), np.int32(g[ZERO_POINT]), np.int32(g[LO])
+    high, zero_point, low = np.int32(g[HI]), np.int32(g[ZERO_POINT]), np.int32(g[LO])
     for unit in range(lo, hi):
         image = unit // g[LINES]
         x = g[X] + image * g[IMAGE] + (unit - image * g[LINES]) * g[ROW]

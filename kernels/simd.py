@@ -551,6 +551,61 @@ def pack_codes(typingctx, a, b, c, d, zero, lo):
     return VQUAD(a, b, c, d, types.int32, types.int32), codegen
 
 
+@intrinsic
+def codes(typingctx, acc, scale):
+    """rint(float32(acc)·scale), ties to even; it must fit an int32. What is beyond ±2^16 may come out nearer to that."""
+
+    def codegen(context, builder, signature, args):
+        acc, scale = args
+        f = builder.fmul(builder.sitofp(acc, scale.type), scale)
+        if ISA not in X86:
+            for bound, far in ((-65536.0, ">"), (65536.0, "<")):
+                limit = _const("f32", L, bound)
+                f = builder.select(builder.fcmp_ordered(far, f, limit), f, limit)
+            return builder.fptosi(_call(builder, f"llvm.rint.v{L}f32", f.type, f), acc.type)
+        if L == 16:
+            keep, all_lanes = ir.Constant(acc.type, ir.Undefined), ir.Constant(ir.IntType(16), -1)
+            current = ir.Constant(I32, 4)
+            return _call(builder, "llvm.x86.avx512.mask.cvtps2dq.512", acc.type, f, keep, all_lanes, current)
+        return _call(builder, _CVT[L], acc.type, f)
+
+    return VI32(acc, scale), codegen
+
+
+@intrinsic
+def pack_plain(typingctx, a, b, c, d):
+    """saturate(v) of four vectors as bytes, in the order of `pack_u8`: `pack_capped` where it adds and clamps nothing."""
+
+    def codegen(context, builder, signature, args):
+        if ISA in X86:
+            half = llvm("i16", 2 * L)
+            low = _call(builder, _PACK_S16[L], half, args[0], args[1])
+            high = _call(builder, _PACK_S16[L], half, args[2], args[3])
+            return _call(builder, _PACK_U8[L], llvm("i8", 4 * L), low, high)
+        nothing, top = _const("i32", L, 0), _const("i32", L, 255)
+        narrow = []
+        for v in args:
+            v = _call(builder, f"llvm.smax.v{L}i32", v.type, v, nothing)
+            narrow.append(builder.trunc(_call(builder, f"llvm.smin.v{L}i32", v.type, v, top), llvm("i8", L)))
+        both = ir.Constant(ir.VectorType(I32, 2 * L), list(range(2 * L)))
+        ab, cd = (builder.shuffle_vector(x, y, both) for x, y in (narrow[:2], narrow[2:]))
+        order = [j * L + 4 * p + e for p in range(L // 4) for j in range(4) for e in range(4)]
+        return builder.shuffle_vector(ab, cd, ir.Constant(ir.VectorType(I32, 4 * L), order))
+
+    return VQUAD(a, b, c, d), codegen
+
+
+@intrinsic
+def cap(typingctx, quad, hi):
+    """Bytes no greater than the scalar hi."""
+
+    def codegen(context, builder, signature, args):
+        top = _splat(builder, builder.trunc(args[1], ir.IntType(8)), 4 * L)
+        return _call(builder, f"llvm.umin.v{4 * L}i8", args[0].type, args[0], top)
+
+    return VQUAD(quad, types.int32), codegen
+
+
 def _half(builder: Any, quad: Any, k: int) -> Any:
     """The k-th 8 bytes of every 16: one of two rows that `pack_codes` has put side by side."""
     words = builder.bitcast(quad, llvm("i64", L // 2))

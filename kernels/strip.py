@@ -6,7 +6,7 @@ is made, more rows than there are general registers fit, and what a tile sets up
     strip(x, step, count, segments, n_segments, steps, weights, bias, scale, y, pitch, left, lo, hi, zero, sums)
 
 count pixels (at least a tile's rows) from address x on, `step` bytes apart; the rest as the fused tile of kernels/tile.py. The
-last tile steps back so that it is full.
+last tile steps back so that it is full. Sums, scaled, fit an int32 (simd.codes).
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _HEAD = (
 
 def _opening(mr: int, names: list[str], nv: int) -> list[str]:
     """Constants, and a tile's beginning: where it starts, its accumulators."""
-    out = [_HEAD, "    high, floor, m = splat_f32(hi), np.int32(lo) + zero, np.int64(0)"]
+    out = [_HEAD, "    floor, top, m = np.int32(lo) + zero, np.int32(hi) + zero, np.int64(0)"]
+    out += ["    plain = zero == 0 and floor == 0 and top == 255  # as behind a ReLU: saturation is all there is to do"]
     out += [f"    b{j} = load_i32(bias + {j * L * 4})" for j in range(nv)]
     out += ["    while m < count:", f"        m = min(m, count - {mr})"]
     out += [f"        {name} = b{name.split('_')[1] if '_' in name else 0}" for name in names]
@@ -51,6 +52,16 @@ def _rows(count: int) -> list[tuple[str, str]]:
     return found
 
 
+def _packed(four: str) -> list[str]:
+    """Four vectors of rounded products to bytes."""
+    return [
+        "        if plain:",
+        f"            q = pack_plain({four})",
+        "        else:",
+        f"            q = cap(pack_codes({four}, zero, floor), top)",
+    ]
+
+
 def strip_source(mr: int, nv: int) -> str:
     """The Python text of a strip of tiles with mr rows and nv vectors."""
     rows, vectors = range(mr), range(nv)
@@ -65,15 +76,15 @@ def strip_source(mr: int, nv: int) -> str:
     out += [f"            c{i}_{j} = add_i32(c{i}_{j}, splat_i32(i32(sums)[m + {i}]))" for i in rows for j in vectors]
     for j in vectors:
         out += [f"        f = load_f32(scale + {j * L * 4})"]
-        out += [f"        c{i}_{j} = scaled_codes(c{i}_{j}, f, high)" for i in rows]
+        out += [f"        c{i}_{j} = codes(c{i}_{j}, f)" for i in rows]
     if nv == 4:
         for i in rows:
-            out += [f"        q = pack_codes(c{i}_0, c{i}_1, c{i}_2, c{i}_3, zero, floor)"]
+            out += _packed(f"c{i}_0, c{i}_1, c{i}_2, c{i}_3")
             out += [f"        if left >= {4 * L}:", "            store(to, q)"]
             out += ["        else:", "            store_quad_some(to, q, left)", "        to += pitch"]
     elif nv == 2:
         for i in range(0, mr, 2):
-            out += [f"        q = pack_codes(c{i}_0, c{i}_1, c{i + 1}_0, c{i + 1}_1, zero, floor)"]
+            out += _packed(f"c{i}_0, c{i}_1, c{i + 1}_0, c{i + 1}_1")
             out += ["        store_first_half(to, q, left)", "        store_second_half(to + pitch, q, left)"]
             out += ["        to += 2 * pitch"]
     else:
@@ -85,7 +96,7 @@ def _narrow_stores(mr: int) -> list[str]:
     """One vector of channels: four rows become one vector of bytes, in one piece where outputs follow one another."""
     out = []
     for i in range(0, mr, 4):
-        out += [f"        q = in_rows(pack_codes(c{i}_0, c{i + 1}_0, c{i + 2}_0, c{i + 3}_0, zero, floor))"]
+        out += [*_packed(f"c{i}_0, c{i + 1}_0, c{i + 2}_0, c{i + 3}_0"), "        q = in_rows(q)"]
         out += [f"        if pitch == {L} and left >= {L}:", "            store(to, q)"]
         out += ["        else:"]
         out += [f"            store_row_{r}(to + {r} * pitch, q, left)" for r in range(4)]
@@ -107,7 +118,7 @@ def shared_source(mr: int) -> str:
         out += [f"                c{i - j}_0 = dot_u8s8(c{i - j}_0, q, w{j})" for j in range(3) if 0 <= i - j < mr]
     out += ["                p += 4", f"                w += {L * 4}", "            w += 2 * row"]
     out += ["        f = load_f32(scale)"]
-    out += [f"        c{i}_0 = scaled_codes(c{i}_0, f, high)" for i in range(mr)]
+    out += [f"        c{i}_0 = codes(c{i}_0, f)" for i in range(mr)]
     return "\n".join([*out, *_narrow_stores(mr), f"        m += {mr}"])
 
 
@@ -126,9 +137,9 @@ def pairs_source(mr: int) -> str:
         out += [f"                c{i} = dot_u8s8(c{i}, broadcast_two({first}, {second}), w0)"]
     out += ["                p += 4", f"                w += {L * 4}"]
     out += ["        f = load_f32(scale)"]
-    out += [f"        c{i} = scaled_codes(c{i}, f, high)" for i in pairs]
+    out += [f"        c{i} = codes(c{i}, f)" for i in pairs]
     for i in range(0, mr // 2, 4):
-        out += [f"        store(to, in_rows(pack_codes(c{i}, c{i + 1}, c{i + 2}, c{i + 3}, zero, floor)))"]
+        out += [*_packed(f"c{i}, c{i + 1}, c{i + 2}, c{i + 3}"), "        store(to, in_rows(q))"]
         out += [f"        to += {4 * L}"]
     return "\n".join([*out, f"        m += {mr}"])
 

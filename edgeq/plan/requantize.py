@@ -99,6 +99,18 @@ def requantize_words(
     return words
 
 
+def stays_small(b: Builder, op: Op, x: Tensor, w: Tensor, y: Tensor, products: int, bias: Array) -> bool:
+    """Whether sums are requantized in float32 and none of them, scaled, can leave an int32 (as hardly any ever does).
+
+    products: 8-bit products that make a sum; bias: what it starts from.
+    """
+    if not takes(b, op) or w.quantization is None:
+        return False
+    factors = np.float64(b.scale(x)) * w.quantization.scale.astype(np.float64) / np.float64(b.scale(y))
+    most = products * 255.0 * 255.0 + np.abs(bias.astype(np.float64)).max(initial=0)
+    return bool(factors.max() * min(most, 2.0**31) < 2.0**31)
+
+
 def float_limits(b: Builder, op: Op) -> Ref:
     """Two vectors, the lower and the upper clamp of float32 outputs."""
     activation = op.options.values.get("fused_activation_function", 0) if op.options is not None else 0

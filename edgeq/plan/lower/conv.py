@@ -20,6 +20,7 @@ from edgeq.plan.requantize import (
     packing_order,
     pad_to,
     requantize_words,
+    stays_small,
     weight_scales,
 )
 from edgeq.plan.types import Ref, Words
@@ -239,7 +240,7 @@ def product(
         cw.SEGMENTS: b.constant(np.array(segments, np.int64)), cw.N_SEGMENTS: len(segments), cw.STEPS: packed.shape[2],
         cw.NV: nv, cw.BLOCK: packed[0].nbytes,
     }  # fmt: skip
-    if kernel == "conv_u8" and takes(b, op):
+    if kernel == "conv_u8" and stays_small(b, op, x, w, out, weights[0].size, bias):
         words |= strip_words(b, rows, packed.shape[2], nv, words)
     b.emit(kernel, rows.pixels, words, macs=rows.pixels * count * len(rows.segments) * rows.length)
 

@@ -11,9 +11,8 @@ from edgeq.errors import CheckError
 from edgeq.graph import Array, Op
 from edgeq.kernels.words import depthwise as dw
 from edgeq.plan.builder import Builder, itemsize
-from edgeq.plan.delegation import takes
 from edgeq.plan.lower.conv import is_wide, kind_of, product, window_rows
-from edgeq.plan.requantize import bias_values, float_limits, packing_order, pad_to, requantize_words
+from edgeq.plan.requantize import bias_values, float_limits, packing_order, pad_to, requantize_words, stays_small
 from edgeq.plan.types import Ref, Words
 from edgeq.plan.window import Axis, axis, copy, image, padded_input, phased_input
 
@@ -128,6 +127,13 @@ def folded_bias(b: Builder, layer: Layer, filters: Array) -> Array:
     return folded.astype(np.int32)
 
 
+def small_sums(b: Builder, layer: Layer) -> bool:
+    """See requantize.stays_small."""
+    x, w, y = b.tensor(layer.op, 0), b.tensor(layer.op, 1), b.output(layer.op)
+    bias = folded_bias(b, layer, centred(b, layer))
+    return stays_small(b, layer.op, x, w, y, len(layer.taps), bias)
+
+
 def too_long(layer: Layer, period: int, block: int, size: int) -> bool:
     """Whether repeating the weights costs too much memory."""
     repeated = period > -(-layer.channels // block)
@@ -165,7 +171,7 @@ def byte_runs(b: Builder, layer: Layer) -> bool:
         return False
     filters = centred(b, layer)
     vertical = layer.rows.stride == 1 and layer.rows.dilation == 1 and layer.columns.stride == 1
-    if vertical and layer.rows.out > 1 and takes(b, layer.op):
+    if vertical and layer.rows.out > 1 and small_sums(b, layer):
         two_rows(b, layer, filters)
         return True
     emit_runs(b, layer, filters)
@@ -211,7 +217,7 @@ def strided(b: Builder, layer: Layer) -> bool:
         (rows.window, columns.window, columns.stride, columns.dilation) != (3, 3, 2, 1)
         or channels / block < FULL * -(-channels // block)
         or np.abs(filters).max() > 127
-        or not takes(b, layer.op)
+        or not small_sums(b, layer)
     ):
         return False
     quads = np.zeros((3, 1, 4, channels), np.int8)
