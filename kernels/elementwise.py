@@ -15,11 +15,16 @@ from .memory import f32, float_of_bits, i16, u8
 from .simd import (
     L,
     add_i32,
+    cap,
     clamp_i32,
+    in_rows,
     load_u8_as_i32,
     mul_i32,
+    pack_codes,
+    shift_each_i32,
     shift_right_i32,
     splat_i32,
+    store,
     store_u8,
     store_u8_some,
 )
@@ -95,6 +100,12 @@ def sum_double(a, b, g):
     return clamp(multiply_double(total, g[MY], g[SY]) + g[ZERO_Y], g[LO], g[HI])
 
 
+@njit(error_model="numpy", inline="always")
+def summed(a, b, ma, mb, bias, by):
+    """(a·ma + b·mb + bias) >> by, of a vector of bytes at either address."""
+    return shift_each_i32(add_i32(add_i32(bias, mul_i32(load_u8_as_i32(a), ma)), mul_i32(load_u8_as_i32(b), mb)), by)
+
+
 @njit(error_model="numpy")
 def _add_u8_row(a, sa, b, sb, y, n, g):
     """Addresses a, b, y; n elements; sa, sb 1 or 0."""
@@ -107,7 +118,17 @@ def _add_u8_row(a, sa, b, sb, y, n, g):
     zero, lo, hi = splat_i32(np.int32(g[ZERO_Y])), splat_i32(np.int32(g[LO])), splat_i32(np.int32(g[HI]))
     fixed_a = mul_i32(splat_i32(np.int32(u8(a)[0])), ma)
     fixed_b = mul_i32(splat_i32(np.int32(u8(b)[0])), mb)
-    for i in range(0, n, L):
+    done = np.int64(0)
+    if sa and sb:
+        by = splat_i32(shift)
+        while n - done >= 4 * L:
+            x, z = a + done, b + done
+            t0, t1 = summed(x, z, ma, mb, bias, by), summed(x + L, z + L, ma, mb, bias, by)
+            t2, t3 = summed(x + 2 * L, z + 2 * L, ma, mb, bias, by), summed(x + 3 * L, z + 3 * L, ma, mb, bias, by)
+            q = pack_codes(t0, t1, t2, t3, np.int32(g[ZERO_Y]), np.int32(g[LO]))
+            store(y + done, in_rows(cap(q, np.int32(g[HI]))))
+            done += 4 * L
+    for i in range(done, n, L):
         t = add_i32(bias, mul_i32(load_u8_as_i32(a + i), ma) if sa else fixed_a)
         t = add_i32(t, mul_i32(load_u8_as_i32(b + i), mb) if sb else fixed_b)
         q = clamp_i32(add_i32(shift_right_i32(t, shift), zero), lo, hi)

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from .memory import copy, fill, i16, i32, i64, u8
-from .simd import load_16, store
+from .simd import L, load_16, load_quad, splat_16, splat_quad, store
 from .words.move import (
     D1,
     D2,
@@ -110,23 +110,61 @@ def fill_bytes(g, scratch, lo, hi):
     fill(g[Y] + lo, g[VALUE], hi - lo)
 
 
+P = 4 * L
+
+
+@njit(error_model="numpy", inline="always")
+def fill_run(to, value, n):
+    """`fill` without a call, but for few bytes: whole vectors, the last of them over the one before."""
+    if n >= P:
+        v = splat_quad(value)
+        for b in range(0, n - P, P):
+            store(to + b, v)
+        store(to + n - P, v)
+    elif n >= 16:
+        for b in range(0, n - 16, 16):
+            store(to + b, splat_16(value))
+        store(to + n - 16, splat_16(value))
+    elif n > 0:
+        fill(to, value, n)
+
+
+@njit(error_model="numpy", inline="always")
+def copy_run(to, source, n):
+    """`copy` likewise."""
+    if n >= P:
+        for b in range(0, n - P, P):
+            store(to + b, load_quad(source + b))
+        store(to + n - P, load_quad(source + n - P))
+    else:
+        copy(to, source, n)
+
+
 @njit(error_model="numpy")
 def pad_image(g, scratch, lo, hi):
     """Images with borders: rows of LINE bytes, each between LEFT and RIGHT bytes of VALUE, HEIGHT of them behind TOP rows of it.
 
-    Units are rows of the padded images, PADDED_HEIGHT to an image. Every byte is written once.
+    Units are rows of the padded images, PADDED_HEIGHT to an image. A row's right border and the next one's left are filled in
+    one piece: borders are short, and calls would take longer than they do.
     """
-    pitch = g[LEFT] + g[LINE] + g[RIGHT]
+    line, value, between = g[LINE], g[VALUE], g[RIGHT] + g[LEFT]
+    pitch = line + between
+    row = lo % g[PADDED_HEIGHT] - g[TOP]
+    x, y = g[X] + (lo // g[PADDED_HEIGHT] * g[HEIGHT] + row) * line, g[Y] + lo * pitch
+    fill_run(y, value, g[LEFT])
     for unit in range(lo, hi):
-        image = unit // g[PADDED_HEIGHT]
-        row = unit - image * g[PADDED_HEIGHT] - g[TOP]
-        y = g[Y] + unit * pitch
+        gap = between if unit + 1 < hi else g[RIGHT]
         if row < 0 or row >= g[HEIGHT]:
-            fill(y, g[VALUE], pitch)
+            fill_run(y + g[LEFT], value, line + gap)
         else:
-            fill(y, g[VALUE], g[LEFT])
-            copy(y + g[LEFT], g[X] + (image * g[HEIGHT] + row) * g[LINE], g[LINE])
-            fill(y + g[LEFT] + g[LINE], g[VALUE], g[RIGHT])
+            copy_run(y + g[LEFT], x, line)
+            fill_run(y + g[LEFT] + line, value, gap)
+        y += pitch
+        x += line
+        row += 1
+        if row == g[PADDED_HEIGHT] - g[TOP]:
+            x += (g[HEIGHT] - g[PADDED_HEIGHT]) * line
+            row = -g[TOP]
 
 
 @njit(error_model="numpy")
@@ -149,17 +187,21 @@ def pad_phases(g, scratch, lo, hi):
             last = max(min((left + width - phase + s - 1) // s, each), first)
             fill(y, g[VALUE], first * run)
             source, to = x + (first * s + phase - left) * run, y + first * run
-            for _ in range(last - first):
-                if run % 16 == 0:
+            count = last - first
+            if run == 8 or run == 16:  # one piece a pixel: few instructions are most of the work
+                for k in range(count):
+                    if run == 16:
+                        store(to + 16 * k, load_16(source + 16 * s * k))
+                    else:
+                        i64(to + 8 * k)[0] = i64(source + 8 * s * k)[0]
+            elif run % 16 == 0:
+                for k in range(count):
                     for b in range(0, run, 16):
-                        store(to + b, load_16(source + b))
-                elif run % 8 == 0:
-                    for b in range(0, run, 8):
-                        i64(to + b)[0] = i64(source + b)[0]
-                else:
-                    copy(to, source, run)
-                source += s * run
-                to += run
+                        store(to + k * run + b, load_16(source + k * s * run + b))
+            else:
+                for k in range(count):
+                    copy(to + k * run, source + k * s * run, run)
+            to += count * run
             fill(to, g[VALUE], (each - last) * run)
             y += each * run
 

@@ -131,6 +131,22 @@ def splat_f32(typingctx, value):
     return VF32(types.float32), lambda context, builder, signature, args: _splat(builder, args[0], L)
 
 
+def _byte_splatter(vec: Vec) -> Any:
+    @intrinsic
+    def splat_bytes(typingctx, value):
+        """All bytes the low byte of `value`."""
+
+        def codegen(context, builder, signature, args):
+            return _splat(builder, builder.trunc(args[0], ir.IntType(8)), vec.lanes)
+
+        return vec(types.int64), codegen
+
+    return splat_bytes
+
+
+splat_quad, splat_16 = _byte_splatter(VQUAD), _byte_splatter(Vec("i8", 16))
+
+
 def _broadcast32(vec: Vec) -> Any:
     @intrinsic
     def broadcast(typingctx, address):
@@ -492,6 +508,12 @@ def shift_right_i32(typingctx, v, by):
         return builder.ashr(args[0], _splat(builder, args[1], L))
 
     return VI32(v, types.int32), codegen
+
+
+@intrinsic
+def shift_each_i32(typingctx, v, by):
+    """Lane-wise arithmetic shift right, each by its own number."""
+    return VI32(v, by), lambda context, builder, signature, args: builder.ashr(*args)
 
 
 _CVT = {4: "llvm.x86.sse2.cvtps2dq", 8: "llvm.x86.avx.cvt.ps2dq.256"}
