@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from .isa import X86, selected
+from .isa import ARM64, X86, selected
 
 ISA = selected()
 L = ISA.lanes
@@ -720,7 +720,7 @@ def opaque(typingctx, address):
     """The same number, of which the compiler knows nothing: it cannot replace steps between addresses by a register each."""
 
     def codegen(context, builder, signature, args):
-        if ISA.name == "portable":
+        if ISA not in (*X86, *ARM64):
             return args[0]
         kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)])
         return builder.asm(kind, "", "=r,0", [args[0]], side_effect=False)
