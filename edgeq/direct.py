@@ -19,7 +19,7 @@ import numpy as np
 from edgeq.graph import Array
 from edgeq.kernels.words import ticket as tw
 
-HELD_NS = 100_000.0
+HELD_NS = 200_000.0
 """Estimated nanoseconds up to which a call may hold the interpreter's lock; Python itself switches threads every 5 ms."""
 
 METH_FASTCALL = 0x0080

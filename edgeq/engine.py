@@ -88,7 +88,10 @@ class Context:
     def __init__(self, plan: Plan, constants: Array, threads: int) -> None:
         self.arena = aligned(plan.arena_bytes + SLACK)
         self.scratch = aligned(SCRATCH_BYTES * threads)
-        self.barrier = aligned(64).view(np.int64)
+        self.barrier = aligned(fw.LINE * max(threads, 1)).view(np.int64)
+        self.states = [self.barrier[t * fw.LINE // 8 :][:1] for t in range(1, threads)]
+        for state in self.states:
+            state[0] = fw.GONE
         self.table = plan.table.copy()
         flat = self.table.reshape(-1)
         base, constant_base = self.arena.ctypes.data, constants.ctypes.data
@@ -163,6 +166,11 @@ def judge(status: int) -> None:
         raise MachineError(f"the machine stopped with status {status}; 0 is expected")
 
 
+def enter(machine: Machine, context: Context, thread: int) -> None:
+    """What a worker does; it holds the context for as long as it may look at it."""
+    machine.run(context.address, thread)
+
+
 class Program:
     """A plan made ready on this machine: arrays in, arrays out, no names and no conversions."""
 
@@ -210,14 +218,20 @@ class Program:
             else:
                 with self._turn:
                     frame[fw.THREADS] = self.threads
-                    context.barrier[0] = 0
-                    others = [
-                        self._workers.submit(self.machine.run, context.address, t) for t in range(1, self.threads)
-                    ]
-                    status = self.machine.run(context.address, 0)
-                    for other in others:
-                        status = other.result() or status
+                    status = self._run_together(context, self._workers)
             judge(status)
+
+    def _run_together(self, context: Context, workers: ThreadPoolExecutor) -> int:
+        """One entry of all threads; those that still stand by in the machine need not be woken."""
+        context.barrier[fw.BASE] = context.barrier[0] // self.threads
+        status = fw.LEFT
+        while status == fw.LEFT:
+            for t, state in enumerate(context.states, 1):
+                if state[0] == fw.GONE:
+                    state[0] = fw.CALLED
+                    workers.submit(enter, self.machine, context, t)
+            status = self.machine.run(context.address, 0)
+        return status
 
     def close(self) -> None:
         """Stop the worker threads."""

@@ -14,19 +14,26 @@ from .fixedpoint import clamp, multiply_double, multiply_single, rounding_shift_
 from .memory import f32, float_of_bits, i16, u8
 from .simd import (
     L,
+    add_f32,
     add_i32,
     cap,
+    clamp_f32,
     clamp_i32,
     in_rows,
+    load_f32,
     load_u8_as_i32,
+    mul_f32,
     mul_i32,
     pack_codes,
+    prelu_f32,
     shift_each_i32,
     shift_right_i32,
+    splat_f32,
     splat_i32,
     store,
     store_u8,
     store_u8_some,
+    sub_f32,
 )
 from .transcendental import atan2_f64, power_f64, remainder_f64
 from .words.elementwise import (
@@ -216,6 +223,29 @@ def _curve(mode, p, q):
 
 
 @njit(error_model="numpy")
+def _f32_vectors(a, b, sb, y, n, lo, hi, mode):
+    """As many whole vectors of a row as there are, for what whole networks are full of; a, b, y: addresses. How many elements."""
+    low, high, clamped, one = splat_f32(lo), splat_f32(hi), lo > -np.inf or hi < np.inf, splat_f32(f32(b)[0])
+    done = np.int64(0)
+    while n - done >= L:
+        p = load_f32(a + 4 * done)
+        q = load_f32(b + 4 * done) if sb else one
+        if mode == SUM:
+            v = add_f32(p, q)
+        elif mode == DIFFERENCE:
+            v = sub_f32(p, q)
+        elif mode == PRODUCT:
+            v = mul_f32(p, q)
+        else:
+            v = prelu_f32(p, q)
+        if clamped and mode != PRELU:
+            v = clamp_f32(v, low, high)
+        store(y + 4 * done, v)
+        done += L
+    return done
+
+
+@njit(error_model="numpy")
 def _f32_row(a, sa, b, sb, y, n, g):
     lo, hi, mode = float_of_bits(g[LO]), float_of_bits(g[HI]), g[OPERATION]
     if mode > QUOTIENT:
@@ -240,15 +270,31 @@ def _f32_row(a, sa, b, sb, y, n, g):
 
 
 @njit(error_model="numpy")
+def _f32_run(a, sa, b, sb, y, n, g):
+    """A row at addresses a, b, y: vectors first, then what is left."""
+    done, mode = np.int64(0), g[OPERATION]
+    if sa and mode in (SUM, DIFFERENCE, PRODUCT, PRELU):
+        done = _f32_vectors(a, b, sb, y, n, float_of_bits(g[LO]), float_of_bits(g[HI]), mode)
+    if done < n:
+        _f32_row(f32(a + 4 * done * sa), sa, f32(b + 4 * done * sb), sb, f32(y + 4 * done), n - done, g)
+
+
+@njit(error_model="numpy")
 def binary_f32(g, scratch, lo, hi):
     """float32 arithmetic, clamped to the fused activation."""
     if g[FLAT]:
-        a, b = f32(g[A] + 4 * lo * g[A_STEP]), f32(g[B] + 4 * lo * g[B_STEP])
-        _f32_row(a, g[A_STEP], b, g[B_STEP], f32(g[Y] + 4 * lo), hi - lo, g)
+        a, b = g[A] + 4 * lo * g[A_STEP], g[B] + 4 * lo * g[B_STEP]
+        _f32_run(a, g[A_STEP], b, g[B_STEP], g[Y] + 4 * lo, hi - lo, g)
         return
-    for unit in range(lo, hi):
-        oa, ob, oy = offsets(g, unit)
-        _f32_row(f32(g[A] + 4 * oa), g[A_STEP], f32(g[B] + 4 * ob), g[B_STEP], f32(g[Y] + 4 * oy), g[INNER], g)
+    oa, ob, oy = offsets(g, lo)
+    i2, i1 = lo % g[D2], lo // g[D2] % g[D1]
+    for _ in range(lo, hi):
+        _f32_run(g[A] + 4 * oa, g[A_STEP], g[B] + 4 * ob, g[B_STEP], g[Y] + 4 * oy, g[INNER], g)
+        oa, ob, oy, i2 = oa + g[A2], ob + g[B2], oy + g[INNER], i2 + 1
+        if i2 == g[D2]:  # divisions for every row would take longer than short rows do
+            oa, ob, i2, i1 = oa + g[A1] - g[D2] * g[A2], ob + g[B1] - g[D2] * g[B2], np.int64(0), i1 + 1
+            if i1 == g[D1]:
+                oa, ob, i1 = oa + g[A0] - g[D1] * g[A1], ob + g[B0] - g[D1] * g[B1], np.int64(0)
 
 
 @njit(error_model="numpy")

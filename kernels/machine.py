@@ -5,7 +5,10 @@ Every thread of an inference enters it with its own number; after each instructi
 instructions too small to share, which thread 0 does alone. Inputs are copied in
 and outputs out here too, so that an inference is one foreign call.
 
-Returns 0; NOT_A_NUMBER where an input to quantize holds NaN; −1 − i when instruction i names no kernel (which a plan never does).
+Threads but the first look out for the next inference for a while before they return (BARRIER in words/frame.py).
+
+Returns 0; LEFT where a thread that stood by is gone; NOT_A_NUMBER where an input to quantize holds NaN; −1 − i when instruction
+i names no kernel (which a plan never does).
 """
 
 from __future__ import annotations
@@ -29,19 +32,24 @@ from . import (
     softmax,
     unary,
 )
-from .memory import SPINS, call, copy, f32, f64_of_bits, fetch_add, i16, i64, load_acquire, pause, u8
+from .memory import SPINS, STANDBY, call, copy, f32, f64_of_bits, fetch_add, i16, i64, load_acquire, pause, u8
 from .words import KERNELS
 from .words.frame import (
     ADDRESS,
     BARRIER,
+    BASE,
     BATCH,
     BIAS,
     BYTES,
+    CALLED,
     COPY,
     COUNT,
     FLIP,
+    GONE,
     INSTRUCTIONS,
     KIND,
+    LEFT,
+    LINE,
     N_INPUTS,
     N_OUTPUTS,
     NOT_A_NUMBER,
@@ -51,6 +59,7 @@ from .words.frame import (
     RECORDS,
     SCALE,
     SCRATCH,
+    STANDING,
     THREADS,
     TOP,
     YIELD,
@@ -98,7 +107,7 @@ execute = njit(_namespace["execute"], error_model="numpy", inline="always")
 
 @njit(error_model="numpy")
 def meet(frame, passed):
-    """Wait until every thread has come here `passed` + 1 times; returns that number."""
+    """Wait until every thread has come here `passed` + 1 times in this context's life; returns that number."""
     passed += 1
     if frame[THREADS] > 1:
         fetch_add(frame[BARRIER], np.int64(1))
@@ -110,6 +119,31 @@ def meet(frame, passed):
             else:  # somebody else has a core that this inference counts on
                 call(frame[YIELD])
     return passed
+
+
+@njit(error_model="numpy")
+def summon(frame):
+    """Thread 0 calls the threads that stand by; False if one has left, and must be sent in anew."""
+    here = True
+    for t in range(1, frame[THREADS]):
+        state = frame[BARRIER] + t * LINE
+        if load_acquire(state) == STANDING and fetch_add(state, np.int64(CALLED - STANDING)) != STANDING:
+            i64(state)[0] = np.int64(GONE)
+        here = here and load_acquire(state) == CALLED
+    return here
+
+
+@njit(error_model="numpy")
+def stand_by(state):
+    """Whether another inference calls while this thread looks out for it; waking a sleeping thread takes tens of µs."""
+    for _ in range(STANDBY):
+        if load_acquire(state) != STANDING:
+            return True
+        pause()
+    if fetch_add(state, np.int64(GONE - STANDING)) == STANDING:
+        return False
+    i64(state)[0] = np.int64(CALLED)  # called at the last moment
+    return True
 
 
 @njit(error_model="numpy")
@@ -154,13 +188,14 @@ def flip(target, source, size):
         y[i] = np.uint8(x[i] ^ np.uint8(128))
 
 
-@njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-def run(frame_address, thread):
-    """Execute a plan; see above."""
-    frame = i64(frame_address)
-    threads, scratch, passed = frame[THREADS], frame[SCRATCH] + thread * SCRATCH_BYTES, np.int64(0)
-    status = np.int64(0)
+@njit(error_model="numpy", inline="always")
+def infer(frame_address, frame, thread, scratch):
+    """A thread's part of every sample."""
+    threads, passed, status = frame[THREADS], np.int64(0), np.int64(0)
+    if threads > 1:
+        passed = i64(frame[BARRIER])[BASE]
     i64(scratch + FAULT)[0] = np.int64(0)
+    last = frame[BATCH] - 1
     for sample in range(frame[BATCH]):
         if thread == 0:
             record = frame_address + RECORDS * 8
@@ -192,5 +227,24 @@ def run(frame_address, thread):
                 else:
                     copy(r[ADDRESS] + sample * r[BYTES], r[PLACE], r[BYTES])
                 record += RECORD_WORDS * 8
+        elif sample == last:  # before the last meeting: behind it the next inference may call at once
+            i64(frame[BARRIER] + thread * LINE)[0] = np.int64(STANDING)
         passed = meet(frame, passed)
-    return status if status != 0 else i64(scratch + FAULT)[0]
+    if thread == 0:
+        for t in range(threads):
+            fault = i64(scratch + t * SCRATCH_BYTES + FAULT)[0]
+            status = fault if status == 0 else status
+    return status
+
+
+@njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+def run(frame_address, thread):
+    """Execute a plan; see above. A thread but the first stays on for the next inference, for a while."""
+    frame = i64(frame_address)
+    scratch = frame[SCRATCH] + thread * SCRATCH_BYTES
+    if thread == 0 and frame[THREADS] > 1 and not summon(frame):
+        return np.int64(LEFT)
+    status = infer(frame_address, frame, thread, scratch)
+    while thread > 0 and stand_by(frame[BARRIER] + thread * LINE):
+        status = infer(frame_address, frame, thread, scratch)
+    return status

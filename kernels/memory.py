@@ -123,6 +123,9 @@ def f64_of_bits(typingctx, bits):
 SPINS = 2000
 """Looks at the barrier before a thread gives its core away: about 20 µs, more than threads that all run ever wait."""
 
+STANDBY = 20_000
+"""Looks out for the next inference before a thread leaves the machine: some 200 µs."""
+
 _PAUSE = {  # what tells the processor that this is a spin loop; `yield` is hint 1 on ARM
     "x86_64": ("llvm.x86.sse2.pause", None),
     "aarch64": ("llvm.aarch64.hint", 1),

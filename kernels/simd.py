@@ -403,6 +403,23 @@ def mul_f32(typingctx, a, b):
 
 
 @intrinsic
+def sub_f32(typingctx, a, b):
+    """Lane-wise float32 difference."""
+    return VF32(a, b), lambda context, builder, signature, args: builder.fsub(*args)
+
+
+@intrinsic
+def prelu_f32(typingctx, v, slope):
+    """v where it is not negative, else v·slope."""
+
+    def codegen(context, builder, signature, args):
+        v, slope = args
+        return builder.select(builder.fcmp_ordered(">=", v, _const("f32", L, 0.0)), v, builder.fmul(v, slope))
+
+    return VF32(v, slope), codegen
+
+
+@intrinsic
 def ones_quad(typingctx):
     """A quad of ones: dot_u8s8 with it adds bytes up."""
     return VQUAD(), lambda context, builder, signature, args: _const("i8", 4 * L, 1)

@@ -8,7 +8,8 @@ from edgeq.kernels.words import elementwise, move, pool, reduce, softmax
 from edgeq.plan.types import Instruction, Ref
 
 MACS_PER_NS = {"conv_u8": 150.0, "conv_u8_sum": 100.0, "conv_hybrid": 100.0, "conv_f32": 40.0, "conv_s16": 30.0}
-OTHER_MACS_PER_NS = 20.0  # depthwise kernels
+DEPTHWISE_MACS_PER_NS = {"depthwise_rows": 60.0, "depthwise_strided": 60.0, "depthwise_runs": 40.0}
+OTHER_MACS_PER_NS = 20.0
 
 SHARED_NS = 4000.0
 """Work below this stays with one thread: a meeting of two takes some 300 ns, and the second thread's cache is cold."""
@@ -20,7 +21,8 @@ PARALLEL_NS = 300_000.0
 def estimated_ns(instruction: Instruction) -> float:
     """Nanoseconds on one core of a current x86 processor, within a factor of about three."""
     if instruction.macs:
-        return instruction.macs / MACS_PER_NS.get(instruction.kernel, OTHER_MACS_PER_NS)
+        rates = MACS_PER_NS | DEPTHWISE_MACS_PER_NS
+        return instruction.macs / rates.get(instruction.kernel, OTHER_MACS_PER_NS)
     return instruction.units * _per_unit(instruction.kernel, instruction.words)
 
 

@@ -17,5 +17,14 @@ NOT_A_NUMBER, INDEX, DIVISION, CUSTOM = 1, 2, 3, 4
 """What `run` returns where values break a rule: a NaN that has no code, a computed index outside, an integer division by
 zero, a function of the application's that failed; all but the first with the operation's number in the bits from 8 upwards."""
 
-ABI = 4
+LEFT = -(1 << 40)
+"""What `run` returns to thread 0 where a thread that stood by has left: it is to be sent in again, and thread 0 too."""
+
+BASE, LINE = 1, 64
+STANDING, CALLED, GONE = 0, 1, 2
+"""BARRIER is the address of a counter of arrivals, which only grows; word BASE holds how many meetings there have been before
+an inference. LINE bytes further for each thread but the first lies its state: it looks out for the next inference, is in one
+or on its way into one, or is not in the machine."""
+
+ABI = 5
 """Changes whenever the frame or an instruction's words change meaning."""

@@ -1,0 +1,77 @@
+"""Threads inside one inference: the same numbers, whenever the next call comes, and no thread left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from edgeq import engine
+from edgeq.engine import build
+from tests.engine_models import conv
+
+GAPS = (0.0, 0.00005, 0.0002, 0.0003, 0.002)
+"""Seconds between calls: within and beyond the time that a thread stands by, and about as long."""
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch):
+    """A layer that is shared between threads whatever it costs, its inputs and what one thread makes of them."""
+    monkeypatch.setattr(engine, "PARALLEL_NS", 0.0)
+    graph = conv("int8", h=40, w=36, c=16, out=48)
+    inputs = [np.random.default_rng(i).integers(-128, 128, (1, 40, 36, 16)).astype(np.int8) for i in range(3)]
+    with build(graph) as model:
+        expected = [model(x) for x in inputs]
+    return graph, inputs, expected
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("gap", GAPS)
+def test_threads_that_stand_by_hear_the_next_call(wide, gap: float, threads: int) -> None:
+    """Calls at any distance are answered, and rightly."""
+    graph, inputs, expected = wide
+    with build(graph, threads=threads) as model:
+        for i in range(40):
+            assert np.array_equal(model(inputs[i % 3]), expected[i % 3])
+            end = time.perf_counter() + gap
+            while time.perf_counter() < end:
+                pass
+
+
+def test_calls_alone_and_together_mix(wide, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that stands by may sit out inferences that one thread does alone."""
+    graph, inputs, expected = wide
+    with build(graph, threads=2) as model:
+        for i in range(60):
+            monkeypatch.setattr(engine, "PARALLEL_NS", 1e18 if i % 3 == 1 else 0.0)
+            assert np.array_equal(model(inputs[i % 3]), expected[i % 3])
+
+
+def test_callers_take_turns(wide) -> None:
+    """Several callers of one model with threads each get their own answer."""
+    graph, inputs, expected = wide
+    wrong: list[int] = []
+    with build(graph, threads=2) as model:
+
+        def ask(i: int) -> None:
+            wrong.extend(i for _ in range(30) if not np.array_equal(model(inputs[i]), expected[i]))
+
+        callers = [threading.Thread(target=ask, args=(i,)) for i in range(3)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join(60)
+            assert not caller.is_alive()
+    assert wrong == []
+
+
+def test_a_closed_model_leaves_no_thread(wide) -> None:
+    """close() returns when the threads have left the machine."""
+    graph, inputs, _ = wide
+    before = threading.active_count()
+    model = build(graph, threads=2)
+    model(inputs[0])
+    model.close()
+    assert threading.active_count() == before
