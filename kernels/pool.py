@@ -10,7 +10,22 @@ import numpy as np
 from numba import njit
 
 from .memory import f32, float_of_bits, i16, i32, u8
-from .simd import L, add_i32, load_u8_as_i32, store, zero_i32
+from .simd import (
+    L,
+    add_i32,
+    cap,
+    clamp_f32,
+    load_f32,
+    load_quad,
+    load_u8_as_i32,
+    max_f32,
+    max_quad,
+    splat_f32,
+    splat_quad,
+    store,
+    store_quad_some,
+    zero_i32,
+)
 from .words.pool import CENTRE, HI, IN_H, IN_W, KH, KW, LEFT, LO, OUT_H, OUT_W, SH, SW, TOP, C, X, Y
 
 
@@ -124,14 +139,24 @@ def _maximum(x, y, g, y0, y1, x0, x1):
 
 @njit(error_model="numpy")
 def maximum_u8(g, scratch, lo, hi):
-    """8-bit maximum."""
-    low, high = np.uint8(g[LO]), np.uint8(g[HI])
+    """8-bit maximum, 4·L channels at a time; loads may reach past the channels."""
+    low, high, pitch, line = splat_quad(g[LO]), np.int32(g[HI]), g[C], g[IN_W] * g[C]
     for pixel in range(lo, hi):
         y0, y1, x0, x1, base = window(g, pixel)
-        y = u8(g[Y] + pixel * g[C])
-        _maximum(u8(g[X] + base * g[C]), y, g, y0, y1, x0, x1)
-        for c in range(g[C]):
-            y[c] = min(max(y[c], low), high)
+        first, y = g[X] + (base + y0 * g[IN_W] + x0) * pitch, g[Y] + pixel * pitch
+        for c in range(0, g[C], 4 * L):
+            most, row = low, first + c
+            for _ in range(y0, y1):
+                x = row
+                for _ in range(x0, x1):
+                    most = max_quad(most, load_quad(x))
+                    x += pitch
+                row += line
+            most = cap(most, high)
+            if g[C] - c >= 4 * L:
+                store(y + c, most)
+            else:
+                store_quad_some(y + c, most, g[C] - c)
 
 
 @njit(error_model="numpy")
@@ -148,11 +173,29 @@ def maximum_s16(g, scratch, lo, hi):
 
 @njit(error_model="numpy")
 def maximum_f32(g, scratch, lo, hi):
-    """float32 maximum."""
+    """float32 maximum, vectors of channels first."""
     low, high = float_of_bits(g[LO]), float_of_bits(g[HI])
+    whole, pitch, line = g[C] // L * L, 4 * g[C], 4 * g[IN_W] * g[C]
     for pixel in range(lo, hi):
         y0, y1, x0, x1, base = window(g, pixel)
+        first = g[X] + 4 * (base + y0 * g[IN_W] + x0) * g[C]
         y = f32(g[Y] + 4 * pixel * g[C])
-        _maximum(f32(g[X] + 4 * base * g[C]), y, g, y0, y1, x0, x1)
-        for c in range(g[C]):
-            y[c] = min(max(y[c], low), high)
+        for c in range(0, whole, L):
+            row = first + 4 * c
+            most = load_f32(row)
+            for _ in range(y0, y1):
+                x = row
+                for _ in range(x0, x1):
+                    most = max_f32(most, load_f32(x))
+                    x += pitch
+                row += line
+            store(g[Y] + pixel * pitch + 4 * c, clamp_f32(most, splat_f32(low), splat_f32(high)))
+        for c in range(whole, g[C]):
+            most_one, row = f32(first + 4 * c)[0], first + 4 * c
+            for _ in range(y0, y1):
+                x = row
+                for _ in range(x0, x1):
+                    most_one = max(most_one, f32(x)[0])
+                    x += pitch
+                row += line
+            y[c] = min(max(most_one, low), high)

@@ -408,6 +408,40 @@ def sub_f32(typingctx, a, b):
     return VF32(a, b), lambda context, builder, signature, args: builder.fsub(*args)
 
 
+def _lesser(order: str) -> Any:
+    @intrinsic
+    def pick(typingctx, a, b):
+        """a, or b where it is less (greater); b that is NaN never is."""
+
+        def codegen(context, builder, signature, args):
+            a, b = args
+            return builder.select(builder.fcmp_ordered(order, b, a), b, a)
+
+        return VF32(a, b), codegen
+
+    return pick
+
+
+min_f32, max_f32 = _lesser("<"), _lesser(">")
+
+
+@intrinsic
+def round_away_i32(typingctx, v, lo, hi):
+    """v rounded to whole numbers, halves away from zero, and clamped to [lo, hi], whole numbers themselves."""
+
+    def codegen(context, builder, signature, args):
+        v, lo, hi = args
+        bits = llvm("i32", L)
+        sign = builder.and_(builder.bitcast(v, bits), _const("i32", L, 0x80000000))
+        half = builder.bitcast(builder.or_(sign, _const("i32", L, 0x3F000000)), v.type)
+        w = builder.fadd(v, half)
+        w = builder.select(builder.fcmp_ordered(">", w, lo), w, lo)
+        w = builder.select(builder.fcmp_ordered("<", w, hi), w, hi)
+        return builder.fptosi(w, bits)
+
+    return VI32(v, lo, hi), codegen
+
+
 @intrinsic
 def prelu_f32(typingctx, v, slope):
     """v where it is not negative, else v·slope."""
@@ -632,6 +666,14 @@ def pack_plain(typingctx, a, b, c, d):
         return builder.shuffle_vector(ab, cd, ir.Constant(ir.VectorType(I32, 4 * L), order))
 
     return VQUAD(a, b, c, d), codegen
+
+
+@intrinsic
+def max_quad(typingctx, a, b):
+    """The greater of each two unsigned bytes."""
+    return VQUAD(a, b), lambda context, builder, signature, args: _call(
+        builder, f"llvm.umax.v{4 * L}i8", args[0].type, *args
+    )
 
 
 @intrinsic

@@ -8,6 +8,21 @@ from numba import njit
 from .cells import integer, put_integer, put_real, real
 from .fixedpoint import clamp, multiply_double, multiply_half_up
 from .memory import f32, fill, float_of_bits, i16, i32, u8
+from .simd import (
+    L,
+    add_f32,
+    add_i32,
+    load_f32,
+    max_f32,
+    min_f32,
+    mul_f32,
+    round_away_i32,
+    splat_f32,
+    splat_i32,
+    store,
+    store_u8,
+    zero_f32,
+)
 from .transcendental import erf_f64, exp_f64, log_f64, logistic_f32, root, sin_f64, tanh_f32
 from .words.instruction import FLOAT, FLOAT64, HALF_UP
 from .words.kinds import F32, F64
@@ -242,15 +257,31 @@ def unary_int(g, scratch, lo, hi):
 
 
 @njit(error_model="numpy")
+def least_and_greatest(x, n, scratch):
+    """The least and the greatest of 0 and n floats at address x; what is not a number is passed over."""
+    a, b, c, d = zero_f32(), zero_f32(), zero_f32(), zero_f32()
+    whole = n // (2 * L) * (2 * L)
+    for i in range(0, whole, 2 * L):
+        v, w = load_f32(x + 4 * i), load_f32(x + 4 * i + 4 * L)
+        a, b, c, d = min_f32(a, v), max_f32(b, v), min_f32(c, w), max_f32(d, w)
+    store(scratch, min_f32(a, c))
+    store(scratch + 4 * L, max_f32(b, d))
+    low, high = np.float32(0), np.float32(0)
+    for i in range(L):
+        low, high = min(low, f32(scratch)[i]), max(high, f32(scratch)[L + i])
+    for i in range(whole, n):
+        low, high = min(low, f32(x)[i]), max(high, f32(x)[i])
+    return low, high
+
+
+@njit(error_model="numpy")
 def dynamic_u8(g, scratch, lo, hi):
     """N float32 to u8 with a scale and zero point found now, written to RANGE: TFLite's hybrid kernels. One unit.
 
     SYMMETRIC: tensor_utils::SymmetricQuantizeFloats (±127 about 128), else AsymmetricQuantizeFloats, both + 128.
     """
     x, y, n = f32(g[X]), u8(g[Y]), g[N]
-    low, high = np.float32(0), np.float32(0)
-    for i in range(n):
-        low, high = min(low, x[i]), max(high, x[i])
+    low, high = least_and_greatest(g[X], n, scratch)
     if low == high:
         fill(g[Y], np.int64(128), n)
         f32(g[RANGE])[0] = np.float32(1)
@@ -270,7 +301,12 @@ def dynamic_u8(g, scratch, lo, hi):
         f32(g[RANGE])[0] = np.float32(scale)
         inverse, bottom = np.float32(np.float32(1) / np.float32(scale)), np.float32(-128)
     i32(g[RANGE])[1] = np.int32(zero) + np.int32(128)
-    for i in range(n):
+    by, shift, least, most = splat_f32(inverse), splat_f32(zero), splat_f32(bottom), splat_f32(np.float32(127))
+    whole = n // L * L
+    for i in range(0, whole, L):
+        v = add_f32(shift, mul_f32(load_f32(g[X] + 4 * i), by))
+        store_u8(g[Y] + i, add_i32(round_away_i32(v, least, most), splat_i32(np.int32(128))))
+    for i in range(whole, n):
         v = np.float32(zero + np.float32(x[i] * inverse))
         q = np.float32(np.trunc(np.float32(v + np.copysign(np.float32(0.5), v))))
         y[i] = np.uint8(np.int64(min(max(q, bottom), np.float32(127))) + 128)
