@@ -105,18 +105,19 @@ def _narrow_stores(mr: int) -> list[str]:
 
 
 def shared_source(mr: int) -> str:
-    """A strip for windows three pixels wide at stride 1, one vector of channels, whole quads of input channels.
+    """A strip for windows three pixels wide at stride 1, one vector of channels; a segment is a pixel.
 
     A pixel is loaded once for the three outputs whose windows it is in; loads, not products, limit the plain strip.
     """
     out = _opening(mr, [f"c{i}_0" for i in range(mr)], 1)
-    out += [f"            row = (steps // 3) * {L * 4}", "            for k in range(steps // 3):"]
-    out += ["                w0, w1, w2 = load_quad(w), load_quad(w + row), load_quad(w + 2 * row)"]
+    out[-2:] = ["        for s in range(0, n_segments, 3):", "            p = first + segments[s]"]
+    out += [f"            pixel = steps * {L * 4}", "            for k in range(steps):"]
+    out += ["                w0, w1, w2 = load_quad(w), load_quad(w + pixel), load_quad(w + 2 * pixel)"]
     for i, (before, address) in enumerate(_rows(mr + 2)):
         out += [f"                {before}"] if before else []
         out += [f"                q = broadcast_quad({address})"]
         out += [f"                c{i - j}_0 = dot_u8s8(c{i - j}_0, q, w{j})" for j in range(3) if 0 <= i - j < mr]
-    out += ["                p += 4", f"                w += {L * 4}", "            w += 2 * row"]
+    out += ["                p += 4", f"                w += {L * 4}", "            w += 2 * pixel"]
     out += ["        f = load_f32(scale)"]
     out += [f"        c{i}_0 = codes(c{i}_0, f)" for i in range(mr)]
     return "\n".join([*out, *_narrow_stores(mr), f"        m += {mr}"])

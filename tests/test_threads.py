@@ -10,7 +10,10 @@ import pytest
 
 from edgeq import engine
 from edgeq.engine import build
-from tests.engine_models import conv
+from edgeq.plan import builder
+from tests.engine_models import cases, conv, samples
+
+CASES = cases()
 
 GAPS = (0.0, 0.00005, 0.0002, 0.0003, 0.002)
 """Seconds between calls: within and beyond the time that a thread stands by, and about as long."""
@@ -38,6 +41,18 @@ def test_threads_that_stand_by_hear_the_next_call(wide, gap: float, threads: int
             end = time.perf_counter() + gap
             while time.perf_counter() < end:
                 pass
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if n.endswith(("int8", "float32")) and "softmax" not in n])
+def test_every_kernel_can_be_shared(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads that share every instruction, however small, compute what one does."""
+    monkeypatch.setattr(engine, "PARALLEL_NS", 0.0)
+    monkeypatch.setattr(builder, "SHARED_NS", 0.0)
+    graph = CASES[name]()
+    rng = np.random.default_rng(0)
+    x = {n: samples(graph.tensors[i], rng) for n, i in zip(graph.input_names(), graph.inputs, strict=True)}
+    with build(graph, threads=2) as two, build(graph) as one:
+        assert np.array_equal(two(x), one(x))
 
 
 def test_calls_alone_and_together_mix(wide, monkeypatch: pytest.MonkeyPatch) -> None:

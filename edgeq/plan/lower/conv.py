@@ -231,6 +231,11 @@ def product(
     elif kernel == "conv_u8" and 2 * count == 2 * total == lanes and takes(b, op):
         order = np.tile(np.arange(count), 2)
         words[cw.PAIRS] = 1
+    strips: Words = {}
+    if kernel == "conv_u8" and stays_small(b, op, x, w, out, weights[0].size, bias):
+        strips = strip_words(b, rows, -(-packed_from.shape[2] // PER_STEP[kind]), nv, words)
+        if strips.get(cw.SHARED):
+            packed_from, segments = by_pixel(packed_from, segments, rows.column)
     packed = pack(packed_from, PER_STEP[kind], nv * lanes, order)
     padded = packed.shape[0] * nv * lanes
     if kind != "f32":
@@ -240,9 +245,7 @@ def product(
         cw.SEGMENTS: b.constant(np.array(segments, np.int64)), cw.N_SEGMENTS: len(segments), cw.STEPS: packed.shape[2],
         cw.NV: nv, cw.BLOCK: packed[0].nbytes,
     }  # fmt: skip
-    if kernel == "conv_u8" and stays_small(b, op, x, w, out, weights[0].size, bias):
-        words |= strip_words(b, rows, packed.shape[2], nv, words)
-    b.emit(kernel, rows.pixels, words, macs=rows.pixels * count * len(rows.segments) * rows.length)
+    b.emit(kernel, rows.pixels, words | strips, macs=rows.pixels * count * len(rows.segments) * rows.length)
 
 
 def strip_words(b: Builder, rows: Rows, steps: int, nv: int, made: Words) -> Words:
@@ -257,15 +260,15 @@ def strip_words(b: Builder, rows: Rows, steps: int, nv: int, made: Words) -> Wor
     if waste > (1.35 if steps * len(rows.segments) < SHORT_ROW else 1.15):
         return {}
     shares = b.isa.registers >= 32 or b.isa.dot == "vpdpbusd"
-    third = rows.length // 3
-    shared = (
-        nv == 1
-        and not {cw.PAIRS, cw.ONES} & made.keys()
-        and shares
-        and rows.length == 3 * rows.column
-        and third % 4 == 0
-    )
+    alone = 3 * -(-rows.column // PER_STEP["u8"])  # steps of a run if its pixels are taken one by one
+    three = rows.length == 3 * rows.column and alone == steps
+    shared = nv == 1 and not {cw.PAIRS, cw.ONES} & made.keys() and shares and three
     return {cw.STRIP: rows.out_w, cw.SHARED: int(shared)}
+
+
+def by_pixel(weights: Array, segments: tuple[int, ...], pixel: int) -> tuple[Array, tuple[int, ...]]:
+    """Runs of three pixels taken apart: (out, segments, 3·pixel) → (out, 3·segments, pixel), and where each begins."""
+    return weights.reshape(len(weights), -1, pixel), tuple(s + j * pixel for s in segments for j in range(3))
 
 
 def part_of(w: Tensor, part: slice) -> Tensor:
