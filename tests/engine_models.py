@@ -204,6 +204,8 @@ def cases() -> dict[str, Callable[[], Graph]]:
     bytes_ = ("int8", "uint8")
     add("conv over wide rows, 16 to 16", conv, n=2, h=4, w=35, c=16, out=16, act=1, types=bytes_)
     add("conv over wide rows, 12 to 10", conv, h=3, w=20, c=12, out=10, types=bytes_)
+    add("conv over wide rows, 3 to 16", conv, n=2, h=4, w=37, c=3, out=16, act=1, types=bytes_)
+    add("conv over wide rows, 7 to 4", conv, h=3, w=40, c=7, out=4, types=bytes_)
     add("conv over wide rows, strided, 3 to 8", conv, n=2, h=9, w=67, c=3, out=8, sh=2, sw=2, types=bytes_)
     add("conv over wide rows, 8 to 40", conv, h=3, w=19, c=8, out=40, types=bytes_)
     add("conv over wide rows, 5 to 100, dilated", conv, h=5, w=37, c=5, out=100, dw=2, types=bytes_)
