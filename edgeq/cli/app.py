@@ -22,6 +22,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "convert": "edgeq.cli.convert:convert",
         "quantize": "edgeq.cli.quantize:quantize",
         "calibrate": "edgeq.cli.quantize:calibrate",
+        "finetune": "edgeq.cli.finetune:finetune",
         "run": "edgeq.cli.run:run",
         "eval": "edgeq.cli.evaluate:evaluate",
         "bench": "edgeq.cli.bench:bench",

@@ -1,0 +1,121 @@
+"""What fine-tuning recovers: float models damaged by a coarse recipe, retrained on unlabelled samples, judged on others.
+
+    python benchmarks/finetune.py [TASK…] [--from RECIPE,RECIPE] [--epochs N] [--quick] [--json]
+
+Tasks are those of benchmarks/accuracy.py, which has their data: calibration samples are what the recipe and the training see,
+test samples and labels are seen by the metric alone. Recovered is (tuned − damaged) / (float − damaged). The exit status is 0
+if every model that had lost a point or more has half of its loss back, and none is worse than it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from accuracy import MODELS, TASKS, edgeq
+
+from edgeq.finetune import Options, finetune
+from edgeq.quantize import quantize
+from edgeq.recipe import RECIPES, recipe
+from edgeq.tflite import read, write
+
+RECIPES_TRIED = ("codebook2", "int8-per-tensor")
+LOST = 0.01
+"""Of a metric: less than this is noise, and no loss to recover."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row: the metric of the float, the damaged and the tuned model; the distances that learning saw; bytes."""
+
+    task: str
+    recipe: str
+    metric: str
+    samples: int
+    float_: float
+    damaged: float
+    tuned: float
+    distance_before: float
+    distance_after: float
+    epochs: int
+    seconds: float
+
+    @property
+    def recovered(self) -> float | None:
+        """The share of the loss that came back, None where there was none to speak of."""
+        lost = self.float_ - self.damaged
+        return None if lost < LOST else (self.tuned - self.damaged) / lost
+
+    @property
+    def good(self) -> bool:
+        """Whether half came back, or nothing was made worse."""
+        return self.tuned >= self.damaged - LOST if self.recovered is None else self.recovered >= 0.5
+
+
+def measure(name: str, kind: str, options: Options, share: float) -> Result:
+    """One row."""
+    task = TASKS[name]
+    model = (MODELS / task.model).read_bytes()
+    graph, samples, (x, truth) = read(model), task.calibration(), task.test(share)
+    run = edgeq("xnnpack")
+    wanted = run(model, x)
+    start = quantize(graph, samples, recipe(kind)).graph
+    begun = time.perf_counter()
+    done = finetune(graph, samples, start, options=options)
+    seconds = time.perf_counter() - begun
+    scores = [task.metric(run(write(g), x), wanted, x, truth) for g in (start, done.graph)]
+    return Result(
+        name, kind, task.metric_name, len(x), task.metric(wanted, wanted, x, truth), *scores,
+        done.history[0].distance, done.history[done.best].distance, len(done.history) - 1, seconds,
+    )  # fmt: skip
+
+
+def line(r: Result) -> str:
+    """A row for people."""
+    back = "no loss" if r.recovered is None else f"{100 * r.recovered:.0f} % recovered"
+    return (
+        f"{r.task:18} {r.recipe:16} {r.metric:9} float {r.float_:.4f}  damaged {r.damaged:.4f}  tuned {r.tuned:.4f}  {back:14}  "
+        f"distance {r.distance_before:.3g} to {r.distance_after:.3g}  {r.epochs} epochs, {r.seconds:.0f} s"
+        f"{'' if r.good else '  ← TOO LITTLE'}"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"{', '.join(TASKS)}; all by default")
+    parser.add_argument(
+        "--from", dest="recipes", default=",".join(RECIPES_TRIED), help="recipes, by default %(default)s"
+    )
+    parser.add_argument(
+        "--epochs", type=int, help="passes over the samples, by default as many as edgeq finetune takes"
+    )
+    parser.add_argument("--quick", action="store_true", help="take a quarter of the test data")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args(arguments)
+    kinds = options.recipes.split(",")
+    if unknown := (set(options.tasks) - set(TASKS)) | (set(kinds) - set(RECIPES)):
+        parser.error(f"tasks are {', '.join(TASKS)}, recipes {', '.join(RECIPES)}; got {', '.join(sorted(unknown))}")
+    results = []
+    for name in options.tasks or TASKS:
+        for kind in kinds:
+            try:
+                results.append(measure(name, kind, Options(epochs=options.epochs), 0.25 if options.quick else 1.0))
+            except FileNotFoundError as error:
+                print(f"{name}: left out, {error.filename} is not there", file=sys.stderr)
+                continue
+            if not options.json:
+                print(line(results[-1]), flush=True)
+    if options.json:
+        print(json.dumps([{**asdict(r), "recovered": r.recovered, "good": r.good} for r in results], indent=2))
+    return 0 if all(r.good for r in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

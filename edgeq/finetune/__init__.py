@@ -1,0 +1,7 @@
+"""Retraining at the tuned parameters: quantization-aware fine-tuning with or without labels (`finetune`)."""
+
+from __future__ import annotations
+
+from edgeq.finetune.run import Finetuned, Options, finetune
+
+__all__ = ["Finetuned", "Options", "finetune"]

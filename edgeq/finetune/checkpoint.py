@@ -1,0 +1,85 @@
+"""Where a training run stands, on disk: an NPZ file, whole or not there, that only the same run takes up again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from edgeq.errors import InputError
+from edgeq.files import PathLike
+from edgeq.finetune.adam import Adam
+from edgeq.finetune.codebook import Codebook
+from edgeq.finetune.goal import Figure
+from edgeq.graph import Array
+from edgeq.samples import Samples, write_npz
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Parameters and codebooks after some epoch."""
+
+    parameters: Mapping[str, Array]
+    books: Mapping[int, Codebook]
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """A run after `epoch` epochs. history: the figure after each, the start's first; best: which of them."""
+
+    epoch: int
+    now: Point
+    adam: Adam
+    best: int
+    best_point: Point
+    history: tuple[Figure, ...] = field(default_factory=tuple)
+
+
+def digest(*parts: bytes | str) -> str:
+    """What tells one run from another."""
+    h = hashlib.sha256()
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        h.update(len(raw).to_bytes(8, "little") + raw)
+    return h.hexdigest()
+
+
+def save(path: PathLike, run: str, at: Standing) -> None:
+    """Write it. run: the digest of what it belongs to."""
+    arrays: dict[str, Array] = {
+        "run": np.frombuffer(bytes.fromhex(run), np.uint8),
+        "counts": np.array([at.epoch, at.best, at.adam.step], np.int64),
+        "history": np.array([(f.wrong, f.distance) for f in at.history], np.float64).reshape(-1, 2),
+    }
+    for kind, point in (("now", at.now), ("best", at.best_point)):
+        arrays |= {f"{kind}/{k}": np.asarray(v) for k, v in point.parameters.items()}
+        arrays |= {f"{kind}-levels/{i}": b.levels for i, b in point.books.items()}
+        arrays |= {f"{kind}-books/{i}": b.book for i, b in point.books.items()}
+    for kind, moments in (("first", at.adam.first), ("second", at.adam.second)):
+        arrays |= {f"{kind}/{k}": np.asarray(v) for k, v in moments.items()}
+    write_npz(path, arrays)
+
+
+def load(path: PathLike, run: str) -> Standing | None:
+    """The standing of this run, None where there is none. Raises InputError for another run's, or a damaged file."""
+    if not Path(path).exists():
+        return None
+    arrays = Samples(path)
+    if "run" not in arrays or bytes(np.asarray(arrays["run"], np.uint8)).hex() != run:
+        raise InputError(
+            f"{path}: expected a checkpoint of this model, data and options, found another run's: remove it to start anew"
+        )
+
+    def group(kind: str) -> dict[str, Array]:
+        return {name[len(kind) + 1 :]: np.array(arrays[name]) for name in arrays if name.startswith(f"{kind}/")}
+
+    def point(kind: str) -> Point:
+        books = group(f"{kind}-books")
+        return Point(group(kind), {int(i): Codebook(a, books[i]) for i, a in group(f"{kind}-levels").items()})
+
+    epoch, best, step = (int(n) for n in arrays["counts"])
+    history = tuple(Figure(float(a), float(b)) for a, b in arrays["history"])
+    return Standing(epoch, point("now"), Adam(step, group("first"), group("second")), best, point("best"), history)

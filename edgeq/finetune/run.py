@@ -1,0 +1,340 @@
+"""Quantization-aware fine-tuning: an integer model learns to answer as its float model does.
+
+Every fourth sample is held out; after each epoch the integer model is built, run on those by edgeq's engine, and kept if
+it came nearer. The rest is learned from in batches of mixtures of two samples each (Zhang et al., "mixup", ICLR 2018),
+pictures moved and mirrored: the float model answers those too, so a hundred samples go further than a hundred.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from edgeq.calibrate import Progress, silent
+from edgeq.errors import InputError, QuantizeError
+from edgeq.feed import Source
+from edgeq.files import PathLike
+from edgeq.finetune import checkpoint
+from edgeq.finetune.adam import Adam, falling
+from edgeq.finetune.checkpoint import Point, Standing
+from edgeq.finetune.goal import Figure, Judge, Target, answering, answers, checked_labels, loss, targets
+from edgeq.finetune.rows import Rows
+from edgeq.finetune.student import Student
+from edgeq.graph import Array, Graph
+from edgeq.quantize.canonical import fold_weights
+from edgeq.quantize.run import prepare
+from edgeq.recipe import RECIPES
+from edgeq.tflite import write
+
+HOLD_OUT = 4
+"""Every so many-th sample is not learned from: it judges."""
+
+BUDGET = 1.5e12
+"""Multiplications that learning may take where no number of epochs is given: counted, and not timed, so that the same
+samples give the same model on every machine. Some minutes of two cores."""
+
+MOST_EPOCHS = 200
+
+MEMORY = 192 << 20
+"""Bytes that the values of one pass may take, about; batches that need more go through in pieces."""
+
+RATES = {"w": 2e-3, "b": 5e-4, "s": 5e-4, "a": 5e-4}
+"""Of weights and biases in units of their own (student.py), of the logarithms of weights' and activations' steps."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to learn.
+
+    epochs: passes over the samples, None for what BUDGET allows; minutes: of time at most, None for no end; batch: samples
+    a step; seed: of order and mixtures; rate: times RATES; mix: the share of batches that are mixtures, None for all of
+    them, or half of them where there are labels, which a mixture has not.
+    """
+
+    epochs: int | None = None
+    minutes: float | None = None
+    batch: int = 16
+    seed: int = 0
+    rate: float = 1.0
+    mix: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "minutes", "batch", "rate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name} must be > 0, got {value}")
+        if self.mix is not None and not 0 <= self.mix <= 1:
+            raise InputError(f"mix must be in [0, 1], got {self.mix}")
+
+
+@dataclass(frozen=True, eq=False)
+class Finetuned:
+    """What came of it.
+
+    graph: the best model on the samples held out, the start itself (`changed` False) if nothing was better; history: the
+    figure at the start and after each epoch; best: which of them; learned, held: how many samples; finished: whether all
+    epochs were gone through (else time was up, or it was interrupted).
+    """
+
+    graph: Graph
+    history: tuple[Figure, ...]
+    best: int
+    learned: int
+    held: int
+    finished: bool
+    interrupted: bool
+    codebooks: int
+
+    @property
+    def changed(self) -> bool:
+        """Whether learning helped."""
+        return self.best > 0
+
+
+def finetune(
+    graph: Graph,
+    samples: Source,
+    start: Graph,
+    *,
+    labels: Array | None = None,
+    validation: tuple[Source, Array | None] | None = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
+    saved: PathLike | None = None,
+) -> Finetuned:
+    """`start`, a quantized form of the float model `graph`, with weights, biases and steps that come nearer to it.
+
+    samples: as edgeq.feed takes them, at least eight; labels: (N,) classes or (N, …) real values, learned from beside the
+    float model's answers; validation: samples (and labels) to hold out instead of every fourth of `samples`; saved: a
+    checkpoint, written after each epoch, taken up if it is there, removed at the end.
+
+    A codebook model stays one: each channel keeps its number of levels, on the integer grid. Ctrl-C ends early and keeps
+    the best. Raises QuantizeError for models that do not belong together, UnsupportedError for operations without a
+    gradient, InputError for samples or labels that do not fit.
+    """
+    options, say = options or Options(), progress or silent
+    teacher = fold_weights(prepare(graph, RECIPES["int8"]))
+    run = _Run(teacher, start, samples, labels, validation, options)
+    key = checkpoint.digest(write(graph), write(start), repr(options), run.rows_digest())
+    at = checkpoint.load(saved, key) if saved is not None else None
+    at = at or run.standing()
+    began, interrupted = time.monotonic(), False
+    steps, epochs = run.steps_an_epoch(), run.epochs
+    try:
+        while at.epoch < epochs:
+            if options.minutes is not None and time.monotonic() - began > 60 * options.minutes:
+                break
+            what = f"epoch {at.epoch + 1}, {at.history[at.best]}"
+            at = run.epoch(at, lambda done, at=at, what=what: say(at.epoch * steps + done, epochs * steps, what))
+            if saved is not None:
+                checkpoint.save(saved, key, at)
+    except KeyboardInterrupt:
+        interrupted = True
+    best = run.student.graph_of(at.best_point.parameters, at.best_point.books) if at.best else start
+    return Finetuned(
+        best, at.history, at.best, run.learned, run.held, at.epoch >= epochs, interrupted, len(run.student.codebooks)
+    )
+
+
+class _Run:
+    """What stays the same from epoch to epoch."""
+
+    def __init__(
+        self,
+        teacher: Graph,
+        start: Graph,
+        samples: Source,
+        labels: Array | None,
+        validation: tuple[Source, Array | None] | None,
+        options: Options,
+    ) -> None:
+        self.options = options
+        self.teacher = teacher
+        self.goals = targets(teacher)
+        self.student = Student(start, teacher)
+        self._match(start)
+        self.rows = Rows(teacher, samples)
+        self._labels, self._truth = self._checked(labels, len(self.rows))
+        everything = np.arange(len(self.rows))
+        apart = everything % HOLD_OUT == HOLD_OUT - 1 if validation is None else np.zeros(len(everything), bool)
+        self._learn = everything[~apart]
+        if len(self._learn) < 6 or (validation is None and not apart.any()):
+            raise QuantizeError(f"expected at least 8 samples to learn from and judge by, got {len(self.rows)}")
+        self._answers = answering(teacher, [g.tensor for g in self.goals])
+        held_rows, held_labels = self.rows, self._labels
+        held = everything[apart]
+        if validation is not None:
+            held_rows = Rows(teacher, validation[0])
+            held = np.arange(len(held_rows))
+            held_labels, _ = self._checked(validation[1], len(held_rows))
+            if labels is None:
+                held_labels = None
+        inputs = held_rows.take(held)
+        wanted = tuple(self._teach(inputs))
+        self._judge = Judge(self.goals, inputs, wanted, self._of(held_labels, held))
+        self.learned, self.held = len(self._learn), len(held)
+        self._signals = [max(float((w.astype(np.float64) ** 2).mean()), 1e-30) for w in wanted]
+        self._piece = _piece(self.student, options.batch)
+        self.epochs = options.epochs or _epochs(self.student, self.learned)
+        self._can_mix = all(a.dtype == np.float32 for a in inputs)
+
+    def _match(self, start: Graph) -> None:
+        """Refuse a start that is not a form of the float model."""
+        wanted = [self.teacher.tensors[g.tensor].shape for g in self.goals]
+        found = [self.student.real.tensors[i].shape for i in self.student.targets]
+        inputs = [self.teacher.tensors[i].shape for i in self.teacher.inputs]
+        given = [start.tensors[i].shape for i in start.inputs]
+        if wanted != found or inputs != given:
+            raise QuantizeError(
+                f"expected a quantized form of the float model, from {inputs} to {wanted}; found one from {given} to {found}"
+            )
+        if not self.student.layers:
+            raise QuantizeError("expected layers with constant weights, found none that could learn")
+
+    def _checked(self, labels: Array | None, count: int) -> tuple[Array | None, Target | None]:
+        if labels is None:
+            return None, None
+        if len(self.goals) != 1:
+            raise InputError(f"labels are for a model with one output, this one has {len(self.goals)}")
+        goal = self.goals[0]
+        shape = self.teacher.tensors[goal.tensor].shape
+        per = shape[0] if shape else 1
+        checked, target = checked_labels(labels, count * per, goal, shape)
+        return checked.reshape(count, per, *checked.shape[1:]), target
+
+    def _of(self, labels: Array | None, numbers: Array) -> Array | None:
+        return None if labels is None else labels[numbers].reshape(-1, *labels.shape[2:])
+
+    def rows_digest(self) -> str:
+        """What tells these samples from others."""
+        some = self.rows.take(np.unique(np.linspace(0, len(self.rows) - 1, 16).astype(int)))
+        parts = [len(self.rows).to_bytes(8, "little"), *(a.tobytes() for a in some)]
+        if self._labels is not None:
+            parts.append(self._labels.tobytes())
+        parts += [a.tobytes() for a in self._judge.wanted]
+        return checkpoint.digest(*parts)
+
+    def standing(self) -> Standing:
+        """The run before its first epoch."""
+        point = Point(self.student.initial, self.student.codebooks)
+        return Standing(0, point, Adam(), 0, point, (self._figure(self.student.start),))
+
+    def steps_an_epoch(self) -> int:
+        """Batches of an epoch."""
+        return ceil(len(self._learn) / self.options.batch)
+
+    def epoch(self, at: Standing, advance) -> Standing:  # type: ignore[no-untyped-def]
+        """The run one epoch later. The order is the seed's and the epoch's, whatever came before."""
+        draw = np.random.default_rng([self.options.seed, at.epoch])
+        order = draw.permutation(self._learn)
+        share = self.options.mix
+        share = share if share is not None else 1.0 if self._labels is None else 0.5
+        steps, point, adam = self.steps_an_epoch(), at.now, at.adam
+        for k, numbers in enumerate(np.array_split(order, steps)):
+            mixed = self._can_mix and draw.random() < share
+            gradients = self._gradients(point, numbers, draw if mixed else None)
+            rate = self.options.rate * falling((at.epoch * steps + k) / (self.epochs * steps))
+            moved, adam = adam.moved(point.parameters, gradients, {n: r * rate for n, r in RATES.items()})
+            if self._labels is None:  # labels may teach what the float model does not know
+                moved = self.student.held(moved)
+            point = Point(moved, self.student.followed(point.parameters, moved, point.books))
+            advance(k + 1)
+        figure = self._figure(self.student.graph_of(point.parameters, point.books))
+        better = figure < at.history[at.best]
+        return Standing(
+            at.epoch + 1,
+            point,
+            adam,
+            at.epoch + 1 if better else at.best,
+            point if better else at.best_point,
+            (*at.history, figure),
+        )
+
+    def _gradients(self, point: Point, numbers: Array, draw: np.random.Generator | None) -> dict[str, Array]:
+        """The mean gradient of a batch, in pieces that fit into memory."""
+        others = draw.choice(self._learn, len(numbers)) if draw is not None else numbers
+        shares = draw.random(len(numbers)) if draw is not None else np.ones(len(numbers))
+        total: dict[str, Array] = {}
+        for start in range(0, len(numbers), self._piece):
+            piece = slice(start, start + self._piece)
+            inputs = self.rows.take(numbers[piece])
+            labels = self._of(self._labels, numbers[piece])
+            if draw is not None:
+                labels = None  # a mixture has no label; the float model answers it
+                inputs = [
+                    _mixture(a, b, shares[piece]) for a, b in zip(inputs, self.rows.take(others[piece]), strict=True)
+                ]
+                inputs = [_moved(a, draw) if _picture(a) else a for a in inputs]
+            weight = len(numbers[piece]) / len(numbers)
+            for name, g in self._piece_gradients(point, inputs, labels).items():
+                total[name] = total[name] + weight * g if name in total else weight * g
+        return total
+
+    def _piece_gradients(self, point: Point, inputs: list[Array], labels: Array | None) -> dict[str, Array]:
+        wanted = self._teach(inputs)
+        given = dict(zip(self.student.start.inputs, inputs, strict=True))
+        found = self.student.forward(point.parameters, given, point.books)
+        gradients: dict[int, Array] = {}
+        for goal, tensor, want, signal in zip(self.goals, self.student.targets, wanted, self._signals, strict=True):
+            target = self._truth if labels is not None and self._truth is not None else goal
+            _, g = loss(target, found[tensor], want, signal, labels)
+            gradients[tensor] = gradients[tensor] + g if tensor in gradients else g
+        return self.student.backward({i: g / len(self.goals) for i, g in gradients.items()})
+
+    def _teach(self, inputs: list[Array]) -> list[Array]:
+        """The float model's answers."""
+        return answers(self._answers, inputs)
+
+    def _figure(self, graph: Graph) -> Figure:
+        return self._judge.figure(graph, self.student.targets)
+
+
+def _mixture(a: Array, b: Array, shares: Array) -> Array:
+    per = len(a) // len(shares)
+    share = np.repeat(shares, per).astype(np.float32).reshape(-1, *[1] * (a.ndim - 1))
+    mixed: Array = a * share + b * (1 - share)
+    return mixed
+
+
+def _picture(a: Array) -> bool:
+    """Whether an input looks like pictures: of three channels, or square ones of one."""
+    return (
+        a.ndim == 4 and min(a.shape[1:3]) >= 8 and (a.shape[3] == 3 or (a.shape[3] == 1 and a.shape[1] == a.shape[2]))
+    )
+
+
+def _moved(a: Array, draw: np.random.Generator) -> Array:
+    """Pictures (n, h, w, c) rolled by up to a sixteenth to any side, every second time mirrored."""
+    by = [int(draw.integers(-(n // 16), n // 16 + 1)) for n in a.shape[1:3]]
+    return np.roll(a[:, :, ::-1] if draw.random() < 0.5 else a, by, (1, 2))
+
+
+def _epochs(student: Student, samples: int) -> int:
+    """Passes that BUDGET allows: forwards, and twice as much back."""
+    macs = 0
+    for y in student.layers:
+        out, w = (student.real.tensors[i] for i in (student.real.ops[y.op].outputs[0], y.weights))
+        macs += out.size * w.size // w.shape[y.axis]
+    return int(min(MOST_EPOCHS, max(8, BUDGET / (3 * max(macs, 1) * samples))))
+
+
+def _piece(student: Student, batch: int) -> int:
+    """How many inferences go through at once."""
+    if not student.tape.batchable:
+        return 1
+    graph = student.real
+    size = 0
+    for n in student.tape.path:
+        op = graph.ops[n]
+        size += 4 * 4 * sum(graph.tensors[i].size for i in op.outputs)
+        if op.code in ("CONV_2D", "TRANSPOSE_CONV"):
+            w, at = (
+                graph.tensors[op.inputs[1]].shape,
+                graph.tensors[op.outputs[0] if op.code == "CONV_2D" else op.inputs[2]],
+            )
+            if w[1] * w[2] > 1:
+                size += 4 * (at.size // max(at.shape[-1], 1)) * w[1] * w[2] * w[3]
+    return max(1, min(batch, MEMORY // max(size, 1)))

@@ -1,0 +1,393 @@
+"""The integer model as something that learns: its weights, biases and steps as real parameters, and the way back.
+
+Values run through the float graph that the codes stand for (edgeq.quantize.reconstruct), with every coded tensor and every
+coded weight read as its codes will have it. Parameters are kept in units of their own size, so that one rate serves all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from edgeq.feed import quantmod_of
+from edgeq.finetune.codebook import Codebook, bits_of, codebook_of
+from edgeq.finetune.steps import Codes, fake
+from edgeq.graph import Array, Graph, Quantization, Tensor
+from edgeq.quantize.canonical import real
+from edgeq.quantize.compare import judged
+from edgeq.quantize.reconstruct import reconstruct
+from edgeq.quantize.rescale import scales
+from edgeq.quantize.rules import RULES
+from edgeq.quantize.weights import MOST_MULTIPLIER
+from edgeq.reverse import Tape
+from edgeq.reverse.tape import path
+
+Parameters = Mapping[str, Array]
+
+_MOVING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "PAD", "MAX_POOL_2D", "CONCATENATION", "STRIDED_SLICE", "TRANSPOSE")
+REACH = 1.0
+"""How many codes, or levels of a codebook, a weight may move: what it was is known, and samples are few."""
+
+_CELL = 0.45
+"""How far from its code, in steps, a weight may start: inside what is read as this code, so that the start is the start."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A layer's constants. op: its index; weights, bias: tensors of the real graph (bias None if it has none); source:
+    the tensor that it reads; axis: of the output channels; coded: whether its weights are codes."""
+
+    op: int
+    weights: int
+    bias: int | None
+    source: int
+    axis: int
+    coded: bool
+
+
+class Student:
+    """An integer graph that learns.
+
+    `initial` are the parameters with which it answers as the graph does; `forward`, `backward` and `graph_of` take them
+    as arguments. teacher: float weights in the order of the layers, to start from within their codes.
+    """
+
+    def __init__(self, start: Graph, teacher: Graph | None = None) -> None:
+        self.start = start
+        self.real = reconstruct(start)
+        self.targets = tuple(judged(self.real))
+        self.tape = Tape(self.real, self.targets)
+        self.layers = tuple(_layers(start, self.real, set(path(self.real, self.targets))))
+        self.free = scales(start)
+        self._quantmods = {
+            i: q for i, t in enumerate(start.tensors) if t.data is None and (q := quantmod_of(t)) is not None
+        }
+        self._codes = {i: Codes.of(start.tensors[i].dtype, int(q.zero_point)) for i, q in self._quantmods.items()}
+        self._same = _moved_only(start, self.free.groups)
+        self._units: dict[str, Array] = {}
+        self._weights: dict[int, Codes] = {}
+        self._reach: dict[int, Array] = {}
+        # Of the last forward pass: steps' gradients, what takes a weight's gradient on, which level each weight is.
+        self._grads: dict[str, Array] = {}
+        self._backs: dict[int, Any] = {}
+        self._which: dict[int, Array] = {}
+        self.initial, self.codebooks = self._parameters(teacher)
+
+    # --- parameters ---------------------------------------------------------------------------------------------------
+
+    def _parameters(self, teacher: Graph | None) -> tuple[dict[str, Array], dict[int, Codebook]]:
+        found: dict[str, Array] = {}
+        codebooks: dict[int, Codebook] = {}
+        coded = [y for y in self.layers if y.coded]
+        size = bits_of([self._rows(y, self._codes_of(y)) for y in coded])
+        floats = _float_weights(teacher, self.start, self.layers) if teacher is not None else {}
+        for y in self.layers:
+            w = real(self.start.tensors[y.weights]).astype(np.float64)
+            if y.coded and f"w{y.weights}" not in found:
+                q = self.start.tensors[y.weights].quantization
+                assert q is not None
+                step = self._along(y, q.scale.astype(np.float64))
+                self._weights[y.weights] = Codes.of(
+                    self.start.tensors[y.weights].dtype, int(q.zero_point[0]) if len(q.zero_point) else 0, True
+                )
+                codes = w / step
+                book = codebook_of(self._rows(y, np.rint(codes)), size) if size else None
+                if book is not None:
+                    codebooks[y.weights] = book
+                if y.op in floats:
+                    codes = self._within(y, codes, floats[y.op] / step, book)
+                w = codes * step
+                self._reach[y.weights] = step if book is None else step * self._along(y, _gap(book))
+                found[f"s{y.weights}"] = np.log(q.scale.astype(np.float64))
+            # Where codes lie close, smaller steps do: between the size of a weight and that of a code.
+            unit = self._along(y, np.maximum(self._rms(y, w), 1e-12))
+            if y.weights in self._reach:
+                unit = np.sqrt(unit * np.minimum(self._reach[y.weights], unit))
+            if f"w{y.weights}" not in found:
+                self._units[f"w{y.weights}"] = unit
+                found[f"w{y.weights}"] = (w / unit).astype(np.float32)
+            if y.bias is not None:
+                b = np.asarray(self.real.tensors[y.bias].data, np.float64)
+                out = self.start.ops[y.op].outputs[0]
+                size_out = 16 * float(self._quantmods[out].scale) if out in self._quantmods else 0.0
+                self._units[f"b{y.bias}"] = np.array(size_out or max(float(np.sqrt((b * b).mean())), 1e-6))
+                found[f"b{y.bias}"] = b / self._units[f"b{y.bias}"]
+        for group, members in self.free.free().items():
+            if any(i in self._quantmods for i in members):
+                found[f"a{group}"] = np.array(np.log(float(self._quantmods[members[0]].scale)))
+        return found, codebooks
+
+    def _codes_of(self, y: Layer) -> Array:
+        q = self.start.tensors[y.weights].quantization
+        assert q is not None
+        zero = int(q.zero_point[0]) if len(q.zero_point) else 0
+        return np.asarray(self.start.tensors[y.weights].data).astype(np.float64) - zero
+
+    def _within(self, y: Layer, codes: Array, wanted: Array, book: Codebook | None) -> Array:
+        """The float weights in steps, held inside what is read as the start's codes."""
+        if book is None:
+            return np.clip(wanted, np.rint(codes) - _CELL, np.rint(codes) + _CELL)
+        rows, target = self._rows(y, codes), self._rows(y, wanted)
+        levels, which = book.read(rows)
+        of = book.levels[book.book]
+        edges = 0.5 * (of[:, 1:] + of[:, :-1])
+        k = of.shape[1]
+        low = np.where(which > 0, np.take_along_axis(edges, np.maximum(which - 1, 0), 1), -np.inf)
+        high = np.where(which < k - 1, np.take_along_axis(edges, np.minimum(which, k - 2), 1), np.inf)
+        # A little inside: the middle between two levels belongs to the lower one.
+        held = np.clip(target, 0.98 * low + 0.02 * levels, 0.98 * high + 0.02 * levels) if k > 1 else target
+        return self._unrows(y, held, codes.shape)
+
+    def _along(self, y: Layer, per_channel: Array) -> Array:
+        if per_channel.size == 1:
+            return per_channel.reshape(())
+        shape = [1] * len(self.start.tensors[y.weights].shape)
+        shape[y.axis] = per_channel.size
+        return per_channel.reshape(shape)
+
+    def _rms(self, y: Layer, w: Array) -> Array:
+        root: Array = np.sqrt((self._rows(y, w) ** 2).mean(axis=1))
+        return root
+
+    @staticmethod
+    def _rows(y: Layer, w: Array) -> Array:
+        return np.moveaxis(w, y.axis, 0).reshape(w.shape[y.axis], -1)
+
+    @staticmethod
+    def _unrows(y: Layer, rows: Array, shape: tuple[int, ...]) -> Array:
+        front = (shape[y.axis], *(n for a, n in enumerate(shape) if a != y.axis % len(shape)))
+        return np.moveaxis(rows.reshape(front), 0, y.axis)
+
+    # --- there ----------------------------------------------------------------------------------------------------------
+
+    def forward(
+        self, at: Parameters, inputs: Mapping[int, Array], books: Mapping[int, Codebook], learn: bool = True
+    ) -> dict[int, Array]:
+        """The targets' values (float32) for a batch of inferences, inputs by tensor."""
+        self._grads, self._backs, self._which = {}, {}, {}
+        constants: dict[int, Array] = {}
+        for y in self.layers:
+            if y.weights not in constants:
+                constants[y.weights] = self._read(y, at, books)
+            if y.bias is not None:
+                constants[y.bias] = (at[f"b{y.bias}"] * self._units[f"b{y.bias}"]).astype(np.float32)
+        learned = constants if learn else ()
+        steps = learn and any(k.startswith("a") for k in at)
+        values = self.tape.forward(inputs, constants, learned, lambda i, v: self._coded(i, v, at), steps)
+        return {i: values[i] for i in self.targets}
+
+    def backward(self, gradients: Mapping[int, Array]) -> dict[str, Array]:
+        """Gradients of the targets → those of the parameters of the last `forward`."""
+        found = self.tape.backward(gradients)
+        out = dict(self._grads)
+        for y in self.layers:
+            if y.bias is not None and y.bias in found:
+                name = f"b{y.bias}"
+                out[name] = found.pop(y.bias).astype(np.float64) * self._units[name]
+            if y.weights in found:
+                self._backs[y.weights](found.pop(y.weights), out)
+        return out
+
+    def _read(self, y: Layer, at: Parameters, books: Mapping[int, Codebook]) -> Array:
+        """The weights as their codes have them, float32."""
+        name, unit = f"w{y.weights}", self._units[f"w{y.weights}"]
+        unit = unit.astype(np.float32)
+        w = at[name] * unit
+        if not y.coded:
+            self._backs[y.weights] = lambda g, out: out.__setitem__(name, g * unit)
+            return w.astype(np.float32)
+        log_step = at[f"s{y.weights}"]
+        step = self._along(y, np.exp(log_step)).astype(np.float32)
+        if y.weights in books:
+            codes, self._which[y.weights] = books[y.weights].read(self._rows(y, w / step))
+            values = self._unrows(y, codes, w.shape) * step
+            # The grid under a codebook stays: its levels are what moves.
+            self._backs[y.weights] = lambda g, out: out.__setitem__(name, g * unit)
+            return values.astype(np.float32)
+        values, back = fake(w, step, self._weights[y.weights])
+
+        def learned(g: Array, out: dict[str, Array]) -> None:
+            gw, gs = back(g)
+            out[name] = gw * unit
+            rows = self._rows(y, gs).sum(axis=1, dtype=np.float64)
+            out[f"s{y.weights}"] = rows if log_step.size > 1 else rows.sum(keepdims=True)
+
+        self._backs[y.weights] = learned
+        return values.astype(np.float32)
+
+    def _coded(self, i: int, v: Array, at: Parameters) -> tuple[Array, Any] | None:
+        if i not in self._quantmods or i in self._same:
+            return None
+        name = f"a{self.free.groups[i]}"
+        step = np.float32(np.exp(at[name])) if name in at else np.float32(self._quantmods[i].scale)
+        values, back = fake(v, step, self._codes[i])
+
+        def gradient(g: Array) -> Array:
+            gx, gs = back(g)
+            if name in at:
+                self._grads[name] = self._grads.get(name, np.zeros(())) + gs.sum(dtype=np.float64)
+            return gx
+
+        return values, gradient
+
+    def held(self, at: Parameters) -> dict[str, Array]:
+        """The parameters with each coded weight within REACH codes (or levels) of where it started."""
+        out = dict(at)
+        for y in self.layers:
+            if y.weights in self._reach:
+                name = f"w{y.weights}"
+                reach = (REACH * self._reach[y.weights] / self._units[name]).astype(np.float32)
+                out[name] = np.clip(at[name], self.initial[name] - reach, self.initial[name] + reach)
+        return out
+
+    def followed(self, before: Parameters, after: Parameters, books: Mapping[int, Codebook]) -> dict[int, Codebook]:
+        """The codebooks after the parameters of the last `forward`, `before`, moved."""
+        out = dict(books)
+        for y in self.layers:
+            if y.weights in books and y.weights in out:
+                name = f"w{y.weights}"
+                step = self._along(y, np.exp(before[f"s{y.weights}"]))
+                unit = self._units[name]
+                moves = self._rows(y, (after[name] - before[name]) * (unit / step))
+                codes = self._weights[y.weights]
+                out[y.weights] = books[y.weights].followed(self._which[y.weights], moves, codes.low, codes.high)
+        return out
+
+    # --- and back -------------------------------------------------------------------------------------------------------
+
+    def graph_of(self, at: Parameters, books: Mapping[int, Codebook]) -> Graph:
+        """The integer graph with these parameters: the start's tensors and operations, other numbers."""
+        tensors, ops = list(self.start.tensors), list(self.start.ops)
+        steps = self._activation_steps(at)
+        for i, q in self._quantmods.items():
+            group = self.free.groups[i]
+            if group in steps and steps[group] != np.float32(q.scale):
+                tensors[i] = replace(tensors[i], quantization=_scaled(tensors[i], np.array([steps[group]], np.float32)))
+        readers = self.start.main.consumers()
+        for y in self.layers:
+            s_w = None
+            if y.coded:
+                s_w = np.exp(at[f"s{y.weights}"]).astype(np.float32)
+                w = at[f"w{y.weights}"] * self._units[f"w{y.weights}"]
+                tensors[y.weights] = self._constant(y, w, s_w, books)
+            else:
+                w = at[f"w{y.weights}"] * self._units[f"w{y.weights}"]
+                tensors[y.weights] = replace(self.start.tensors[y.weights], data=w.astype(np.float32), buffer=0)
+            if y.bias is None:
+                continue
+            rule = RULES[self.start.ops[y.op].code]
+            assert rule.bias is not None
+            old = self.start.ops[y.op].inputs[rule.bias]
+            b = at[f"b{y.bias}"] * self._units[f"b{y.bias}"]
+            made = _bias(self.start.tensors[old], b, tensors[y.source], s_w)
+            if len(readers[old]) == 1:
+                tensors[old] = made
+            else:
+                tensors.append(replace(made, buffer=0))
+                inputs = list(ops[y.op].inputs)
+                inputs[rule.bias] = len(tensors) - 1
+                ops[y.op] = replace(ops[y.op], inputs=tuple(inputs))
+        return self.start.with_main(tensors=tuple(tensors), ops=tuple(ops))
+
+    def _constant(self, y: Layer, w: Array, s_w: Array, books: Mapping[int, Codebook]) -> Tensor:
+        t = self.start.tensors[y.weights]
+        v = w / self._along(y, s_w.astype(np.float64))
+        codes = self._weights[y.weights]
+        if y.weights in books:
+            v = self._unrows(y, books[y.weights].read(self._rows(y, v))[0], w.shape)
+        assert t.quantization is not None
+        zero = int(t.quantization.zero_point[0]) if len(t.quantization.zero_point) else 0
+        data = (np.clip(np.rint(v), codes.low, codes.high) + zero).astype(np.asarray(t.data).dtype)
+        return replace(t, data=data, quantization=_scaled(t, s_w), buffer=0)
+
+    def _activation_steps(self, at: Parameters) -> dict[int, np.float32]:
+        """Steps by group, none so fine beside a layer's input that the runtimes would refuse its multiplier."""
+        steps = {int(k[1:]): np.float32(np.exp(v)) for k, v in at.items() if k.startswith("a")}
+        for y in self.layers:
+            out = self.start.ops[y.op].outputs[0]
+            group = self.free.groups.get(out)
+            if not y.coded or group not in steps or y.source not in self._quantmods:
+                continue
+            s_in = steps.get(self.free.groups[y.source], np.float32(self._quantmods[y.source].scale))
+            least = np.float32(s_in * np.exp(at[f"s{y.weights}"]).max() / MOST_MULTIPLIER)
+            steps[group] = max(steps[group], least)
+        return steps
+
+
+def _layers(start: Graph, graph: Graph, on_path: set[int]) -> list[Layer]:
+    """The layers whose weights are constants, on the way to the targets."""
+    found = []
+    for n, op in enumerate(graph.ops):
+        rule = RULES.get(op.code)
+        if rule is None or rule.weights is None or n not in on_path:
+            continue
+        w = op.inputs[rule.weights]
+        t = start.tensors[w]
+        if t.data is None or t.dtype not in ("int8", "uint8", "float32"):
+            continue
+        bias = op.inputs[rule.bias] if rule.bias is not None and rule.bias < len(op.inputs) else -1
+        known = bias >= 0 and graph.tensors[bias].data is not None and graph.tensors[bias].dtype == "float32"
+        coded = t.quantization is not None and len(t.quantization.scale) > 0 and t.dtype != "float32"
+        if t.dtype != "float32" and not coded:
+            continue
+        found.append(Layer(n, w, bias if known else None, op.inputs[rule.data[0]], rule.axis, coded))
+    return found
+
+
+def _float_weights(teacher: Graph, start: Graph, layers: tuple[Layer, ...]) -> dict[int, Array]:
+    """Float weights by the student's operation, where the two models' layers are the same ones in the same order."""
+    there = []
+    for op in teacher.ops:
+        rule = RULES.get(op.code)
+        if rule is not None and rule.weights is not None and teacher.tensors[op.inputs[rule.weights]].data is not None:
+            there.append((op.code, np.asarray(teacher.tensors[op.inputs[rule.weights]].data)))
+    if [(c, w.shape) for c, w in there] != [(start.ops[y.op].code, start.tensors[y.weights].shape) for y in layers]:
+        return {}
+    found = {}
+    for y, (_, w) in zip(layers, there, strict=True):
+        coded = real(start.tensors[y.weights]).astype(np.float64)
+        # Weights that were scaled on the way (equalised layers) are others: nothing can be learned from those.
+        if float(((coded - w) ** 2).sum()) < 0.25 * float((w.astype(np.float64) ** 2).sum()):
+            found[y.op] = w.astype(np.float64)
+    return found
+
+
+def _moved_only(start: Graph, groups: Mapping[int, int]) -> set[int]:
+    """Tensors that hold values which another tensor of the same scale held before: codes already."""
+    return {
+        op.outputs[0]
+        for op in start.ops
+        if op.code in _MOVING
+        and op.outputs[0] in groups
+        and all(groups.get(i) == groups[op.outputs[0]] for i in op.inputs if i >= 0 and start.tensors[i].data is None)
+    }
+
+
+def _gap(book: Codebook) -> Array:
+    """(channels,) how far levels lie apart on average, in codes."""
+    spread = book.levels.max(axis=1) - book.levels.min(axis=1)
+    gap: Array = np.maximum(spread / max(book.levels.shape[1] - 1, 1), 1.0)[book.book]
+    return gap
+
+
+def _scaled(t: Tensor, scale: Array) -> Quantization:
+    q = t.quantization
+    assert q is not None
+    return Quantization(scale, q.zero_point, q.axis)
+
+
+def _bias(t: Tensor, b: Array, source: Tensor, s_w: Array | None) -> Tensor:
+    """A bias (channels,) as the layer counts it: codes in units of s_in · s_w, or real numbers."""
+    if t.dtype == "float32":
+        return replace(t, data=b.astype(np.float32), buffer=0)
+    assert source.quantization is not None
+    assert s_w is not None
+    unit = float(source.quantization.scale[0]) * s_w.astype(np.float64)
+    info = np.iinfo(np.asarray(t.data).dtype)
+    data = np.clip(np.rint(b / unit), info.min + 1, info.max).astype(info.dtype).reshape(t.shape)
+    return replace(
+        t, data=data, quantization=Quantization(unit.astype(np.float32), np.zeros(len(unit), np.int64)), buffer=0
+    )

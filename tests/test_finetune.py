@@ -1,0 +1,298 @@
+"""Fine-tuning: the student answers as its integer graph does, learns without labels, and keeps only what is better."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from quantize_models import Net, answers, classifier, inputs_of, sqnr
+
+from edgeq.cli import main
+from edgeq.errors import InputError, QuantizeError
+from edgeq.feed import quantmod_of
+from edgeq.finetune import Options, finetune
+from edgeq.finetune.codebook import bits_of, codebook_of
+from edgeq.finetune.goal import Target, distance, loss
+from edgeq.finetune.steps import Codes, fake
+from edgeq.finetune.student import Student
+from edgeq.graph import Graph
+from edgeq.quantize import quantize
+from edgeq.recipe import Recipe
+from edgeq.tflite import read, write
+
+Array = Any
+PLAIN = Recipe("plain", ranges="minmax", bias_correction=False)
+
+
+def deep() -> Graph:
+    """[1, 8, 8, 3] → two convolutions of 72 and more weights a channel, a pool, a dense layer → softmax [1, 4]."""
+    net = Net((1, 8, 8, 3), seed=5)
+    a = net.conv(net.conv(0, 16, act=1), 16, act=1)
+    return net.graph(net.softmax(net.dense(net.reshape(net.global_pool(a), 1, 16), 4)))
+
+
+def pictures(n: int, seed: int = 1) -> Array:
+    return np.random.default_rng(seed).normal(0, 1, (n, 8, 8, 3)).astype(np.float32)
+
+
+def layers(graph: Graph) -> list[int]:
+    """The tensors of int8 weights."""
+    return [op.inputs[1] for op in graph.ops if op.code in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")]
+
+
+def coarse(graph: Graph, count: int) -> Graph:
+    """The integer graph with `count` levels to a channel, evenly spread: what a codebook leaves, and worse."""
+    tensors = list(graph.tensors)
+    for i in layers(graph):
+        w = np.asarray(tensors[i].data).astype(float)
+        rows = w.reshape(len(w), -1)
+        low, high = rows.min(axis=1, keepdims=True), rows.max(axis=1, keepdims=True)
+        step = np.maximum(high - low, 1) / (count - 1)
+        data = np.rint(np.rint((rows - low) / step) * step + low).astype(np.int8)
+        tensors[i] = replace(tensors[i], data=data.reshape(w.shape), buffer=0)
+    return graph.with_main(tensors=tuple(tensors))
+
+
+def test_fake_quantization_has_the_gradient_of_its_paper() -> None:
+    """Values pass their gradient on where they are not clipped; a step has s·(code − v/s), a clipped value's s·limit."""
+    x, codes = np.array([-9.0, -0.26, 0.1, 0.74, 9.0]), Codes(-2, 3)
+    y, back = fake(x, 0.5, codes)
+    assert y.tolist() == [-1.0, -0.5, 0.0, 0.5, 1.5]
+    gx, gs = back(np.ones(5))
+    assert gx.tolist() == [0, 1, 1, 1, 0]
+    assert gs == pytest.approx(0.5 * np.array([-2, -1 + 0.52, 0 - 0.2, 1 - 1.48, 3]))
+
+
+@pytest.mark.parametrize(
+    "target", [Target(0, 0.0), Target(0, 1.0), Target(0, 0.5)], ids=["values", "softmax", "beta ½"]
+)
+@pytest.mark.parametrize("labelled", [False, True])
+def test_the_loss_has_its_gradient(target: Target, labelled: bool) -> None:
+    """The loss's gradient is its finite difference, with and without labels."""
+    rng = np.random.default_rng(0)
+    found, wanted = rng.normal(size=(2, 3, 4))
+    labels = None
+    if labelled:
+        labels = np.array([1, 0, 3]) if target.beta else rng.normal(size=(3, 4))
+    _, gradient = loss(target, found, wanted, 2.0, labels)
+    for k in range(found.size):
+        up, down = (
+            loss(target, found + s * 1e-6 * np.eye(1, 12, k).reshape(3, 4), wanted, 2.0, labels)[0] for s in (1, -1)
+        )
+        assert gradient.reshape(-1)[k] == pytest.approx((up - down) / 2e-6, rel=1e-3, abs=1e-7)
+    assert distance(target, wanted, wanted) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("recipe", [PLAIN, replace(PLAIN, per_channel=False)], ids=["per channel", "per tensor"])
+@pytest.mark.parametrize("make", [classifier, deep], ids=["classifier", "deep"])
+def test_the_student_starts_as_the_integer_graph(recipe: Recipe, make: Any) -> None:
+    """Before it learns, the student's codes are the graph's, its graph is the graph, and its answers are the engine's."""
+    graph = make()
+    x = pictures(16)
+    start = quantize(graph, x, recipe).graph
+    student = Student(start, graph)
+    again = student.graph_of(student.initial, student.codebooks)
+    for a, b in zip(start.tensors, again.tensors, strict=True):
+        if a.data is not None and a.quantization is not None:
+            assert np.abs(np.asarray(a.data).astype(np.int64) - np.asarray(b.data)).max() <= (a.dtype == "int32")
+        if a.quantization is not None:
+            np.testing.assert_array_equal(a.quantization.scale, b.quantization.scale)
+    found = student.forward(student.initial, {start.inputs[0]: x[:4]}, student.codebooks)
+    (target,) = student.targets
+    q = quantmod_of(start.tensors[target])
+    assert q is not None
+    from edgeq.engine import Tracer
+
+    run = Tracer(start).run
+    for k in range(4):
+        wanted = q.dequantize(
+            np.array(run([quantmod_of(start.tensors[start.inputs[0]]).quantize(x[k : k + 1])])[target])
+        )
+        assert np.abs(found[target][k : k + 1] - wanted).max() <= 3.01 * float(q.scale)
+
+
+def test_gradients_of_steps_and_biases_are_finite_differences() -> None:
+    """Where no code changes, the loss's slope by a bias is the gradient that learning sees."""
+    graph = deep()
+    start = quantize(graph, pictures(16), PLAIN).graph
+    student = Student(start, graph)
+    at = {k: v.astype(np.float64) for k, v in student.initial.items()}
+    given = {start.inputs[0]: pictures(2, 3)}
+    (target,) = student.targets
+    found = student.forward(at, given, {})
+    gradients = student.backward({target: np.ones_like(found[target])})
+    assert set(gradients) == set(at)
+    last = student.layers[-1]
+    name = f"b{last.bias}"
+    # The last layer's bias moves its output directly: by as many steps as it is moved, summed over two inferences.
+    assert gradients[name] == pytest.approx(np.full(4, 2.0) * student._units[name], rel=1e-6)
+
+
+def test_learning_recovers_what_coarse_weights_lost() -> None:
+    """A model of four levels to a channel comes back by more than half of what it lost on samples never seen, and keeps
+    its levels."""
+    graph = deep()
+    x = pictures(96)
+    start = coarse(quantize(graph, x, PLAIN).graph, 4)
+    done = finetune(graph, x, start, options=Options(epochs=25, batch=8))
+    assert done.changed
+    assert done.codebooks == 3
+    assert done.history[done.best].distance < 0.3 * done.history[0].distance
+    unseen = [(row[None],) for row in pictures(64, 9)]
+    wanted, before, after = (answers(g, unseen) for g in (graph, start, done.graph))
+
+    def lost(found: Any) -> float:
+        p, q = (np.concatenate([np.ravel(v[0]) for v in s]).reshape(64, 4) for s in (wanted, found))
+        return float(np.abs(p - q).mean())
+
+    assert lost(after) < 0.5 * lost(before)
+    for i, j in zip(layers(start), layers(done.graph), strict=True):
+        rows = np.asarray(done.graph.tensors[j].data).reshape(len(start.tensors[i].data), -1)
+        assert max(len(np.unique(r)) for r in rows) <= 4
+    assert [t.name for t in done.graph.tensors] == [t.name for t in start.tensors]
+    assert read(write(done.graph)).ops[0].code == "CONV_2D"
+
+
+def test_per_tensor_weights_learn() -> None:
+    """A per-tensor model whose channels differ in size comes nearer to its float model."""
+    net = Net((1, 8, 8, 3), seed=2)
+    w = net.rng.normal(0, 0.3, (16, 3, 3, 3)) * np.geomspace(0.02, 2, 16).reshape(-1, 1, 1, 1)
+    a = net.conv(0, 16, act=1, w=net.const(w.astype(np.float32)))
+    mix = net.rng.normal(0, 0.3, (4, 1, 1, 16)) / np.geomspace(0.02, 2, 16)
+    graph = net.graph(net.conv(a, 4, k=1, w=net.const(mix.astype(np.float32))))
+    x = pictures(64)
+    start = quantize(graph, x, replace(PLAIN, per_channel=False)).graph
+    done = finetune(graph, x, start, options=Options(epochs=30, batch=8))
+    unseen = [(row[None],) for row in pictures(16, 9)]
+    wanted = answers(graph, unseen)
+    (before,), (after,) = (list(sqnr(wanted, answers(g, unseen))) for g in (start, done.graph))
+    assert after > before + 1.5
+
+
+def test_labels_are_learned_from() -> None:
+    """With labels that the float model gets wrong, the tuned model gets more of them right than the start."""
+    graph = deep()
+    x = pictures(80)
+    chosen = np.concatenate([np.ravel(a[0]).argmax(keepdims=True) for a in answers(graph, [(r[None],) for r in x])])
+    labels = np.where(chosen == chosen[0], (chosen + 1) % 4, chosen)  # one class is called by another's name
+    start = quantize(graph, x, PLAIN).graph
+    done = finetune(graph, x, start, labels=labels, options=Options(epochs=40, batch=8, rate=10.0))
+    assert done.history[done.best].wrong < done.history[0].wrong
+
+
+def test_the_same_seed_gives_the_same_bytes() -> None:
+    """Two runs agree bit for bit; another seed does not."""
+    graph, x = deep(), pictures(24)
+    start = coarse(quantize(graph, x, PLAIN).graph, 4)
+    a, b, c = (write(finetune(graph, x, start, options=Options(epochs=3, batch=8, seed=s)).graph) for s in (1, 1, 2))
+    assert a == b
+    assert a != c
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """Interrupted after any epoch and taken up from its checkpoint, a run ends with the same bytes."""
+    graph, x = deep(), pictures(24)
+    start = coarse(quantize(graph, x, PLAIN).graph, 4)
+    options = Options(epochs=4, batch=8)
+    whole = finetune(graph, x, start, options=options)
+    saved = tmp_path / "run"
+
+    def stop(done: int, total: int, what: str) -> None:
+        if done == 2 * total // 4 + 1:
+            raise KeyboardInterrupt
+
+    half = finetune(graph, x, start, options=options, saved=saved, progress=stop)
+    assert half.interrupted
+    assert len(half.history) == 3
+    rest = finetune(graph, x, start, options=options, saved=saved)
+    assert rest.finished
+    assert write(rest.graph) == write(whole.graph)
+    assert rest.history == whole.history
+    with pytest.raises(InputError, match="another run's"):
+        finetune(graph, x, start, options=Options(epochs=4, batch=4), saved=saved)
+    saved.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="expected an NPZ file"):
+        finetune(graph, x, start, options=options, saved=saved)
+
+
+def test_what_does_not_help_is_not_kept() -> None:
+    """At a rate that destroys the model, the start comes back as it was."""
+    graph, x = deep(), pictures(24)
+    start = quantize(graph, x).graph
+    done = finetune(graph, x, start, options=Options(epochs=2, batch=8, rate=1000.0))
+    assert not done.changed
+    assert done.graph is start
+
+
+def test_codebooks_are_found_and_shared() -> None:
+    """Few levels in long rows are a codebook, shared by as many neighbours as agree; nine different weights are none."""
+    rng = np.random.default_rng(0)
+    long, short = rng.choice([-90, -10, 20, 100], (6, 80)), np.repeat(rng.choice([-5, 0, 9, 11], (2, 9)), 3, axis=0)
+    assert bits_of([long, short]) == 4
+    assert bits_of([rng.integers(-127, 128, (6, 80)), short]) is None
+    assert bits_of([short]) is None
+    book = codebook_of(long, 4)
+    assert book is not None
+    assert book.levels.shape == (1, 4)
+    codes, which = book.read(long + 0.3)
+    assert (codes == long).all()
+    moved = book.followed(which, np.full(long.shape, 0.6), -127, 127)
+    assert np.rint(moved.levels).tolist() == [[-89, -9, 21, 101]]
+    assert codebook_of(rng.integers(-127, 128, (3, 9)), 4) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"start": classifier()}, "expected a quantized form of the float model"),
+        ({"samples": pictures(5)}, "expected at least 8 samples"),
+        ({"labels": np.zeros(23, np.int64)}, "one label per sample"),
+        ({"labels": np.full(24, 4)}, r"labels must be in \[0, 3\]"),
+        ({"labels": np.zeros((24, 7), np.float32)}, "labels y that fit"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str) -> None:
+    """Another model, too few samples and labels that are none of the model's are refused in a line."""
+    graph, x = deep(), pictures(24)
+    given = {"samples": x, "start": quantize(graph, x, PLAIN).graph, "labels": None, **change}
+    with pytest.raises((QuantizeError, InputError), match=message):
+        finetune(graph, given["samples"], given["start"], labels=given["labels"], options=Options(epochs=1))
+
+
+@pytest.mark.parametrize("bad", [{"epochs": 0}, {"batch": 0}, {"rate": 0.0}, {"minutes": -1.0}, {"mix": 2.0}])
+def test_options_are_checked(bad: dict[str, Any]) -> None:
+    """A number that makes no sense is refused by its name."""
+    with pytest.raises(InputError, match=next(iter(bad))):
+        Options(**bad)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`edgeq finetune` writes a model that is nearer, says so, and leaves no checkpoint."""
+    graph, x = deep(), pictures(48)
+    (tmp_path / "float.tflite").write_bytes(write(graph))
+    (tmp_path / "damaged.tflite").write_bytes(write(coarse(quantize(graph, x, PLAIN).graph, 4)))
+    np.savez(tmp_path / "x.npz", x=x, y=np.zeros(48, np.int64))
+    out = tmp_path / "out.tflite"
+    command = ["finetune", str(tmp_path / "float.tflite"), "-d", str(tmp_path / "x.npz"), "-o", str(out)]
+    assert main([*command, "--from", str(tmp_path / "damaged.tflite"), "--epochs", "4", "--batch", "8"]) == 0
+    said = capsys.readouterr().out
+    assert "36 learned from, 12 held out" in said
+    assert "codebooks" in said
+    assert len(read(out.read_bytes()).ops) == len(graph.ops)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["damaged.tflite", "float.tflite", "out.tflite", "x.npz"]
+    assert main([*command, "--from", "nothing", "--epochs", "1"]) == 1
+    assert "recipe must be one of" in capsys.readouterr().err
+
+
+def test_several_inputs() -> None:
+    """Inputs of several tensors are learned from by name, too."""
+    net = Net((1, 6), (1, 4))
+    graph = net.graph(net.dense(net.concat(net.dense(0, 8, act=1), 1), 3))
+    given = inputs_of(graph, 24)
+    samples = {n: np.concatenate([x[k] for x in given]) for k, n in enumerate(graph.input_names())}
+    start = coarse(quantize(graph, samples, PLAIN).graph, 4)
+    done = finetune(graph, samples, start, options=Options(epochs=10, batch=4))
+    assert done.changed
