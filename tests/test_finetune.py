@@ -24,7 +24,7 @@ from edgeq.recipe import Recipe
 from edgeq.tflite import read, write
 
 Array = Any
-PLAIN = Recipe("plain", ranges="minmax", bias_correction=False)
+PLAIN = Recipe("plain", ranges="minmax", equalize=False, rounding="nearest", bias_correction=False)
 
 
 def deep() -> Graph:

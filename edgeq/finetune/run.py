@@ -32,6 +32,9 @@ from edgeq.tflite import write
 HOLD_OUT = 4
 """Every so many-th sample is not learned from: it judges."""
 
+LEAST_GAIN = 0.05
+"""Of the start's distance: for less, samples held out are too few to tell luck from learning."""
+
 BUDGET = 1.5e12
 """Multiplications that learning may take where no number of epochs is given: counted, and not timed, so that the same
 samples give the same model on every machine. Some minutes of two cores."""
@@ -243,7 +246,7 @@ class _Run:
             point = Point(moved, self.student.followed(point.parameters, moved, point.books))
             advance(k + 1)
         figure = self._figure(self.student.graph_of(point.parameters, point.books))
-        better = figure < at.history[at.best]
+        better = figure < at.history[at.best] and figure < self._least(at.history[0])
         return Standing(
             at.epoch + 1,
             point,
@@ -252,6 +255,10 @@ class _Run:
             point if better else at.best_point,
             (*at.history, figure),
         )
+
+    def _least(self, start: Figure) -> Figure:
+        """What is worth a change: fewer wrong answers, or a distance shorter by LEAST_GAIN."""
+        return Figure(start.wrong, (1 - LEAST_GAIN) * start.distance)
 
     def _gradients(self, point: Point, numbers: Array, draw: np.random.Generator | None) -> dict[str, Array]:
         """The mean gradient of a batch, in pieces that fit into memory."""
