@@ -23,6 +23,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "quantize": "edgeq.cli.quantize:quantize",
         "calibrate": "edgeq.cli.quantize:calibrate",
         "finetune": "edgeq.cli.finetune:finetune",
+        "report": "edgeq.cli.report:report",
         "run": "edgeq.cli.run:run",
         "eval": "edgeq.cli.evaluate:evaluate",
         "bench": "edgeq.cli.bench:bench",
