@@ -22,6 +22,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "convert": "edgeq.cli.convert:convert",
         "quantize": "edgeq.cli.quantize:quantize",
         "calibrate": "edgeq.cli.quantize:calibrate",
+        "tune": "edgeq.cli.tune:tune",
         "finetune": "edgeq.cli.finetune:finetune",
         "report": "edgeq.cli.report:report",
         "run": "edgeq.cli.run:run",
