@@ -29,6 +29,7 @@ def report(real: str, coded: str, data: str, output: str, as_json: bool, access:
 
     Tensors inside a bundle are looked at, so it must be granted for load and debug.
     """
+    from edgeq import __version__
     from edgeq.files import write_atomic
     from edgeq.report import document, measure, page
     from edgeq.samples import Samples
@@ -37,7 +38,7 @@ def report(real: str, coded: str, data: str, output: str, as_json: bool, access:
     floats, ints = (models.read_graph(path, access, "load", "debug") for path in (real, coded))
     with show.progress("comparing") as advance:
         found = measure(floats, ints, samples, samples.get("y"), (Path(real).name, Path(coded).name), advance)
-    write_atomic(output, page(found).encode())
+    write_atomic(output, page(found, __version__).encode())
     beside = str(Path(output).with_suffix(".json"))
     if as_json:
         write_atomic(beside, (json.dumps(show.finite(document(found)), indent=2) + "\n").encode())

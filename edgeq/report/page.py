@@ -6,7 +6,6 @@ import math
 from html import escape
 from typing import Any
 
-from edgeq import __version__
 from edgeq.report import svg
 from edgeq.report.measure import Measured, Row, Sample
 from edgeq.report.png import heat, picture
@@ -19,8 +18,8 @@ HISTOGRAMS = 60
 """Tensors whose histograms are drawn, the noisiest first."""
 
 
-def page(m: Measured) -> str:
-    """The report as one HTML document."""
+def page(m: Measured, version: str = "") -> str:
+    """The report as one HTML document; version: of edgeq, for its foot."""
     title = f"{m.int_name} beside {m.float_name}"
     body = [
         f"<h1>{escape(m.int_name)}</h1>",
@@ -32,7 +31,7 @@ def page(m: Measured) -> str:
         _table(m),
         _histograms(m),
         _worst(m),
-        f"<footer>edgeq {__version__}. SQNR is signal to quantization noise, 10·log₁₀(Σx² / Σ(x̂ − x)²) dB; 6 dB are one "
+        f"<footer>edgeq {escape(version)}. SQNR is signal to quantization noise, 10·log₁₀(Σx² / Σ(x̂ − x)²) dB; 6 dB are one "
         "bit.</footer>",
     ]
     return (
