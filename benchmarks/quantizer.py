@@ -1,0 +1,162 @@
+"""Time and memory of quantizing, beside ai-edge-quantizer: the same model, the same samples, each in a process of its own.
+
+    python benchmarks/quantizer.py MODEL.tflite SAMPLES.npy [--peer PYTHON] [--recipe NAME] [--rounds N] [--many] [--json]
+
+A process reads the model and the samples (mapped from the file), calibrates, quantizes and writes; what is timed is the whole
+process, and the part without imports beside it; memory is the peak resident size that the system saw. `--peer` names the Python
+of an environment with ai-edge-quantizer: its static int8 by minimum and maximum, and by each of its other algorithms that takes
+the model. Rounds alternate, the fastest counts. `--many` repeats edgeq's with 100 times as many samples (the same ones again, in
+a file of that size) and compares the memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from edgeq.graph import Signature
+from edgeq.tflite import read, write
+
+TIMES = 100
+"""More samples with --many."""
+
+OURS = """
+import sys, time
+start = time.perf_counter()
+def peak():  # KiB; not ru_maxrss, which begins with what the parent had
+    return open("/proc/self/status").read().split("VmHWM:")[1].split()[0]
+from edgeq.quantize import quantize
+from edgeq.recipe import recipe
+from edgeq.samples import read_npy
+from edgeq.tflite import read, write
+model, samples, out, how = sys.argv[1:]
+ready = time.perf_counter()
+done = quantize(read(open(model, "rb").read()), read_npy(samples), recipe(how))
+open(out, "wb").write(write(done.graph))
+print(time.perf_counter() - start, time.perf_counter() - ready, peak())
+"""
+
+PEER = """
+import sys, time
+start = time.perf_counter()
+def peak():  # KiB; not ru_maxrss, which begins with what the parent had
+    return open("/proc/self/status").read().split("VmHWM:")[1].split()[0]
+import numpy as np
+from ai_edge_quantizer import algorithm_manager, quantizer, recipe
+model, samples, out, how = sys.argv[1:]
+ready = time.perf_counter()
+q = quantizer.Quantizer(float_model=model)
+q.load_quantization_recipe(recipe.static_wi8_ai8(algorithm_manager.AlgorithmName[how]))
+x = np.load(samples, mmap_mode="r")
+found = q.calibrate({"serving_default": [{"x": np.asarray(row[None])} for row in x]})
+q.quantize(found).export_model(out)
+print(time.perf_counter() - start, time.perf_counter() - ready, peak())
+"""
+
+ALGORITHMS = ("MIN_MAX_UNIFORM_QUANT", "MSE", "OCTAV", "GPTQ", "OSCAR")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One quantizer: seconds of the whole process and without imports, peak MiB; or what it said last."""
+
+    who: str
+    seconds: float = 0.0
+    work: float = 0.0
+    mib: float = 0.0
+    error: str = ""
+
+
+def run(who: str, python: str, code: str, arguments: Sequence[str]) -> Run:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [python, "-c", code, *arguments[:2], str(Path(folder) / "out.tflite"), *arguments[2:]]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        )
+    try:
+        seconds, work, kib = (float(v) for v in done.stdout.split()[-3:])
+    except ValueError:
+        return Run(who, error=(done.stderr.strip().splitlines() or ["no word"])[-1][:160])
+    return Run(who, seconds, work, kib / 1024)
+
+
+def best(runs: Sequence[Run]) -> Run:
+    """The fastest of several, with the least memory of them."""
+    good = [r for r in runs if not r.error]
+    if not good:
+        return runs[0]
+    return replace(min(good, key=lambda r: r.seconds), mib=min(r.mib for r in good))
+
+
+def named(model: Path, folder: Path) -> Path:
+    """The model with a signature, which ai-edge-quantizer wants."""
+    graph = read(model.read_bytes())
+    names = Signature("serving_default", 0, (("x", graph.inputs[0]),), (("y", graph.outputs[0]),))
+    out = folder / "model.tflite"
+    out.write_bytes(write(replace(graph, signatures=(names,))))
+    return out
+
+
+def repeated(samples: Path, folder: Path) -> Path:
+    """The samples TIMES over, written piece by piece."""
+    x = np.load(samples, mmap_mode="r")
+    out = folder / "many.npy"
+    many = np.lib.format.open_memmap(out, "w+", x.dtype, (TIMES * len(x), *x.shape[1:]))
+    for k in range(TIMES):
+        many[k * len(x) : (k + 1) * len(x)] = x
+    many.flush()
+    return out
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("samples", type=Path, help="(N, …) float32 in a .npy file")
+    parser.add_argument("--peer", metavar="PYTHON", help="the Python of an environment with ai-edge-quantizer")
+    parser.add_argument("--recipe", action="append", help="ours, int8 by default; may be given several times")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--many", action="store_true", help=f"edgeq's memory with {TIMES} times the samples")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = str(named(options.model, folder))
+        ways = [(f"edgeq {r}", sys.executable, OURS, r) for r in options.recipe or ["int8"]]
+        if options.peer:
+            ways += [(f"ai-edge-quantizer {a}", options.peer, PEER, a) for a in ALGORITHMS]
+        found: dict[str, list[Run]] = {who: [] for who, *_ in ways}
+        for _ in range(options.rounds):
+            for who, python, code, how in ways:
+                found[who].append(run(who, python, code, (model, str(options.samples), how)))
+        results = [best(runs) for runs in found.values()]
+        if options.many:
+            # Gone through once before, so that a first use's compilation is no part of it.
+            many = str(repeated(options.samples, folder))
+            results.append(
+                run(f"edgeq {ways[0][3]}, {TIMES} × the samples", sys.executable, OURS, (model, many, ways[0][3]))
+            )
+    if options.json:
+        print(json.dumps([asdict(r) for r in results], indent=2))
+        return 0
+    ours = results[0]
+    for r in results:
+        ratio = (
+            ""
+            if r is ours or r.error
+            else f"   {r.seconds / ours.seconds:5.2f} × the time, {r.mib / ours.mib:5.2f} × the memory"
+        )
+        print(f"{r.who:<42}" + (r.error or f"{r.seconds:7.2f} s ({r.work:.2f} s work) {r.mib:7.0f} MiB{ratio}"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
