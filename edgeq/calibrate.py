@@ -155,6 +155,9 @@ class _Part:
         return i in self.histograms
 
 
+LEAST_NS = 500_000
+"""Of an inference, estimated: handing less over to another thread takes as long."""
+
 WORKERS = 4
 """Threads at most: what they have between them is memory bandwidth."""
 
@@ -167,7 +170,7 @@ def in_parallel(
 
     first = Tracer(graph, rounding="xnnpack")
     count = min(WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    if count == 1:
+    if count == 1 or first.nanoseconds < LEAST_NS:
         yield from (function(0, first.run, item) for item in items)
         return
     free: SimpleQueue[tuple[int, Trace]] = SimpleQueue()

@@ -472,6 +472,11 @@ class Tracer:
         self._outputs = [np.empty(tensors[i].shape, NUMPY_DTYPES[tensors[i].dtype]) for i in graph.outputs]
         self._views = {i: self._view(i) for i in self._program.plan.places}
 
+    @property
+    def nanoseconds(self) -> float:
+        """What a run takes, as the plan estimates it."""
+        return float(self._program.plan.nanoseconds)
+
     def twin(self) -> Tracer:
         """Another that shares plan and constants, with memory of its own: for another thread."""
         other = object.__new__(Tracer)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from edgeq.recipe import parse
+
 DOC = Path(__file__).resolve().parents[1] / "docs" / "quantization.md"
+
+
+def test_the_recipe_file_is_one():
+    """The recipe file of the document is read as it stands."""
+    (block,) = re.findall(r"^```toml\n(.*?)^```$", DOC.read_text(encoding="utf-8"), re.M | re.S)
+    made = parse(block.encode(), "the document's")
+    assert (made.sqnr, made.raise_to, len(made.scopes)) == (35, "float", 2)
 
 
 def test_the_examples_run():

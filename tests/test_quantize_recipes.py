@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from quantize_models import MODELS, Net, answers, classifier, inputs_of, peer_answers, runtimes, sqnr
@@ -10,6 +12,7 @@ from edgeq.check import check
 from edgeq.errors import InputError, QuantizeError
 from edgeq.graph import Graph
 from edgeq.quantize import quantize
+from edgeq.quantize.run import foreseen
 from edgeq.recipe import RECIPES, Recipe, Scope, parse, recipe
 from edgeq.tflite import read, write
 
@@ -177,12 +180,13 @@ def test_mixed_precision_reaches_its_goal(raise_to):
     """Layers become finer until the noise at the outputs is as low as asked, and no more of them than that takes."""
     graph = larger()
     inputs = inputs_of(graph, 32)
-    plain = quantize(graph, inputs)
-    done = quantize(graph, inputs, Recipe("r", sqnr=plain.sqnr + 0.5, raise_to=raise_to))
+    plainly = Recipe("r", ranges="minmax", bias_correction=False, rounding="nearest", equalize=False)
+    plain = quantize(graph, inputs, plainly)
+    done = quantize(graph, inputs, replace(plainly, sqnr=plain.sqnr + 0.5, raise_to=raise_to))
     assert done.sqnr > plain.sqnr
     assert f"mixed precision, {raise_to} for " in done.steps[-1]
     assert "int8" in {t.dtype for t in done.graph.tensors if t.data is None}
-    again = quantize(graph, inputs, Recipe("r", sqnr=plain.sqnr - 5))
+    again = quantize(graph, inputs, replace(plainly, sqnr=plain.sqnr - 5))
     assert "without it" in again.steps[-1]
 
 
@@ -192,3 +196,25 @@ def test_same_inputs_same_bytes(name):
     graph = larger()
     one, two = (write(quantize(graph, inputs_of(graph, 24), RECIPES[name]).graph) for _ in range(2))
     assert one == two
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "expected"),
+    [
+        ("HARD_SWISH", "int8", ()),
+        ("HARD_SWISH", "int16x8", ("1 × HARD_SWISH stays float: it has no int16x8 form here",)),
+        ("SIN", "int8", ("1 × SIN stays float: it has no int8 form here",)),
+        ("SIN", "weights", ()),
+    ],
+)
+def test_what_is_foreseen(code, name, expected):
+    """What a recipe cannot do to a model is said before it is done."""
+    net = Net((1, 10))
+    a = net.dense(0, 12)
+    graph = net.graph(net.dense(net.op(code, (a,), (1, 12)), 4))
+    assert foreseen(graph, RECIPES[name]) == expected
+
+
+def test_a_dequantize_of_channels_is_foreseen():
+    """Weights that one runtime's reference resolver cannot load are spoken of before."""
+    assert any("reference resolver" in line for line in foreseen(larger(), RECIPES["weights"]))

@@ -51,6 +51,7 @@ def quantize(
     from dataclasses import replace
 
     from edgeq.quantize import quantize as make
+    from edgeq.quantize.run import foreseen
     from edgeq.recipe import recipe as named
     from edgeq.samples import Samples
 
@@ -61,6 +62,8 @@ def quantize(
         )
     samples = Samples(data)
     graph = _graph(model, access)
+    for line in foreseen(graph, chosen):
+        show.note(line)
     with show.progress("calibrating") as advance:
         done = make(graph, samples, chosen, advance)
     _finish(done, output)

@@ -9,7 +9,8 @@ tensor resolves poorly; weights with a scale per channel take that in for nothin
 "SmoothQuant", ICML 2023, the other way round; Finkelstein et al., "Same, Same But Different", 2019).
 
 RELU6 is no ReLU of scaled values: only channels that stay clear of 6 are scaled there, and no further than that they still
-do. `absorbed` moves what a channel never falls below into the readers' biases (Nagel et al., section 4.1.3).
+do; `uncapped` makes it a RELU (as Nagel et al. do), which changes values, and is for the search to judge. `absorbed` moves
+what a channel never falls below into the readers' biases (Nagel et al., section 4.1.3).
 """
 
 from __future__ import annotations
@@ -116,6 +117,21 @@ def _keeps_channels(graph: Graph, op: Op, i: int) -> bool:
         axes, rank = graph.tensors[op.inputs[1]].data, len(graph.tensors[i].shape)
         return axes is not None and all(a % rank != rank - 1 for a in np.asarray(axes).reshape(-1).tolist())
     return True
+
+
+def uncapped(graph: Graph, found: Sequence[Link]) -> tuple[Graph, list[Link]]:
+    """The graph with RELU in place of the RELU6 on links, and the links as they are then."""
+    ops = list(graph.ops)
+    producers = graph.main.producers()
+    for link in found:
+        for n in {link.writer, *(producers[i] for i in link.tensors)} if link.capped else ():
+            op = ops[n]
+            if op.code == "RELU6":
+                ops[n] = replace(op, code="RELU")
+            elif op.options is not None and op.options.values.get("fused_activation_function") == Activation.RELU6:
+                values = {**op.options.values, "fused_activation_function": int(Activation.RELU)}
+                ops[n] = replace(op, options=replace(op.options, values=values))
+    return graph.with_main(ops=tuple(ops)), [replace(link, capped=False) for link in found]
 
 
 def ends(graph: Graph, found: Sequence[Link], inputs: Sequence[Inputs]) -> dict[int, tuple[Array, Array]]:

@@ -23,11 +23,20 @@ Array = npt.NDArray[Any]
 Nearest = Callable[[Array, int], Array]
 """Column j of real weights in units of their scales, (n,) → the codes to take, (n,)."""
 
-ROWS = 8192
+ROWS = 4096
 """Rows that a layer's Hessian comes from."""
+
+SPREAD = 32
+"""Samples at least that the rows of a layer with many of them come from."""
+
+FLUSHED = 512
+"""Rows that are multiplied at once."""
 
 MOST = 2304
 """Weights of a row beyond which the Hessian would be too large."""
+
+FINE = 640
+"""The same where weights have all codes and a scale per channel: there is less to gain, and time counts."""
 
 DAMPING = 0.01
 """Of the Hessian's mean diagonal, added to it: inputs that never vary would leave it singular."""
@@ -40,35 +49,60 @@ BLOCK = 64
 """Columns after which the rest of the row is brought up to date."""
 
 
-def hessians(graph: Graph, layers: Iterable[int], inputs: Sequence[Inputs]) -> dict[int, Array]:
+def hessians(graph: Graph, layers: Iterable[int], inputs: Sequence[Inputs], longest: int = MOST) -> dict[int, Array]:
     """E[x·xᵀ] of the named layers of a float graph, damped: (k, k) float64; DEPTHWISE_CONV_2D: (in_c, taps, taps).
 
-    Layers whose rows are longer than MOST, and grouped convolutions, are left out.
+    Layers whose rows are longer than `longest`, and grouped convolutions, are left out.
     """
-    wanted = [n for n in layers if _row(graph, n) <= MOST]
-    most = max(1, ROWS // max(len(inputs), 1))
+    wanted = [n for n in layers if _row(graph, n) <= longest]
+    sums = {n: _Sum() for n in wanted}
 
-    def one(worker: int, run: Trace, x: Inputs) -> dict[int, tuple[Array, int]]:
+    def one(worker: int, run: Trace, item: tuple[int, Inputs]) -> dict[int, Array]:
+        number, x = item
         values = run(x)
         found = {}
         for n in wanted:
             op = graph.ops[n]
-            r = rows(op, np.asarray(values[op.inputs[0]]), graph.tensors[op.inputs[1]].shape, most)
-            if r is not None:
-                flat = r.transpose(2, 0, 1) if r.ndim == 3 else r
-                found[n] = np.matmul(flat.swapaxes(-1, -2), flat), len(r)
+            y = graph.tensors[op.outputs[0]].shape
+            each = min(int(np.prod(y[:-1])), ROWS // SPREAD)  # rows of a sample
+            if number * each < ROWS:
+                r = rows(op, np.asarray(values[op.inputs[0]]), graph.tensors[op.inputs[1]].shape, each)
+                if r is not None:
+                    found[n] = r
         return found
 
-    sums: dict[int, Array] = {}
-    counts: dict[int, int] = {}
-    for found in in_parallel(graph, inputs, one):
-        for n, (product, count) in found.items():
-            if n in sums:
-                sums[n] += product
-            else:
-                sums[n] = product.astype(np.float64)
-            counts[n] = counts.get(n, 0) + count
-    return {n: damped(s / counts[n], counts[n]) for n, s in sums.items()}
+    for found in in_parallel(graph, enumerate(inputs), one):
+        for n, r in found.items():
+            sums[n].add(r)
+    return {n: damped(*total) for n, s in sums.items() if (total := s.total()) is not None}
+
+
+class _Sum:
+    """Σ x·xᵀ of rows as they come, several at once."""
+
+    def __init__(self) -> None:
+        self._held: list[Array] = []
+        self._sum: Array | None = None
+        self._count = 0
+
+    def add(self, r: Array) -> None:
+        self._held.append(r)
+        if sum(map(len, self._held)) >= FLUSHED:
+            self._flush()
+
+    def _flush(self) -> None:
+        r = np.concatenate(self._held)
+        flat = r.transpose(2, 0, 1) if r.ndim == 3 else r
+        product = np.matmul(flat.swapaxes(-1, -2), flat)
+        self._sum = product.astype(np.float64) if self._sum is None else self._sum + product
+        self._count += len(r)
+        self._held = []
+
+    def total(self) -> tuple[Array, int] | None:
+        """E[x·xᵀ] and of how many rows, None where there were none."""
+        if self._held:
+            self._flush()
+        return None if self._sum is None else (self._sum / self._count, self._count)
 
 
 def _row(graph: Graph, n: int) -> int:

@@ -9,7 +9,7 @@ from edgeq.calibrate import Inputs, Ranges, observe
 from edgeq.graph import Array, Graph
 from edgeq.histogram import Histogram
 from edgeq.quantize.bias import correct, mean_inputs
-from edgeq.quantize.gptq import hessians
+from edgeq.quantize.gptq import MOST, hessians
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.parameters import histograms, parameters
 from edgeq.quantize.rewrite import Codes, Rewritten, rewrite
@@ -17,14 +17,17 @@ from edgeq.quantize.rounding import all_rounded, layers
 from edgeq.quantize.search import Spans
 from edgeq.recipe import Recipe
 
+MEANS = 32
+"""Inputs that tell the means of layers' inputs."""
+
 
 @dataclass(frozen=True, eq=False)
 class Job:
     """A float graph on its way.
 
     graph: what is quantized, of the same values as the user's; seen: by group. derive: inputs that parameters come from.
-    codes: weights that were rounded with regard to more than themselves; known: and to their inputs. means: of the
-    layers' inputs, if biases are to be corrected.
+    codes: weights that were rounded with regard to more than themselves; known: the longest rows for which that was done
+    under a Hessian. means: of the layers' inputs, if biases are to be corrected.
     """
 
     graph: Graph
@@ -33,7 +36,7 @@ class Job:
     recipe: Recipe
     derive: list[Inputs] = field(repr=False)
     codes: Codes = field(default_factory=dict, repr=False)
-    known: bool = False
+    known: int = 0
     means: Mapping[int, Array] | None = field(default=None, repr=False)
 
     def make(self, at: Spans) -> Rewritten:
@@ -51,13 +54,14 @@ class Job:
         touched = {self.layout.groups[i] for i in scaled if i in self.layout.groups}
         seen = {g: new[g] if g in touched else h for g, h in self.seen.items()}
         other = replace(self, graph=graph, seen=seen, codes={}, means=None)
-        return other.rounding() if self.known else other.plain_codebooks() if self.codes else other
+        return other.rounding(self.known) if self.known else other.plain_codebooks() if self.codes else other
 
-    def rounding(self) -> Job:
-        """With weights rounded under their layers' Hessians, or to codebooks."""
-        gptq = self.recipe.rounding != "nearest"
-        known = hessians(self.graph, layers(self.layout), self.derive) if gptq else {}
-        return replace(self, codes=all_rounded(self.graph, self.layout, known, self.recipe.codebook), known=gptq)
+    def rounding(self, longest: int = MOST) -> Job:
+        """With weights rounded under their layers' Hessians, or to codebooks; longest: of the rows for which that is done."""
+        used = self.recipe.rounding != "nearest"
+        known = hessians(self.graph, layers(self.layout), self.derive, longest) if used else {}
+        codes = all_rounded(self.graph, self.layout, known, self.recipe.codebook)
+        return replace(self, codes=codes, known=longest if used else 0)
 
     def plain_codebooks(self) -> Job:
         """With every weight at its codebook's nearest level, where there are codebooks."""
@@ -65,7 +69,7 @@ class Job:
 
     def correcting(self) -> Job:
         """With corrected biases."""
-        return replace(self, means=mean_inputs(self.graph, self.derive))
+        return replace(self, means=mean_inputs(self.graph, self.derive[:MEANS]))
 
 
 def observed(graph: Graph, inputs: list[Inputs]) -> Ranges:

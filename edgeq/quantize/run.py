@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from edgeq.calibrate import Inputs, Keeper, Progress, Ranges, observe, silent
+from edgeq.calibrate import Keeper, Progress, Ranges, observe, silent
 from edgeq.errors import QuantizeError
 from edgeq.feed import Source, count, feed, quantmod_of
 from edgeq.graph import Graph
@@ -13,21 +14,33 @@ from edgeq.quantize import equalize, mixed
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune
 from edgeq.quantize.compare import Judge, compare, judge_by, judged
 from edgeq.quantize.folding import fold_batch_norm, fold_pads
+from edgeq.quantize.gptq import FINE, MOST
 from edgeq.quantize.job import Job, observed
-from edgeq.quantize.layout import arrange
+from edgeq.quantize.layout import INTEGERS, arrange
 from edgeq.quantize.parameters import histograms
 from edgeq.quantize.probe import runs
 from edgeq.quantize.report import Quantized, layers
+from edgeq.quantize.rewrite import hybrid_kernel
 from edgeq.quantize.rounding import codebook_layers
+from edgeq.quantize.rules import RULES
 from edgeq.quantize.search import ENOUGH, Found, Search, chosen, noise, noisiest, spans, winners
-from edgeq.recipe import RANGE_METHODS, RECIPES, Recipe
+from edgeq.recipe import RECIPES, Recipe
 from edgeq.tflite import write
+
+METHODS = ("minmax", "percentile", "mse", "average", "entropy")
+"""What "best" tries for all tensors, the last two on small models only: they seldom win."""
+
+SMALL = 1_000_000
+"""Values that a small model computes for one inference."""
 
 COMPARED = 8
 """Inputs on which all tensors are compared."""
 
 WORTH = 0.2
 """Of the noise that moving scale between channels has to save: it spends room that channels have beyond what was seen."""
+
+ENDS = 64
+"""Inputs that tell the channels' extremes."""
 
 STEPS = 6
 """Of the search, for those who watch."""
@@ -78,6 +91,27 @@ def quantize(
     )
 
 
+def foreseen(graph: Graph, recipe: Recipe) -> tuple[str, ...]:
+    """What the recipe asks for that the format or the runtimes have no form for, a line each, before anything is done.
+
+    An operation that only moves what is float anyway is not spoken of.
+    """
+    ready = fold_weights(prepare(graph, recipe))
+    layout = arrange(ready, recipe, runs)
+    stays: Counter[tuple[str, str]] = Counter()
+    for n, op in enumerate(ready.ops):
+        wanted = recipe.treatment(op.code, ready.tensors[op.outputs[0]].name).precision
+        rule = RULES.get(op.code)
+        moves = rule is not None and rule.same_scale
+        reals = any(ready.tensors[i].dtype == "float32" and ready.tensors[i].data is None for i in op.inputs if i >= 0)
+        if wanted in INTEGERS and n not in layout.rules and reals and not moves:
+            stays[op.code, wanted] += 1
+    lines = [f"{count} × {code} stays float: it has no {wanted} form here" for (code, wanted), count in stays.items()]
+    if any(how == "weights" or not hybrid_kernel(ready.ops[n], ready.tensors) for n, how in layout.stored.items()):
+        lines.append("weights behind a DEQUANTIZE of channels: not for tflite-runtime 2.14's reference resolver")
+    return tuple(lines)
+
+
 def _wanted(recipe: Recipe) -> str:
     return "weights to store" if recipe.precision in ("dynamic", "weights") else "an integer form"
 
@@ -96,13 +130,15 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
         job = job.plain_codebooks()
     search = Search(job.make, judging)
     look = recipe.ranges == "best" and bool(job.seen)
-    methods = [m for m in RANGE_METHODS if m != "best"] if look else [recipe.ranges]
+    small = sum(t.size for t in job.graph.tensors if t.data is None) <= SMALL
+    methods = list(METHODS if small else METHODS[:3]) if look else [recipe.ranges]
     candidates = [search.candidate(f"{m} ranges", spans(job.seen, m)) for m in methods]
     if not job.seen:
         candidates = [search.candidate("weights alone", {})]
     if look:
-        picked = winners(given, job.layout, candidates, judging.inputs[:COMPARED])
-        candidates.append(search.candidate("the best of them for each tensor", picked))
+        two = sorted(candidates, key=lambda c: c.error)[:2]
+        picked = winners(given, job.layout, two, judging.inputs[: COMPARED // 2])
+        candidates.append(search.candidate("the better of the best two for each tensor", picked))
     best = chosen(candidates, min(candidates, key=lambda c: c.error))  # of equals the first
     method = next((m for m in methods if best.name.startswith(m)), "mse")
 
@@ -118,13 +154,17 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
             job, search = other, trial
         best = replace(found if kept else best, steps=steps)
 
-    if codebooks or recipe.rounding == "gptq" or (recipe.rounding == "best" and _coarse(job)):
-        say(1, STEPS, "rounding weights")
-        attempt("weights rounded one after another", job.rounding())
-    if recipe.equalize:
-        say(2, STEPS, "equalising channels")
-        for name, other in _equalized(job):
-            attempt(name, other, again=True, gain=WORTH)
+    # What is lost most is looked after first: coarse weights by rounding, fine ones are rounded once scale has moved.
+    on_coarse = codebooks or _coarse(job) or recipe.rounding == "gptq"
+    for step in ("rounding", "equalising") if on_coarse else ("equalising", "rounding"):
+        if step == "rounding" and (codebooks or recipe.rounding != "nearest"):
+            say(1, STEPS, "rounding weights")
+            gain = 0.0 if on_coarse else WORTH / 2  # it leans on the samples, so on a fine grid it must be worth that
+            attempt("weights rounded one after another", job.rounding(MOST if on_coarse else FINE), gain=gain)
+        elif step == "equalising" and recipe.equalize:
+            say(2, STEPS, "equalising channels")
+            for name, other in _equalized(job):
+                attempt(name, other, again=True, gain=WORTH)
     coarse = _coarse_products(job)
     if coarse:
         layout = replace(job.layout, stored={**job.layout.stored, **dict.fromkeys(coarse, "weights")})
@@ -160,14 +200,19 @@ def _equalized(job: Job) -> list[tuple[str, Job]]:
     """Forms of the graph with other scales between its channels, as far as they may be of use."""
     found = equalize.links(job.graph)
     coarse = _coarse(job)
+    if not coarse:  # channels under RELU6 have like ranges
+        found = [link for link in found if not link.capped]
     if not found or not (coarse or job.layout.rules):
         return []
-    seen = equalize.ends(job.graph, found, job.derive)
+    seen = equalize.ends(job.graph, found, job.derive[:ENDS])
     forms: list[tuple[str, Callable[[], Graph]]] = []
     if job.layout.rules and not coarse:
         forms.append(("channels lifted", lambda: equalize.by_activations(job.graph, found, seen)))
     if coarse:
         forms.append(("weights equalised", lambda: equalize.by_weights(job.graph, found, seen)))
+    if coarse and any(link.capped for link in found):
+        open_, free = equalize.uncapped(job.graph, found)
+        forms.append(("weights equalised, RELU6 as RELU", lambda: equalize.by_weights(open_, free, seen)))
     if coarse and job.layout.rules:
         forms.append(("channels lifted", lambda: equalize.by_activations(job.graph, found, seen, 0.5)))
     forms.append(("biases absorbed", lambda: equalize.absorbed(job.graph, found, seen)))
@@ -177,7 +222,7 @@ def _equalized(job: Job) -> list[tuple[str, Job]]:
         if graph is job.graph or len(graph.tensors) == len(job.graph.tensors):
             continue
         scaled = frozenset(i for link in found for i in link.tensors)
-        out.append((name, job.on(graph, observed(graph, job.derive), scaled)))
+        out.append((name, job.on(graph, observed(graph, job.derive[:ENDS]), scaled)))
     return out
 
 
@@ -189,4 +234,4 @@ def prepare(graph: Graph, recipe: Recipe) -> Graph:
     return prune(graph)[0]
 
 
-__all__ = ["Inputs", "prepare", "quantize"]
+__all__ = ["foreseen", "prepare", "quantize"]

@@ -32,8 +32,11 @@ HEADROOM = (2.0, 1.5, 1.25, 1.0)
 ENOUGH = 1e-4
 """Noise per signal at the outputs (40 dB, 1 % of the amplitude) below which precision is to spare."""
 
-BUDGET = 6e7
+BUDGET = 1.5e8
 """Values (tensor elements over all samples) that refinement may compute: a fraction of a second of one core."""
+
+LEAST_TRIES = 8
+"""Fewer are not worth beginning."""
 
 REFINED = 16
 """Inputs that refinement looks at."""
@@ -74,6 +77,8 @@ class Search:
         few = Search(self._make, judge)
         cost = sum(t.size for t in found.done.graph.tensors if t.data is None) * len(judge.inputs) + FIXED
         most = min(int(BUDGET / cost), len(order) * sum(map(len, FACTORS)))
+        if most < LEAST_TRIES:
+            return found
         best, tries = few.candidate(found.name, found.spans), 0
         for factors in FACTORS:
             start = best.spans
