@@ -164,8 +164,17 @@ def depthwise_f32(g, scratch, lo, hi):
         return
     taps, n_taps, run, pitch = i64(g[TAPS]), g[N_TAPS], g[RUN], np.int64(4 * L)
     low, high = load_f32(g[MULTIPLIER]), load_f32(g[MULTIPLIER] + pitch)
+    image, column = lo // g[OUT_HW], lo % g[OUT_W]
+    line = lo % g[OUT_HW] // g[OUT_W]
+    row = g[X] + image * g[IMAGE] + line * g[ROW]
     for unit in range(lo, hi):
-        x, y = address(g, unit), g[Y] + unit * g[Y_PITCH]
+        x, y = row + column * g[COLUMN], g[Y] + unit * g[Y_PITCH]
+        column += 1
+        if column == g[OUT_W]:  # divisions for every pixel would take as long as few channels do
+            column, line, row = np.int64(0), line + 1, row + g[ROW]
+            if line * g[OUT_W] == g[OUT_HW]:
+                line, image = np.int64(0), image + 1
+                row = g[X] + image * g[IMAGE]
         period, w, p = np.int64(0), g[W], g[BIAS]
         for at in range(0, run, 4 * L):
             if period == g[PERIOD]:
