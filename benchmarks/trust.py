@@ -1,7 +1,8 @@
-"""Time of the trust side, beside what bounds it and beside its peers: `python benchmarks/trust.py [--large MIB]`.
+"""Time of the trust side, beside what bounds it and beside its peers: `python benchmarks/trust.py [--large MIB] [MODEL…]`.
 
 Every figure is the best of several runs, in one process unless it says "command". The bounds are hashlib's SHA-256 and one
-call of ChaCha20-Poly1305 over the same bytes, on one core. model_signing is timed where it is installed.
+call of ChaCha20-Poly1305 over the same bytes, on one core. model_signing is timed where it is installed. For each MODEL
+(.tflite) it says what `selfcheck` costs.
 """
 
 from __future__ import annotations
@@ -85,6 +86,13 @@ def large(folder: Path, publisher: keys.PublisherKey, device: keys.DeviceKey, mi
     row(f"read {mib} MiB", best((folder / "large.tflite").read_bytes), "bound")
     row(f"SHA-256 of {mib} MiB", best(lambda: hashlib.sha256(data).digest()), "bound")
     row(f"ChaCha20-Poly1305, {mib} MiB", one_call(data), "bound")
+    sha, cipher, read = (
+        best(lambda: hashlib.sha256(data).digest(), 3),
+        one_call(data),
+        best((folder / "large.tflite").read_bytes, 3),
+    )
+    signing = best(lambda: seal.seal(data, publisher, model_id="bench/large", version=1, encrypt=False), 3)
+    row(f"sign {mib} MiB", signing, f"{sha / signing:.0%} of SHA-256's rate")
     row(f"seal {mib} MiB", best(lambda: seal.seal(data, publisher, model_id="bench/large", version=1), 3))
     write_atomic(folder / "large.eqb", seal.seal(data, publisher, model_id="bench/large", version=1).pieces())
     size = (folder / "large.eqb").stat().st_size
@@ -92,10 +100,14 @@ def large(folder: Path, publisher: keys.PublisherKey, device: keys.DeviceKey, mi
     verified = loader.verify(folder / "large.eqb", trust=publisher.public)
     held = grant.issue(verified, publisher, device.public, ["load"], now=NOW)
     opening = {"grant": held, "identity": device, "trust": publisher.public}
-    row(f"verify {mib} MiB", best(lambda: loader.verify(folder / "large.eqb", trust=publisher.public)))
-    row(f"open {mib} MiB", best(lambda: loader.read_model(folder / "large.eqb", **opening)))
-    issue = best(lambda: [grant.issue(verified, publisher, device.public, ["load"], now=NOW) for _ in range(1000)], 1)
-    row("issue 1,000 grants", issue, f"{len(held)} bytes each")
+    sha = best(lambda: hashlib.sha256(data).digest(), 3)  # again, right beside what it is compared with
+    verify = best(lambda: loader.verify(folder / "large.eqb", trust=publisher.public), 3)
+    row(f"verify {mib} MiB", verify, f"{sha / verify:.0%} of SHA-256's rate")
+    opened_in = best(lambda: loader.read_model(folder / "large.eqb", **opening), 3)
+    bound = read + sha + cipher
+    row(f"open {mib} MiB", opened_in, f"{opened_in / bound:.2f} × (plain load + SHA-256 + one call of the cipher)")
+    issue = best(lambda: [grant.issue(verified, publisher, device.public, ["load"], now=NOW) for _ in range(10_000)], 1)
+    row("issue 10,000 grants", issue, f"{len(held)} bytes each")
     trust = loader.believe(publisher.public)
     row("verify one grant and unwrap its key", best(lambda: opened(held, trust, device, verified), 200))
     (folder / "large.eqg").write_bytes(held)
@@ -123,7 +135,10 @@ def peak(folder: Path, mib: int) -> None:
     for code in ("", load):
         arguments = [sys.executable, "-c", f"from edgeq import loader; {code}{measure}"]
         kib.append(int(subprocess.run(arguments, cwd=folder, capture_output=True, check=True).stdout))
-    print(f"{f'peak memory to open {mib} MiB':<44}{(kib[1] - kib[0]) / 1024:>10.1f} MiB  beyond importing the loader")
+    more = (kib[1] - kib[0]) / 1024
+    print(
+        f"{f'peak memory to open {mib} MiB':<44}{more:>10.1f} MiB  beyond importing the loader, {more - mib:+.1f} of the model"
+    )
 
 
 def remembering(folder: Path, publisher: keys.PublisherKey, device: keys.DeviceKey) -> None:
@@ -157,10 +172,49 @@ def remembering(folder: Path, publisher: keys.PublisherKey, device: keys.DeviceK
     )
 
 
+def masks(publisher: keys.PublisherKey) -> None:
+    """Masking 64 MiB, beside adding it up."""
+    import numpy as np
+
+    from edgeq import masking
+
+    x = np.random.default_rng(0).integers(0, 256, 64 * MIB, np.uint8)
+    masked = masking.mask(x, publisher.wrapping)
+    row("mask 64 MiB", best(lambda: masking.mask(x, publisher.wrapping), 3))
+    row("unmask 64 MiB", best(lambda: masking.unmask(masked, publisher.identity), 3))
+    row(
+        "add two masked arrays of 64 MiB",
+        best(lambda: masked + masking.mask(x, publisher.wrapping), 1),
+        "one masked for it",
+    )
+
+
+def selfcheck(path: Path) -> None:
+    """What a check costs, beside an inference."""
+    import numpy as np
+
+    from edgeq.selfcheck import CheckedModel
+    from edgeq.tflite import read
+
+    graph = read(path.read_bytes())
+    plain, checked = loader.load(path, backend="native"), CheckedModel(graph, every=1)
+    first = plain.inputs[0]
+    x = np.random.default_rng(0).integers(0, 100, first.shape).astype(first.dtype)
+    given = x if len(plain.inputs) == 1 else {p.name: np.zeros(p.shape, p.dtype) for p in plain.inputs}
+    inference, check = best(lambda: plain(given), 500), best(lambda: checked(given), 200)
+    n = len(checked.checked_layers)
+    row(f"{path.stem}, an inference", inference)
+    more = (check - inference) / inference
+    note = f"{n} layers followed; with N = 1000: +{more / 10:.2f} %"
+    row(f"{path.stem}, with its check", check, note)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", type=int, default=64, metavar="MIB", help="size of the large model [64]")
-    large_mib = parser.parse_args().large
+    parser.add_argument("models", type=Path, nargs="*", metavar="MODEL", help="models to time selfcheck on")
+    given = parser.parse_args()
+    large_mib = given.large
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         publisher, device = keys.new_publisher(folder / "p"), keys.new_device(folder / "d")
@@ -168,6 +222,9 @@ def main() -> None:
         small(folder, publisher)
         large(folder, publisher, device, large_mib)
         remembering(folder, publisher, device)
+        masks(publisher)
+        for path in given.models:
+            selfcheck(path)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,10 @@ class SelfCheckError(DeployError):
     """The device has the new release, but could not open and run it; it was not made the current one."""
 
 
+class IntegrityError(EdgeqError):
+    """A model's parameters in memory, or the results of its arithmetic, are not what they were."""
+
+
 # --- trust: bundles, signatures, keys, grants -------------------------------------------------------------------------
 
 

@@ -96,6 +96,7 @@ def load(
     backend: str = "auto",
     shapes: Mapping[str, Sequence[int]] | None = None,
     passphrase: bytes | None = None,
+    selfcheck: int | None = None,
 ) -> AnyModel:
     """A model that runs, from a .tflite file or a bundle.
 
@@ -106,6 +107,9 @@ def load(
     A model with an operation that edgeq lacks is run by ai-edge-litert or tflite-runtime, if one is installed: a
     FallbackWarning says so, and the result is an edgeq.fallback.FallbackModel. Its plain bytes leave edgeq with that, so
     an encrypted bundle must be granted for `export`. With backend="native" such a model is refused instead.
+
+    With `selfcheck` = N, every N inferences a part of the parameters is hashed again and a layer's result checked
+    (edgeq.selfcheck); IntegrityError if something is not what it was.
 
     What was decrypted lies in memory of its own, out of swap and core dumps where the system allows it, and so do the packed
     parameters; closing the model wipes both, its graph's data too.
@@ -126,9 +130,16 @@ def load(
     check(graph)
     given = _by_index(shapes or {}, dict(zip(graph.input_names(), graph.inputs, strict=True)))
     try:
+        if selfcheck is not None:
+            from edgeq.selfcheck import CheckedModel
+
+            shaped = resize(graph, given) if given else graph
+            return CheckedModel(shaped, every=selfcheck, rounding=rounding, threads=threads, memory=opened.memory)
         return build(resize(graph, given) if given else graph, rounding=rounding, threads=threads, memory=opened.memory)
     except UnsupportedError as error:
         findings = fallback.lacking(graph, rounding) or (fallback.because(error),)
+    if selfcheck is not None:
+        raise InputError(f"{path}: selfcheck is for models that edgeq runs itself: {findings[0]}")
     runtime = fallback.choose(findings, rounding, backend, "export" in opened.allowed)
     opened.export()
     model = FallbackModel(
