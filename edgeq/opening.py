@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Final
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Final
 
 from edgeq import admit, bundle, coding, identities, keys, limits, oms, root, stream
 from edgeq import grant as grants
@@ -44,10 +46,14 @@ from edgeq.locked import LockedMemory
 from edgeq.manifest import Manifest
 from edgeq.recipients import ContentKey, Identity
 from edgeq.root import Root
-from edgeq.source import PlainModel, Stored, StoredBundle, StoredDirectory, open_source
+from edgeq.source import PlainModel, StoredBundle, StoredDirectory, open_source
 from edgeq.trust import Trust
 
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
 _WORTH_A_THREAD: Final = 1024 * 1024
+_AT_ONCE: Final = 16  # chunks that are hashed together behind
 
 GrantLike = PathLike | bytes
 """The path of an .eqg file, or its content."""
@@ -291,17 +297,18 @@ def _decrypt(
     """The decrypted model, in `memory`. Nobody looks at the plaintext before every chunk, the digest of the stored bytes and
     the inner signature have turned out right and `remember` has returned.
 
-    Hashing and decrypting read the file each on their own. If it is changed between the two, what is decrypted still has
-    to pass the inner signature, so nothing but the sealed model comes out.
+    What is hashed is what is decrypted, chunk by chunk; on another core the plaintext is hashed behind it.
     """
     # Locals hold views, never the bytes themselves: a traceback that prints local variables prints no model.
     plaintext = memory.take(signed.manifest.plaintext_size)
     model = plaintext[: signed.manifest.payload_size].toreadonly()
-    with _hashing(source.payload) as stored:
-        stream.decrypt_into(plaintext, key, signed.manifest_hash, source.payload.chunks(stream.SEALED_CHUNK))
+    stored = hashlib.sha256()
+    with _hashing(model) as (advance, plain):
+        chunks = _hashed(source.payload.chunks(stream.SEALED_CHUNK), stored, advance)
+        stream.decrypt_into(plaintext, key, signed.manifest_hash, chunks)
         try:
-            bundle.check_plaintext(signed, hashlib.sha256(model).digest(), bytes(plaintext[len(model) :]))
-            bundle.complete(signed, stored())
+            bundle.check_plaintext(signed, plain(), bytes(plaintext[len(model) :]))
+            bundle.complete(signed, stored.hexdigest())
             if signed.manifest.payload_type != manifests.CODED:
                 remember()
                 return model
@@ -318,16 +325,46 @@ def _decrypt(
     return decoded.toreadonly()
 
 
-@contextmanager
-def _hashing(payload: Stored) -> Iterator[Callable[[], str]]:
-    """Gives a function that returns the payload's SHA-256 (hex), computed on another core meanwhile if that pays."""
-    if payload.size < _WORTH_A_THREAD:
-        yield payload.sha256
-    else:
-        from concurrent.futures import ThreadPoolExecutor  # 6 ms that small models need not wait for
+def _hashed(chunks: Iterator[memoryview], digest: Hash, advance: Callable[[int], object]) -> Iterator[memoryview]:
+    """The chunks, hashed on their way; `advance` hears how many were used whenever the next one is asked for."""
+    for number, chunk in enumerate(chunks, 1):
+        digest.update(chunk)
+        yield chunk
+        advance(number)
 
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            yield pool.submit(payload.sha256).result
+
+@contextmanager
+def _hashing(model: memoryview) -> Iterator[tuple[Callable[[int], object], Callable[[], bytes]]]:
+    """Two functions: one is told how many chunks of `model` are there, the other returns the SHA-256 of all of it, computed on
+    another core meanwhile if that pays."""
+    if len(model) < _WORTH_A_THREAD:
+        yield lambda number: None, lambda: hashlib.sha256(model).digest()
+        return
+    digest, ends = hashlib.sha256(), SimpleQueue[int]()
+
+    def follow() -> None:
+        start = 0
+        while (end := ends.get()) >= 0:
+            digest.update(model[start:end])
+            start = end
+
+    def advance(number: int) -> None:
+        if number % _AT_ONCE == 0:
+            ends.put(min(number * limits.CHUNK, len(model)))
+
+    def finish() -> bytes:
+        ends.put(len(model))
+        ends.put(-1)
+        follower.join()
+        return digest.digest()
+
+    follower = Thread(target=follow, name="edgeq-hash")
+    follower.start()
+    try:
+        yield advance, finish
+    finally:
+        ends.put(-1)
+        follower.join()
 
 
 def _grant(grant: GrantLike) -> bytes:
