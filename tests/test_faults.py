@@ -54,6 +54,12 @@ COMMANDS = {
 def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all that the commands read and replace; not to be changed."""
     folder = tmp_path_factory.mktemp("faults")
+    lay_out(folder)
+    return folder
+
+
+def lay_out(folder: Path) -> None:
+    """Put all that the commands read and replace into a folder."""
     (folder / "m.tflite").write_bytes(write(int8_cnn()))
     np.save(folder / "x.npy", np.arange(5))
     before = os.getcwd()
@@ -75,7 +81,6 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert run(line) == 0, line
     finally:
         os.chdir(before)
-    return folder
 
 
 def run(line: str) -> int:
