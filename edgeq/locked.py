@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import mmap
 import sys
+from contextlib import suppress
 from typing import Final
 
 _ONCE: Final = 1 << 16
+_HUGE: Final = 1 << 22
 
 
 class LockedMemory:
@@ -29,7 +31,13 @@ class LockedMemory:
         """A new buffer of `size` bytes, size ≥ 1, all zero, on a page of its own."""
         buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) if _POSIX else mmap.mmap(-1, size)
         if hasattr(mmap, "MADV_DONTDUMP"):
-            buffer.madvise(mmap.MADV_DONTDUMP)
+            with suppress(OSError):
+                buffer.madvise(mmap.MADV_DONTDUMP)
+        if size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+            with suppress(
+                OSError
+            ):  # a kernel without them; else a third of the time to open a large model goes to its pages
+                buffer.madvise(mmap.MADV_HUGEPAGE)
         self.locked = _lock(buffer) and self.locked
         self._buffers.append(buffer)
         return memoryview(buffer)
