@@ -383,6 +383,8 @@ def test_at_the_command_line(
         ("mask y.npy --to owner.pub --identity pi.key --state state -o y.eqm", 0),
         ("mask y.npy --to owner.pub --identity pi.key --state state -o z.eqm", 0),
         ("sum x.eqm y.eqm -o sum.eqm", 0),
+        ("audit show --state state", 0),
+        ("audit verify --identity pi.key --state state", 0),
         ("unmask sum.eqm z.eqm --identity owner.key -o sum.npy", 0),
         ("mask x.npy --to owner.pub --state state -o w.eqm", 1),
         ("mask x.npy --to nobody.pub -o w.eqm", 1),

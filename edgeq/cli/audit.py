@@ -120,4 +120,6 @@ def _what(entry: Entry) -> str:
         return f"epoch {fields['epoch']} of {fields['authority'][:16]}…"
     if entry.event.name == "root":
         return f"version {fields['version']} of {fields['root_id'][:16]}…"
+    if entry.event.name == "mask":
+        return f"nonce {fields['nonce']} for {fields['recipient'][:16]}…"
     return str(fields.get("error") or fields.get("reason") or "")
