@@ -220,6 +220,16 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         finetune(graph, x, start, options=options, saved=saved)
 
 
+def test_time_ends_a_run() -> None:
+    """When time is up after an epoch, the run ends with the best so far and says that it was cut short."""
+    graph, x = deep(), pictures(24)
+    start = coarse(quantize(graph, x, PLAIN).graph, 4)
+    done = finetune(graph, x, start, options=Options(epochs=50, batch=4, minutes=1e-4))
+    assert not done.finished
+    assert not done.interrupted
+    assert len(done.history) == 2
+
+
 def test_what_does_not_help_is_not_kept() -> None:
     """At a rate that destroys the model, the start comes back as it was."""
     graph, x = deep(), pictures(24)

@@ -8,6 +8,7 @@ pictures moved and mirrored: the float model answers those too, so a hundred sam
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
@@ -126,12 +127,21 @@ def finetune(
     at = at or run.standing()
     began, interrupted = time.monotonic(), False
     steps, epochs = run.steps_an_epoch(), run.epochs
+
+    def spent() -> float:
+        """The share of the time that is over."""
+        return 0.0 if options.minutes is None else (time.monotonic() - began) / (60 * options.minutes)
+
     try:
         while at.epoch < epochs:
-            if options.minutes is not None and time.monotonic() - began > 60 * options.minutes:
+            if spent() >= 1:
                 break
-            what = f"epoch {at.epoch + 1}, {at.history[at.best]}"
-            at = run.epoch(at, lambda done, at=at, what=what: say(at.epoch * steps + done, epochs * steps, what))
+            before, what = at.epoch * steps, f"epoch {at.epoch + 1}, {at.history[at.best]}"
+
+            def advance(done: int, before: int = before, what: str = what) -> None:
+                say(before + done, epochs * steps, what)
+
+            at = run.epoch(at, advance, spent)
             if saved is not None:
                 checkpoint.save(saved, key, at)
     except KeyboardInterrupt:
@@ -229,7 +239,7 @@ class _Run:
         """Batches of an epoch."""
         return ceil(len(self._learn) / self.options.batch)
 
-    def epoch(self, at: Standing, advance) -> Standing:  # type: ignore[no-untyped-def]
+    def epoch(self, at: Standing, advance: Callable[[int], object], spent: Callable[[], float]) -> Standing:
         """The run one epoch later. The order is the seed's and the epoch's, whatever came before."""
         draw = np.random.default_rng([self.options.seed, at.epoch])
         order = draw.permutation(self._learn)
@@ -239,7 +249,8 @@ class _Run:
         for k, numbers in enumerate(np.array_split(order, steps)):
             mixed = self._can_mix and draw.random() < share
             gradients = self._gradients(point, numbers, draw if mixed else None)
-            rate = self.options.rate * falling((at.epoch * steps + k) / (self.epochs * steps))
+            # The rate has fallen when time is up, too.
+            rate = self.options.rate * falling(max((at.epoch * steps + k) / (self.epochs * steps), spent()))
             moved, adam = adam.moved(point.parameters, gradients, {n: r * rate for n, r in RATES.items()})
             if self._labels is None:  # labels may teach what the float model does not know
                 moved = self.student.held(moved)
