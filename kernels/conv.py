@@ -41,6 +41,7 @@ from .simd import (
 from .words.conv import (
     BIAS,
     BLOCK,
+    BY_BLOCK,
     CHUNK,
     COLUMN,
     FAMILY,
@@ -56,6 +57,7 @@ from .words.conv import (
     OUT_HW,
     OUT_W,
     PAIRS,
+    PIXELS,
     RANGE,
     RIGHT,
     ROW,
@@ -313,15 +315,17 @@ def sum_strip(g, rows_at, x, count, sums):
 
 
 @njit(error_model="numpy")
-def strip_u8(g, x, y, count, sums):
-    """`count` pixels from address x on, all channels."""
+def strip_u8(g, x, y, count, sums, first, last):
+    """`count` pixels from address x on, blocks first … last − 1 of channels; y: where the first channel of all goes."""
     segments, n_segments, steps, nv, step = i64(g[SEGMENTS]), g[N_SEGMENTS], g[STEPS], g[NV], g[COLUMN]
-    w, b, f, pitch, left = g[W], g[BIAS], g[MULTIPLIER], g[Y_PITCH], g[N]
+    n = first * nv * L
+    w, b, f, pitch, left = g[W] + first * g[BLOCK], g[BIAS] + n * 4, g[MULTIPLIER] + n * 4, g[Y_PITCH], g[N] - n
+    y += n
     lo, hi, zero = np.float32(g[LO] - g[ZERO_POINT]), np.float32(g[HI] - g[ZERO_POINT]), np.int32(g[ZERO_POINT])
     if g[PAIRS]:
         _strip_pairs(x, step, count, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums)
         return
-    while left > 0:
+    for _ in range(first, last):
         if nv == 4:
             _strip_4(x, step, count, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums)
         elif nv == 2:
@@ -338,7 +342,7 @@ def strip_u8(g, x, y, count, sums):
 
 
 @njit(error_model="numpy")
-def conv_strips(g, rows_at, lo, hi):
+def conv_strips(g, rows_at, lo, hi, first, last):
     """Output rows, or STRIP pixels at a time of a layer whose pixels all lie one step apart; what is too short goes by tiles."""
     least = np.int64(S4) if g[NV] == 4 else np.int64(S2) if g[NV] == 2 else np.int64(S1)
     m = lo
@@ -358,14 +362,14 @@ def conv_strips(g, rows_at, lo, hi):
             if g[ONES]:
                 sums = rows_at + SUMMED
                 sum_strip(g, rows_at, x, count, sums)
-            strip_u8(g, x, g[Y] + m * g[Y_PITCH], count, sums)
+            strip_u8(g, x, g[Y] + m * g[Y_PITCH], count, sums, first, last)
         else:
-            conv_tiles(g, rows_at, m, m + count)
+            conv_tiles(g, rows_at, m, m + count, first, last)
         m += count
 
 
 @njit(error_model="numpy")
-def conv_tiles(g, rows_at, lo, hi):
+def conv_tiles(g, rows_at, lo, hi, first, last):
     """Tiles of any pixels, requantized in float32."""
     rows = i64(rows_at)
     if g[PAIRS]:
@@ -377,12 +381,12 @@ def conv_tiles(g, rows_at, lo, hi):
     while m < hi:
         m, count = next_tile(m, lo, hi, mr)
         locate(g, rows, m, count)
-        w, y, sums = g[W], g[Y] + m * g[Y_PITCH], np.int64(0)
+        w, y, sums = g[W] + first * g[BLOCK], g[Y] + m * g[Y_PITCH], np.int64(0)
         if g[ONES]:
             sums = rows_at + SUMMED
             sum_rows(g, rows_at, count, sums)
-        for n0 in range(0, g[N], nv * L):
-            fused_u8(g, rows, w, y + n0, n0, count, sums)
+        for block in range(first, last):
+            fused_u8(g, rows, w, y + block * nv * L, block * nv * L, count, sums)
             w += g[BLOCK]
         m += count
 
@@ -391,21 +395,25 @@ def conv_tiles(g, rows_at, lo, hi):
 def conv_u8(g, scratch, lo, hi):
     """Activations u8, weights s8: the workhorse."""
     rows, acc, nv = i64(scratch), scratch + ACC, g[NV]
+    lanes = nv * L
+    first, last = np.int64(0), (g[N] + lanes - 1) // lanes
+    if g[BY_BLOCK]:
+        first, last, lo, hi = lo, hi, np.int64(0), g[PIXELS]
     if g[FAMILY] == FLOAT:
         if g[STRIP]:
-            conv_strips(g, scratch, lo, hi)
+            conv_strips(g, scratch, lo, hi, first, last)
         else:
-            conv_tiles(g, scratch, lo, hi)
+            conv_tiles(g, scratch, lo, hi, first, last)
         return
     mr = rows_of(nv)
     m = lo
     while m < hi:
         m, count = next_tile(m, lo, hi, mr)
         locate(g, rows, m, count)
-        w = g[W]
-        for n0 in range(0, g[N], nv * L):
+        w = g[W] + first * g[BLOCK]
+        for block in range(first, last):
             tile_u8(g, rows, w, acc, count)
-            finish_u8(g, acc, count, nv, m, n0, False)
+            finish_u8(g, acc, count, nv, m, block * lanes, False)
             w += g[BLOCK]
         m += count
 

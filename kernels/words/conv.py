@@ -15,6 +15,7 @@ PAIRS = 30  # 1: half a vector of channels, written twice, so that two pixels sh
 STRIP = 31  # pixels of a strip (kernels/strip.py); 0: tiles take any pixels, each by its address
 SHARED = 32  # 1: a strip whose pixels are loaded once for three outputs
 ONES = 33  # weights that add up a row's activations, where the layer's own have a zero point; 0 elsewhere
+BY_BLOCK, PIXELS = 34, 35  # conv_u8: where BY_BLOCK is 1, units are blocks of channels, each for all of PIXELS pixels
 
 MAX_SUMMED = 1024
 """Pixels of a strip whose sums of activations fit the scratch."""

@@ -245,7 +245,15 @@ def product(
         cw.SEGMENTS: b.constant(np.array(segments, np.int64)), cw.N_SEGMENTS: len(segments), cw.STEPS: packed.shape[2],
         cw.NV: nv, cw.BLOCK: packed[0].nbytes,
     }  # fmt: skip
-    b.emit(kernel, rows.pixels, words | strips, macs=rows.pixels * count * len(rows.segments) * rows.length)
+    units = rows.pixels
+    if kernel == "conv_u8" and cw.PAIRS not in words and by_block(rows.pixels, len(packed), packed.nbytes):
+        units, strips = len(packed), strips | {cw.BY_BLOCK: 1, cw.PIXELS: rows.pixels}
+    b.emit(kernel, units, words | strips, macs=rows.pixels * count * len(rows.segments) * rows.length)
+
+
+def by_block(pixels: int, blocks: int, size: int) -> bool:
+    """Whether threads share out the channels: few pixels, so that each would read all of `size` bytes of weights for little."""
+    return blocks > 1 and (pixels < 8 or (pixels <= 64 and blocks >= 8 and size > 1 << 16))
 
 
 def strip_words(b: Builder, rows: Rows, steps: int, nv: int, made: Words) -> Words:
