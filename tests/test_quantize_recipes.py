@@ -9,6 +9,7 @@ import pytest
 from quantize_models import MODELS, Net, answers, classifier, inputs_of, peer_answers, runtimes, sqnr
 
 from edgeq.check import check
+from edgeq.cli import main
 from edgeq.errors import InputError, QuantizeError
 from edgeq.graph import Graph
 from edgeq.quantize import quantize
@@ -218,3 +219,16 @@ def test_what_is_foreseen(code, name, expected):
 def test_a_dequantize_of_channels_is_foreseen():
     """Weights that one runtime's reference resolver cannot load are spoken of before."""
     assert any("reference resolver" in line for line in foreseen(larger(), RECIPES["weights"]))
+
+
+def test_the_command_line(tmp_path, capsys):
+    """`edgeq quantize` takes samples from a .npy file, a recipe by name and a goal, and says what stays float."""
+    net = Net((1, 10))
+    graph = net.graph(net.dense(net.op("SIN", (net.dense(0, 12),), (1, 12)), 4))
+    model, samples, out = (str(tmp_path / n) for n in ("m.tflite", "x.npy", "q.tflite"))
+    (tmp_path / "m.tflite").write_bytes(write(graph))
+    np.save(samples, np.concatenate([x[0] for x in inputs_of(graph)]))
+    assert main(["quantize", model, "-d", samples, "-o", out, "--recipe", "int16x8", "--sqnr", "20"]) == 0
+    assert "1 × SIN stays float" in capsys.readouterr().err
+    done = read((tmp_path / "q.tflite").read_bytes())
+    assert done.tensors[done.inputs[0]].dtype == "int16"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", metavar="MODEL")
 @click.option(
-    "-d", "--data", required=True, metavar="NPZ", help="Samples of what the model will see, in x (or by input)."
+    "-d", "--data", required=True, metavar="NPZ|NPY", help="Samples of what the model will see, in x (or by input)."
 )
 @click.option("-o", "--output", required=True, metavar="OUT", help="Where the quantized .tflite goes.")
 @click.option(
@@ -53,14 +53,14 @@ def quantize(
     from edgeq.quantize import quantize as make
     from edgeq.quantize.run import foreseen
     from edgeq.recipe import recipe as named
-    from edgeq.samples import Samples
+    from edgeq.samples import Samples, read_npy
 
     chosen = named(recipe)
     if sqnr is not None or max_size is not None:
         chosen = replace(
             chosen, sqnr=chosen.sqnr if sqnr is None else sqnr, size=chosen.size if max_size is None else max_size
         )
-    samples = Samples(data)
+    samples = read_npy(data) if data.endswith(".npy") else Samples(data)
     graph = _graph(model, access)
     for line in foreseen(graph, chosen):
         show.note(line)

@@ -161,7 +161,7 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
             say(1, STEPS, "rounding weights")
             gain = 0.0 if on_coarse else WORTH / 2  # it leans on the samples, so on a fine grid it must be worth that
             attempt("weights rounded one after another", job.rounding(MOST if on_coarse else FINE), gain=gain)
-        elif step == "equalising" and recipe.equalize:
+        elif step == "equalising" and recipe.equalize and (on_coarse or best.error >= ENOUGH):
             say(2, STEPS, "equalising channels")
             for name, other in _equalized(job):
                 attempt(name, other, again=True, gain=WORTH)
