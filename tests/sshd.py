@@ -69,9 +69,13 @@ class Sshd:
 
 @contextmanager
 def running(
-    folder: Path, *, environment: Mapping[str, str] | None = None, file_size: int | None = None
+    folder: Path,
+    *,
+    python: str = sys.executable,
+    environment: Mapping[str, str] | None = None,
+    file_size: int | None = None,
 ) -> Iterator[Sshd]:
-    """A server whose only user's home is `folder`/home, where python3 is this Python.
+    """A server whose only user's home is `folder`/home, where python3 is this Python, or the command `python`.
 
     `environment`: what commands there find beside HOME. `file_size`: no file grows beyond it there. Raises
     UnavailableError where Debian's packages cannot be had.
@@ -80,9 +84,9 @@ def running(
     home, keys = folder / "home", folder / "sshd"
     (home / "bin").mkdir(parents=True)
     keys.mkdir()
-    python = home / "bin/python3"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    python.chmod(0o755)
+    script = home / "bin/python3"
+    script.write_text(f'#!/bin/sh\nexec {python} "$@"\n')
+    script.chmod(0o755)
     for name in ("host", "user", "other"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(keys / name)], check=True)
     port = _free_port()

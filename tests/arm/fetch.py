@@ -29,8 +29,7 @@ QEMU_SUITE = "trixie"  # QEMU 10, static; bookworm's 7.2 shows guests the host's
 USERLAND = ["libpython3.11-stdlib", "python3.11-minimal", "libstdc++6", "libgomp1", "libatomic1", "libffi8", "libssl3"]
 
 # What a device has beside edgeq, then LiteRT as peer and oracle.
-DEVICE = ["numpy==1.26.4", "cryptography>=47", "cffi", "pycparser", "click>=8.1", "flatbuffers>=24.3",
-          "rich>=13", "markdown-it-py", "mdurl", "pygments"]  # fmt: skip
+DEVICE = ["numpy==1.26.4", "cryptography>=47", "cffi", "pycparser", "click>=8.1", "flatbuffers>=24.3"]
 PEER = ["ai-edge-litert==2.3.0", "backports.strenum", "tqdm", "typing-extensions"]
 JIT = ["numba", "llvmlite"]
 SSHD = ["openssh-server", "openssh-sftp-server", "libnss-wrapper", "libwrap0"]
