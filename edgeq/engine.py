@@ -28,6 +28,7 @@ from edgeq.kernels.words import frame as fw
 from edgeq.kernels.words.instruction import SCRATCH_BYTES
 from edgeq.locked import LockedMemory
 from edgeq.machine import Machine, Progress, get
+from edgeq.packed import densified
 from edgeq.plan import Plan, make_plan
 from edgeq.plan.builder import SLACK
 from edgeq.plan.callout import failure
@@ -111,6 +112,13 @@ class Context:
             record[fw.BYTES : fw.BYTES + len(p.words)] = p.words
         self.address = int(f.ctypes.data)
         self.slots = [fw.RECORDS + i * fw.RECORD_WORDS for i in range(len(ports))]
+        self.reset(plan)
+
+    def reset(self, plan: Plan) -> None:
+        """What the model remembers, as it was before the first run."""
+        for place, values in plan.initial:
+            start = plan.offset(place)
+            self.arena[start : start + values.size] = values
 
 
 class Staged(Context):
@@ -160,7 +168,11 @@ def judge(status: int) -> None:
     if status == fw.NOT_A_NUMBER:
         raise InputError("the input holds NaN, which has no code")
     if status > 0:
-        what = {fw.INDEX: "an index lies outside its tensor", fw.DIVISION: "an integer is divided by 0"}[status & 0xFF]
+        what = {
+            fw.INDEX: "an index lies outside its tensor",
+            fw.DIVISION: "an integer is divided by 0",
+            fw.ENDLESS: "the loop does not end",
+        }[status & 0xFF]
         raise InputError(f"operation {status >> 8}: {what}")
     if status != 0:
         raise MachineError(f"the machine stopped with status {status}; 0 is expected")
@@ -183,14 +195,26 @@ class Program:
         self._free: list[Context] = []
         self._workers = ThreadPoolExecutor(threads - 1, thread_name_prefix="edgeq") if threads > 1 else None
         self._turn = threading.Lock()
+        self._only = Context(plan, self.constants, threads) if plan.initial else None
+        self._recalling = threading.Lock()  # who holds it may change what the model remembers
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array], samples: int) -> None:
         """Contiguous arrays of the ports' dtypes; `samples` of each port's size lie behind one another in every array."""
+        if self._only is not None:
+            with self._recalling:
+                self.run_in(self._only, inputs, outputs, samples)
+            return
         context = self.acquire()
         try:
             self.run_in(context, inputs, outputs, samples)
         finally:
             self._free.append(context)
+
+    def reset(self) -> None:
+        """Forget what earlier runs have left behind."""
+        if self._only is not None:
+            with self._recalling:
+                self._only.reset(self.plan)
 
     def acquire(self) -> Context:
         """A context that nobody else uses."""
@@ -262,10 +286,11 @@ class Model:
             family = Rounding(rounding)
         except ValueError:
             raise InputError(f"rounding is {rounding!r}, 'xnnpack' or 'tflite' is expected") from None
+        graph = densified(graph)
         check(graph)
         machine = get(progress)
-        self.graph = graph
         self.plan = make_plan(graph, machine.isa, family)
+        self.graph = graph
         tensors = self.plan.tensors
         self.inputs = tuple(port(n, tensors[i]) for n, i in zip(graph.input_names(), graph.inputs, strict=True))
         self.outputs = tuple(port(n, tensors[i]) for n, i in zip(graph.output_names(), graph.outputs, strict=True))
@@ -309,13 +334,18 @@ class Model:
         return delivered(shaped, self.outputs, dequantize)
 
     def _is_simple(self, threads: int) -> bool:
-        """Whether there is one input of any value, one output, one thread."""
-        return len(self.inputs) == len(self.outputs) == 1 and threads == 1 and not self.plan.required
+        """Whether there is one input of any value, one output, one thread, and nothing that is remembered."""
+        plain = not self.plan.required and not self.plan.initial
+        return len(self.inputs) == len(self.outputs) == 1 and threads == 1 and plain
 
     def _can_call_directly(self, machine: Machine, threads: int) -> bool:
         """Whether single samples may go through the builtin: nothing in between lets another thread into the frame."""
         short = self.plan.nanoseconds <= direct.HELD_NS and all(i.kernel != "call_out" for i in self.plan.instructions)
         return self._is_simple(threads) and short and machine.call != 0 and direct.fits()
+
+    def reset(self) -> None:
+        """Forget what earlier calls have left in the model's variables. Calls of such a model go one after another."""
+        self.program.reset()
 
     def _can_stage(self, threads: int) -> bool:
         """Whether single samples go through `_run_staged`: input and output are small too."""
@@ -463,10 +493,12 @@ class Tracer:
     def __init__(
         self, graph: Graph, rounding: str = "xnnpack", *, threads: int = 1, progress: Progress | None = None
     ) -> None:
+        graph = densified(graph)
         check(graph)
         machine = get(progress)
+        plan = make_plan(graph, machine.isa, Rounding(rounding), keep=True)
         self.graph = graph
-        self._program = Program(make_plan(graph, machine.isa, Rounding(rounding), keep=True), machine, threads)
+        self._program = Program(plan, machine, threads)
         self._context = self._program.acquire()
         tensors = self._program.plan.tensors
         self._outputs = [np.empty(tensors[i].shape, NUMPY_DTYPES[tensors[i].dtype]) for i in graph.outputs]

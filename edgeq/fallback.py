@@ -181,6 +181,12 @@ class FallbackModel:
         tensors = [replace(self.graph.tensors[d["index"]], shape=tuple(map(int, d["shape"]))) for d in details]
         return tuple(port(n, t) for n, t in zip(names, tensors, strict=True))
 
+    def reset(self) -> None:
+        """Forget what earlier calls have left in the model's variables."""
+        with self._turn:
+            if self._interpreter is not None:
+                self._interpreter.reset_all_variables()
+
     def close(self) -> None:
         """Release the runtime; the model cannot be called afterwards."""
         with self._turn:

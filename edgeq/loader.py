@@ -23,6 +23,7 @@ from edgeq.opening import (
     open_bytes,
     verify,
 )
+from edgeq.packed import densified
 
 if TYPE_CHECKING:
     from edgeq.fallback import AnyModel
@@ -127,6 +128,7 @@ def load(
     from edgeq.tflite import read
 
     graph = read(opened.data)
+    graph = densified(graph)
     check(graph)
     given = _by_index(shapes or {}, dict(zip(graph.input_names(), graph.inputs, strict=True)))
     try:

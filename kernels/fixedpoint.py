@@ -70,3 +70,28 @@ def clamp(x, lo, hi):
 def round_half_away(x):
     """float64 → int64, ties away from zero (std::round)."""
     return np.int64(np.trunc(x + np.copysign(0.5, x)))
+
+
+@njit(error_model="numpy")
+def inverse_root(x):
+    """GetInvSqrtQuantizedMultiplierExp: 1 / √x of an int32 x ≥ 0 as a multiplier and a shift to the right."""
+    if x <= 1:
+        return np.int64(2147483647), np.int64(0)
+    shift, bits = np.int64(11), np.int64(0)
+    while x >= 536870912:
+        x //= 4
+        shift += 1
+    while (x >> bits) > 0:
+        bits += 1
+    pairs = (31 - bits) // 2 - 1
+    shift -= pairs
+    x <<= 2 * pairs
+    half = rounding_shift_right(x >> 1, np.int64(1))
+    y = np.int64(268435456)  # 1 with three integer bits; a product of two has six, of three nine
+    for _ in range(5):
+        y3 = saturate32(doubling_high_multiply(doubling_high_multiply(y, y), y) << 6)
+        y = saturate32((doubling_high_multiply(np.int64(402653184), y) - doubling_high_multiply(half, y3)) << 3)
+    y = doubling_high_multiply(y, np.int64(1518500250))
+    if shift < 0:
+        return y << -shift, np.int64(0)
+    return y, shift

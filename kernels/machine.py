@@ -5,6 +5,7 @@ Every thread of an inference enters it with its own number; after each instructi
 instructions too small to share, which thread 0 does alone. Inputs are copied in
 and outputs out here too, so that an inference is one foreign call.
 
+An instruction may be a branch (words/instruction.py), which every thread takes alike.
 Threads but the first look out for the next inference for a while before they return (BARRIER in words/frame.py).
 
 Returns 0; LEFT where a thread that stood by is gone; NOT_A_NUMBER where an input to quantize holds NaN; −1 − i when instruction
@@ -21,14 +22,19 @@ from . import (
     conv,
     depthwise,
     depthwise_rows,
+    detection,
     elementwise,
     gather,
     integer,
+    matmul,
     move,
     order,
+    pick,
     pool,
+    recurrent,
     reduce,
     resize,
+    rows,
     softmax,
     unary,
 )
@@ -44,6 +50,7 @@ from .words.frame import (
     CALLED,
     COPY,
     COUNT,
+    ENDLESS,
     FLIP,
     GONE,
     INSTRUCTIONS,
@@ -64,24 +71,12 @@ from .words.frame import (
     TOP,
     YIELD,
 )
-from .words.instruction import FAULT, MEET, OP, SCRATCH_BYTES, SOLO, UNITS, WORDS
+from .words.instruction import CONDITION, FAULT, LIMIT, MEET, OP, ORIGIN, SCRATCH_BYTES, SOLO, TARGET, UNITS, WORDS
 
 _MODULES = (
-    callout,
-    conv,
-    depthwise,
-    depthwise_rows,
-    elementwise,
-    gather,
-    integer,
-    move,
-    order,
-    pool,
-    reduce,
-    resize,
-    softmax,
-    unary,
-)
+    callout, conv, depthwise, depthwise_rows, detection, elementwise, gather, integer, matmul, move, order, pick, pool,
+    recurrent, reduce, resize, rows, softmax, unary,
+)  # fmt: skip
 
 
 def _find(name):
@@ -189,6 +184,14 @@ def flip(target, source, size):
 
 
 @njit(error_model="numpy", inline="always")
+def branch(g, i, turns):
+    """Where instruction i leads, and how often the run has gone back."""
+    if g[CONDITION] != 0 and u8(g[CONDITION])[0] != 0:
+        return i + 1, turns
+    return g[TARGET], turns + 1 if g[TARGET] <= i else turns
+
+
+@njit(error_model="numpy", inline="always")
 def infer(frame_address, frame, thread, scratch):
     """A thread's part of every sample."""
     threads, passed, status = frame[THREADS], np.int64(0), np.int64(0)
@@ -204,9 +207,15 @@ def infer(frame_address, frame, thread, scratch):
                     status = np.int64(NOT_A_NUMBER)
                 record += RECORD_WORDS * 8
         passed = meet(frame, passed)
-        at = frame[INSTRUCTIONS]
-        for i in range(frame[COUNT]):
-            g = i64(at)
+        i, turns = np.int64(0), np.int64(0)
+        while i < frame[COUNT]:
+            g = i64(frame[INSTRUCTIONS] + i * (WORDS * 8))
+            if g[OP] < 0:
+                i, turns = branch(g, i, turns)
+                if turns > g[LIMIT]:
+                    status, i = np.int64(ENDLESS) + (g[ORIGIN] << 8), frame[COUNT]
+                passed = meet(frame, passed)
+                continue
             lo, hi = np.int64(0), g[UNITS]
             if threads > 1:
                 if g[SOLO]:
@@ -215,7 +224,7 @@ def infer(frame_address, frame, thread, scratch):
                     lo, hi = hi * thread // threads, hi * (thread + 1) // threads
             if lo < hi and not execute(g[OP], g, scratch, lo, hi):
                 status = -1 - i
-            at += WORDS * 8
+            i += 1
             if g[MEET]:
                 passed = meet(frame, passed)
         if thread == 0:

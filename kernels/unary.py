@@ -275,38 +275,48 @@ def least_and_greatest(x, n, scratch):
 
 
 @njit(error_model="numpy")
-def dynamic_u8(g, scratch, lo, hi):
-    """N float32 to u8 with a scale and zero point found now, written to RANGE: TFLite's hybrid kernels. One unit.
+def quantize_row(source, target, n, low, high, mode):
+    """n float32 between low and high, which differ, to u8; their scale and their zero point (of u8).
 
     SYMMETRIC: tensor_utils::SymmetricQuantizeFloats (±127 about 128), else AsymmetricQuantizeFloats, both + 128.
     """
-    x, y, n = f32(g[X]), u8(g[Y]), g[N]
-    low, high = least_and_greatest(g[X], n, scratch)
-    if low == high:
-        fill(g[Y], np.int64(128), n)
-        f32(g[RANGE])[0] = np.float32(1)
-        i32(g[RANGE])[1] = np.int32(128)
-        return
-    if g[MODE] == SYMMETRIC:
+    x, y = f32(source), u8(target)
+    if mode == SYMMETRIC:
         span = max(-low, high)
         inverse, zero, bottom = np.float32(np.float32(127) / span), np.float32(0), np.float32(-127)
-        f32(g[RANGE])[0] = np.float32(span / np.float32(127))
+        scale = np.float32(span / np.float32(127))
     else:
-        scale = (np.float64(high) - np.float64(low)) / 255.0
-        from_low, from_high = -128.0 - low / scale, 127.0 - high / scale
-        point = from_low if 128.0 + abs(low / scale) < 127.0 + abs(high / scale) else from_high
+        wide = (np.float64(high) - np.float64(low)) / 255.0
+        from_low, from_high = -128.0 - low / wide, 127.0 - high / wide
+        point = from_low if 128.0 + abs(low / wide) < 127.0 + abs(high / wide) else from_high
         zero = (
             np.float32(-128) if point <= -128.0 else np.float32(127) if point >= 127.0 else np.float32(np.rint(point))
         )
-        f32(g[RANGE])[0] = np.float32(scale)
-        inverse, bottom = np.float32(np.float32(1) / np.float32(scale)), np.float32(-128)
-    i32(g[RANGE])[1] = np.int32(zero) + np.int32(128)
+        scale = np.float32(wide)
+        inverse, bottom = np.float32(np.float32(1) / scale), np.float32(-128)
     by, shift, least, most = splat_f32(inverse), splat_f32(zero), splat_f32(bottom), splat_f32(np.float32(127))
     whole = n // L * L
     for i in range(0, whole, L):
-        v = add_f32(shift, mul_f32(load_f32(g[X] + 4 * i), by))
-        store_u8(g[Y] + i, add_i32(round_away_i32(v, least, most), splat_i32(np.int32(128))))
+        v = add_f32(shift, mul_f32(load_f32(source + 4 * i), by))
+        store_u8(target + i, add_i32(round_away_i32(v, least, most), splat_i32(np.int32(128))))
     for i in range(whole, n):
         v = np.float32(zero + np.float32(x[i] * inverse))
         q = np.float32(np.trunc(np.float32(v + np.copysign(np.float32(0.5), v))))
         y[i] = np.uint8(np.int64(min(max(q, bottom), np.float32(127))) + 128)
+    return scale, np.int64(zero) + 128
+
+
+@njit(error_model="numpy")
+def dynamic_u8(g, scratch, lo, hi):
+    """Rows of N float32 to u8, each with a scale and zero point found now, written to RANGE: TFLite's hybrid kernels."""
+    n = g[N]
+    for row in range(lo, hi):
+        x, y, found = g[X] + 4 * row * n, g[Y] + row * n, g[RANGE] + 8 * row
+        low, high = least_and_greatest(x, n, scratch)
+        scale, zero = np.float32(1), np.int64(128)
+        if low == high:
+            fill(y, np.int64(128), n)
+        else:
+            scale, zero = quantize_row(x, y, n, low, high, g[MODE])
+        f32(found)[0] = scale
+        i32(found)[1] = np.int32(zero)

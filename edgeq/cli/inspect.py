@@ -9,6 +9,7 @@ import click
 from edgeq.cli import figures, models, show
 from edgeq.cli.models import Access
 from edgeq.errors import EdgeqError, UnsupportedError
+from edgeq.packed import densified
 
 if TYPE_CHECKING:
     from edgeq.graph import Graph, Op, Quantization, SubGraph, Tensor
@@ -67,6 +68,7 @@ def _model(file: str, data: bytes | memoryview, may_leave: bool, planned: bool) 
     from edgeq.tflite import read
 
     graph = read(data)
+    graph = densified(graph)
     check(graph)
     show.facts(
         [

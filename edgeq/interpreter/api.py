@@ -21,6 +21,7 @@ from edgeq.interpreter.signatures import SignatureRunner
 from edgeq.loader import check_backend
 from edgeq.machine import get
 from edgeq.opening import GrantLike, IdentityLike, Opened, StateLike, TrustLike, open_bytes
+from edgeq.packed import densified
 from edgeq.subgraphs import promoted
 from edgeq.tflite import read
 
@@ -93,6 +94,7 @@ class Interpreter:
             else:
                 opened = _plain(model_path, model_content, any(a is not None for a in (grant, trust, state)))
             graph = read(opened.data)
+            graph = densified(graph)
             check(graph)
             ignore_delegates(experimental_delegates)
             self._opened, self._graph = opened, graph
@@ -137,9 +139,11 @@ class Interpreter:
             self._main.invoke()
 
     def reset_all_variables(self) -> None:
-        """Set the model's variables, what it remembers between runs, to zero."""
-        if self._native is None:
+        """Set the model's variables, what it remembers between runs, to what they were before the first."""
+        if self._main is None:
             self._other.reset_all_variables()
+        else:
+            self._main.reset()
 
     # --- tensors ----------------------------------------------------------------------------------------------------------
 

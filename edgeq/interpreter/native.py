@@ -140,6 +140,11 @@ class Runner:
         except EdgeqError as error:  # no context manager here: entering one costs as much as a tiny model's run
             raise in_both(error, RuntimeError) from error
 
+    def reset(self) -> None:
+        """Forget what earlier runs have left in the model's variables."""
+        if self._session is not None:
+            self._session.reset()
+
     def shape(self, i: int) -> tuple[int, ...]:
         """The shape of a tensor: as asked for, as allocated, or as the file has it."""
         return self._shapes.get(i, self._allocated.tensors[i].shape)

@@ -63,6 +63,10 @@ class Session:
         else:
             self._program.run_in(self._context, self._inputs, self._outputs, 1)
 
+    def reset(self) -> None:
+        """Forget what earlier runs have left in the model's variables."""
+        self._context.reset(self.plan)
+
     def held(self) -> bool:
         """Whether anybody but this session refers to the memory of an input or output."""
         return [sys.getrefcount(a) for a in self._watched] != self._references

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeq.errors import UnsupportedError
-from edgeq.graph import Graph
+from edgeq.graph import Graph, Op
 from edgeq.kernels.isa import Isa
 from edgeq.plan.builder import Builder, nbytes
 from edgeq.plan.fold import FOLDS, fold
 from edgeq.plan.lower import LOWERINGS, has_lowering
+from edgeq.plan.lower.custom import LACKING
 from edgeq.plan.types import Plan, Rounding
 
 
@@ -19,19 +19,24 @@ def make_plan(graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPAC
 
     Raises UnsupportedError for an operation, type or option that edgeq does not run, CheckError where shapes contradict.
     """
-    b = Builder(graph, Rounding(rounding), isa, keep=keep)
+    b = Builder(graph, Rounding(rounding), isa, keep=keep, lower=lower)
     for i in graph.inputs:
         if i not in b.places and graph.tensors[i].data is None:
             b.places[i] = b.block(nbytes(graph.tensors[i]))
     for index, op in enumerate(graph.ops):
         b.at_op(index)
-        if fold(b, op):
-            continue
-        lower = LOWERINGS.get(op.code)
-        if lower is None:
-            raise UnsupportedError(f"{b.where(op)}: edgeq does not run this operation")
         lower(b, op)
     return b.finish()
+
+
+def lower(b: Builder, op: Op) -> None:
+    """Fold an operation, or emit its instructions."""
+    if fold(b, op):
+        return
+    function = LOWERINGS.get(op.code)
+    if function is None:
+        raise b.unsupported(op, LACKING)
+    function(b, op)
 
 
 def unsupported_ops(graph: Graph) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from edgeq.graph import NUMPY_DTYPES, Activation, Array, Graph, Op, Tensor
 from edgeq.kernels.isa import Isa
 from edgeq.kernels.words import OPCODES
 from edgeq.kernels.words import frame as fw
-from edgeq.kernels.words.instruction import MEET, OP, ORIGIN, SOLO, UNITS, WORDS
+from edgeq.kernels.words.instruction import BRANCH, CONDITION, LIMIT, MEET, OP, ORIGIN, SOLO, TARGET, UNITS, WORDS
+from edgeq.packed import unpacked
 from edgeq.plan.arena import ALIGNMENT, Block, place
 from edgeq.plan.cost import SHARED_NS, estimated_ns
 from edgeq.plan.multiplier import activation_bounds, float_bits
@@ -22,16 +23,39 @@ from edgeq.quantmod import QuantMod
 from edgeq.tflite.limits import MAX_TENSOR_BYTES
 
 MAX_ARENA_BYTES = 1 << 31
+MAX_TURNS = 1 << 20
+"""How often a loop comes back in one run before it is taken for endless."""
+
 SLACK = 256
 """Bytes behind arena and constants: vector loads may read, never use, up to a vector past a row's end."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What a resource variable holds: type, shape, and where it lies."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    place: Ref
 
 
 class Builder:
     """Collects one plan. The lowering functions are its only users."""
 
-    def __init__(self, graph: Graph, rounding: Rounding, isa: Isa, *, keep: bool, reshaped: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        rounding: Rounding,
+        isa: Isa,
+        *,
+        keep: bool,
+        reshaped: bool = False,
+        lower: Callable[[Builder, Op], None] | None = None,
+    ) -> None:
         self.graph, self.rounding, self.isa, self.keep, self.reshaped = graph, rounding, isa, keep, reshaped
-        self.tensors = list(graph.tensors)
+        self._lower = lower
+        self.depth = self.initialising = 0  # calls of subgraphs that are being laid out; those of CALL_ONCE among them
+        self.tensors = [unpacked(t) for t in graph.tensors]
         self.instructions: list[Instruction] = []
         self.sizes: list[int] = []
         self.first: list[int] = []
@@ -39,6 +63,9 @@ class Builder:
         self.places: dict[int, Ref] = {}
         self.folded: dict[int, Array] = {}
         self.required: dict[int, Array] = {}
+        self.handles: dict[int, str] = {}  # tensor of a resource → the variable that it stands for
+        self.variables: dict[str, Variable] = {}
+        self.initial: list[tuple[Ref, Array]] = []
         self._constants: list[Array] = []
         self._constant_bytes = 0
         self._known: dict[bytes, Ref] = {}
@@ -189,6 +216,13 @@ class Builder:
             self._known[blob] = found
         return found
 
+    def remembered(self, initial: Array) -> Ref:
+        """A piece of the arena that keeps its bytes from run to run; `initial` are the first run's."""
+        raw = np.frombuffer(np.ascontiguousarray(initial).tobytes(), np.uint8)
+        place = self.block(max(raw.size, 1))
+        self.initial.append((place, raw))
+        return place
+
     # --- instructions -----------------------------------------------------------------------------------------------------
 
     def emit(self, kernel: str, units: int, words: Mapping[int, Word], macs: int = 0) -> None:
@@ -201,6 +235,35 @@ class Builder:
             if isinstance(v, Ref) and v.block != CONSTANT:
                 self.last[v.block] = len(self.instructions)
         self.instructions.append(Instruction(kernel, units, encoded, self._op, macs))
+
+    def branch(self, condition: Ref | None = None) -> int:
+        """Append a branch that is taken unless the byte at `condition` is not 0; where it leads is said by `lead`."""
+        words: dict[int, int | Ref] = {TARGET: 0, LIMIT: MAX_TURNS} | (
+            {} if condition is None else {CONDITION: condition}
+        )
+        self.instructions.append(Instruction("branch", 1, words, self._op))
+        if condition is not None and condition.block != CONSTANT:
+            self.last[condition.block] = len(self.instructions) - 1
+        return len(self.instructions) - 1
+
+    def lead(self, at: int, target: int | None = None, limit: int = MAX_TURNS) -> None:
+        """Branch `at` goes to instruction `target`, the next one that is emitted by default."""
+        to = len(self.instructions) if target is None else target
+        old = self.instructions[at]
+        self.instructions[at] = replace(old, words={**old.words, TARGET: to, LIMIT: limit})
+
+    def hold(self, start: int) -> None:
+        """What lay in the arena before instruction `start` and is read behind it stays there until now: a loop comes back."""
+        end = len(self.instructions) - 1
+        for k, (first, last) in enumerate(zip(self.first, self.last, strict=True)):
+            if first <= start <= last:
+                self.last[k] = end
+
+    def lower(self, op: Op) -> None:
+        """Emit another operation, one of a subgraph that is called."""
+        if self._lower is None:
+            raise self.unsupported(op, "a subgraph is called where none can be")
+        self._lower(self, op)
 
     def at_op(self, index: int) -> None:
         """Instructions that follow belong to this operation."""
@@ -225,6 +288,10 @@ class Builder:
             self.tensors[op.outputs[k]] = t
         return t
 
+    def reshape(self, op: Op, shape: tuple[int, ...], k: int = 0) -> None:
+        """Output k under a shape that the operation decides, whatever the file says."""
+        self.tensors[op.outputs[k]] = replace(self.output(op, k), shape=shape, shape_signature=None)
+
     def unsupported(self, op: Op, what: str) -> UnsupportedError:
         """The error for a sound operation that edgeq does not run."""
         return UnsupportedError(f"{self.where(op)}: {what}")
@@ -243,9 +310,10 @@ class Builder:
         for p in outputs:
             if p.place.block != CONSTANT:
                 self.last[p.place.block] = end
+        kept = {place.block for place, _ in self.initial}
         lives = [
-            Block(s, -1 if self.keep else a, end if self.keep else z)
-            for s, a, z in zip(self.sizes, self.first, self.last, strict=True)
+            Block(s, -1 if self.keep or k in kept else a, end if self.keep or k in kept else z)
+            for k, (s, a, z) in enumerate(zip(self.sizes, self.first, self.last, strict=True))
         ]
         offsets, arena_bytes = place(lives)
         if arena_bytes > MAX_ARENA_BYTES:
@@ -256,7 +324,7 @@ class Builder:
         arena_words: list[int] = []
         constant_words: list[int] = []
         for i, instruction in enumerate(self.instructions):
-            table[i, OP], table[i, UNITS] = OPCODES[instruction.kernel], instruction.units
+            table[i, OP], table[i, UNITS] = OPCODES.get(instruction.kernel, BRANCH), instruction.units
             table[i, ORIGIN] = instruction.op
             for w, v in instruction.words.items():
                 if isinstance(v, Ref):
@@ -268,14 +336,20 @@ class Builder:
         # Nobody waits between two instructions of thread 0; behind the last the outputs are thread 0's too, so only if it shared.
         following = np.append(table[1:, SOLO], 1)
         table[:, MEET] = ~((table[:, SOLO] == 1) & (following == 1)) & 1
+        for i, instruction in enumerate(self.instructions):
+            if instruction.kernel == "branch":  # everybody comes to a branch, and to where it leads, at the same time
+                before = [i, i - 1, int(table[i, TARGET]) - 1]
+                table[[k for k in before if k >= 0], MEET] = 1
         constants = np.concatenate([*self._constants, np.zeros(SLACK, np.uint8)])
         live = {
-            t: r for t, r in self.places.items() if r.block != CONSTANT and (self.keep or self.last[r.block] >= end)
+            t: r
+            for t, r in self.places.items()
+            if t < len(self.graph.tensors) and r.block != CONSTANT and (self.keep or self.last[r.block] >= end)
         }
         return Plan(
             tuple(self.instructions), table, np.array(arena_words, np.int64), np.array(constant_words, np.int64), constants,
             arena_bytes, offsets, inputs, outputs, self.rounding, live, self.required, sum(costs), self.folded,
-            kept=tuple(self._kept), tensors=tuple(self.tensors[: len(self.graph.tensors)]),
+            kept=tuple(self._kept), tensors=tuple(self.tensors[: len(self.graph.tensors)]), initial=tuple(self.initial),
         )  # fmt: skip
 
     def _port(self, i: int) -> Port:

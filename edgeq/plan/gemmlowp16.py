@@ -58,5 +58,10 @@ def logistic(a: Array) -> Array:
 
 def tanh(a: Array) -> Array:
     """tanh(a), a Q3.12."""
-    t = saturated((reciprocal_of_half(exp_of_negative(-np.abs(a), 4)) - (1 << 13)) << 2, 16)
+    return tanh_of(a, 3)
+
+
+def tanh_of(a: Array, integer_bits: int) -> Array:
+    """tanh(a), a with that many integer bits."""
+    t = saturated((reciprocal_of_half(exp_of_negative(-np.abs(a), integer_bits + 1)) - (1 << 13)) << 2, 16)
     return np.where(a == 0, 0, np.where(a < 0, -t, t))

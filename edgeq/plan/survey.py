@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from edgeq.errors import UnsupportedError
 from edgeq.graph import Graph, Op
 from edgeq.kernels.isa import Isa
+from edgeq.plan.build import lower
 from edgeq.plan.builder import Builder, nbytes
-from edgeq.plan.lower import LOWERINGS, has_lowering
+from edgeq.plan.lower import has_lowering
 from edgeq.plan.types import Rounding
 
 NO_OPERATION = -1
-
-LACKING = "edgeq lacks this operation"
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def survey(graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPACK) 
 
     Raises CheckError, as planning does, where the graph's shapes contradict what its operations yield.
     """
-    b = Builder(graph, Rounding(rounding), isa, keep=False)
+    b = Builder(graph, Rounding(rounding), isa, keep=False, lower=lower)
     findings = []
     lost: set[int] = set()  # tensors without a value, because what computes them was reported
     for i in graph.inputs:
@@ -51,9 +50,6 @@ def survey(graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPACK) 
             lost.update(op.outputs)
             continue
         try:
-            lower = LOWERINGS.get(op.code)
-            if lower is None:
-                raise b.unsupported(op, LACKING)
             lower(b, op)
         except UnsupportedError as error:
             reason = str(error).removeprefix(f"{b.where(op)}: ").removeprefix(f"{b.where(op)} ")

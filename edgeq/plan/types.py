@@ -75,6 +75,7 @@ class Plan:
     estimate of one inference on one core, see plan/cost.py. folded: tensor index → the value of what planning computed.
     tensors: the graph's, in the shapes that the plan gives them: those that a file leaves open are found by planning.
     kept: what must live as long as the plan does (functions that it calls).
+    initial: what stays in the arena from run to run (a model's state), and the bytes that it starts with.
     """
 
     instructions: tuple[Instruction, ...]
@@ -93,6 +94,7 @@ class Plan:
     folded: Mapping[int, Array] = field(default_factory=dict)
     kept: tuple[Any, ...] = ()
     tensors: tuple[Tensor, ...] = ()
+    initial: tuple[tuple[Ref, Array], ...] = ()
 
     @property
     def constant_bytes(self) -> int:

@@ -59,6 +59,21 @@ KERNELS = (
     "top_k",
     "running_sum",
     "call_out",
+    "matmul_f32",
+    "matmul_u8",
+    "matmul_s16",
+    "lstm_f32",
+    "lstm_s8",
+    "rnn_f32",
+    "svdf",
+    "row_f32",
+    "row_u8",
+    "place_ones",
+    "segment",
+    "reverse_rows",
+    "bucket",
+    "detect",
+    "suppress",
 )
 """Every kernel's function name; its place here is its opcode."""
 

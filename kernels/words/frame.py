@@ -13,9 +13,10 @@ ADDRESS, PLACE, BYTES, KIND, SCALE, BIAS, TOP = 0, 1, 2, 3, 4, 5, 6
 COPY, FLIP = 0, 1  # KIND: as it is; the top bit of every byte changed (int8 ↔ the arena's unsigned form)
 QUANTIZE_U8, QUANTIZE_S16 = 2, 3  # KIND: float32 of the caller's to codes, saturating
 
-NOT_A_NUMBER, INDEX, DIVISION, CUSTOM = 1, 2, 3, 4
+NOT_A_NUMBER, INDEX, DIVISION, CUSTOM, ENDLESS = 1, 2, 3, 4, 5
 """What `run` returns where values break a rule: a NaN that has no code, a computed index outside, an integer division by
-zero, a function of the application's that failed; all but the first with the operation's number in the bits from 8 upwards."""
+zero, a function of the application's that failed, a loop that does not end; all but the first with the operation's number in
+the bits from 8 upwards."""
 
 LEFT = -(1 << 40)
 """What `run` returns to thread 0 where a thread that stood by has left: it is to be sent in again, and thread 0 too."""
@@ -26,5 +27,5 @@ STANDING, CALLED, GONE = 0, 1, 2
 an inference. LINE bytes further for each thread but the first lies its state: it looks out for the next inference, is in one
 or on its way into one, or is not in the machine."""
 
-ABI = 5
+ABI = 6
 """Changes whenever the frame or an instruction's words change meaning."""

@@ -15,6 +15,11 @@ MEET = 39  # 1: threads wait for each other behind it; 0 between instructions of
 FAULT = 16384
 SCRATCH_BYTES = FAULT + 64
 
+# An instruction that is no kernel: the machine goes to instruction TARGET unless the byte at CONDITION (0: there is none) is
+# not 0. Going back happens at most LIMIT times in a run. Threads wait for each other before it and behind it.
+BRANCH = -1
+TARGET, CONDITION, LIMIT = 2, 3, 4
+
 # Rounding families (docs/exactness.md).
 DOUBLE = 0  # "tflite": gemmlowp's two roundings
 FLOAT = 1  # "xnnpack": float32 product, ties to even

@@ -16,7 +16,21 @@ import numpy.typing as npt
 
 from edgeq.graph import Activation, Graph
 
-from . import conv, elementwise, move, number, pool, reduce, requant, resize, shape, softmax, transcendental
+from . import (
+    conv,
+    elementwise,
+    move,
+    number,
+    pool,
+    recurrent,
+    reduce,
+    requant,
+    resize,
+    rows,
+    shape,
+    softmax,
+    transcendental,
+)
 from .node import Node
 
 Array = npt.NDArray[Any]
@@ -29,6 +43,11 @@ def by_type(quantized: Twin, plain: Twin, *types: str) -> Twin:
     return lambda node: (quantized if node.output.dtype in types else plain)(node)
 
 
+def fully_connected(node: Node) -> Array:
+    """By weights that the file holds, or that are computed."""
+    return (conv.fully_connected if node.tensor(1).data is not None else rows.computed_weights)(node)
+
+
 TWINS: Mapping[str, Twin] = MappingProxyType(
     {
         "ABS": number.unary(np.abs),
@@ -38,10 +57,12 @@ TWINS: Mapping[str, Twin] = MappingProxyType(
         "ARG_MIN": move.arg_min,
         "ATAN2": number.binary(np.arctan2),
         "AVERAGE_POOL_2D": pool.average_pool_2d,
-        "BATCH_MATMUL": number.batch_matmul,
+        "BATCH_MATMUL": rows.batch_matmul,
         "BATCH_TO_SPACE_ND": move.batch_to_space_nd,
+        "BIDIRECTIONAL_SEQUENCE_LSTM": recurrent.bidirectional_lstm,
         "BITWISE_XOR": number.binary(np.bitwise_xor),
         "BROADCAST_TO": move.broadcast_to,
+        "BUCKETIZE": rows.bucketize,
         "CAST": number.cast,
         "CEIL": number.unary(np.ceil),
         "CONCATENATION": shape.concatenation,
@@ -62,21 +83,26 @@ TWINS: Mapping[str, Twin] = MappingProxyType(
         "FLOOR": number.unary(np.floor),
         "FLOOR_DIV": number.binary(number.floor_divide),
         "FLOOR_MOD": number.binary(np.mod),
-        "FULLY_CONNECTED": conv.fully_connected,
+        "FULLY_CONNECTED": fully_connected,
         "GATHER": move.gather,
         "GATHER_ND": move.gather_nd,
         "GELU": number.gelu,
         "GREATER": number.comparison(np.greater),
         "GREATER_EQUAL": number.comparison(np.greater_equal),
         "HARD_SWISH": transcendental.hard_swish,
+        "L2_NORMALIZATION": rows.l2_normalization,
         "LEAKY_RELU": elementwise.leaky_relu,
         "LESS": number.comparison(np.less),
         "LESS_EQUAL": number.comparison(np.less_equal),
+        "LOCAL_RESPONSE_NORMALIZATION": rows.local_response_normalization,
         "LOG": number.unary(np.log),
+        "LOG_SOFTMAX": rows.log_softmax,
         "LOGICAL_AND": number.binary(np.logical_and),
         "LOGICAL_NOT": number.unary(np.logical_not),
         "LOGICAL_OR": number.binary(np.logical_or),
         "LOGISTIC": transcendental.logistic,
+        "MATRIX_DIAG": rows.matrix_diag,
+        "MATRIX_SET_DIAG": rows.matrix_diag,
         "MAXIMUM": number.binary(np.maximum),
         "MAX_POOL_2D": pool.max_pool_2d,
         "MEAN": reduce.mean,
@@ -84,7 +110,10 @@ TWINS: Mapping[str, Twin] = MappingProxyType(
         "MIRROR_PAD": move.mirror_pad,
         "MUL": by_type(number.binary(np.multiply), elementwise.mul, "int32", "int64", "uint32"),
         "NEG": number.unary(np.negative),
+        "NON_MAX_SUPPRESSION_V4": rows.non_max_suppression,
+        "NON_MAX_SUPPRESSION_V5": rows.non_max_suppression,
         "NOT_EQUAL": number.comparison(np.not_equal),
+        "ONE_HOT": rows.one_hot,
         "PACK": move.pack,
         "PAD": shape.pad,
         "PADV2": move.pad_v2,
@@ -101,11 +130,14 @@ TWINS: Mapping[str, Twin] = MappingProxyType(
         "RESHAPE": shape.reshape,
         "RESIZE_BILINEAR": resize.bilinear,
         "RESIZE_NEAREST_NEIGHBOR": resize.nearest,
+        "REVERSE_SEQUENCE": rows.reverse_sequence,
         "REVERSE_V2": move.reverse_v2,
         "RIGHT_SHIFT": number.binary(number.right_shift),
+        "RNN": recurrent.rnn,
         "ROUND": number.unary(np.rint),
         "RSQRT": number.unary(number.rsqrt),
         "SCATTER_ND": move.scatter_nd,
+        "SEGMENT_SUM": rows.segment(np.add, lambda i: 0),
         "SELECT": number.select,
         "SELECT_V2": number.select,
         "SIGN": number.unary(np.sign),
@@ -114,6 +146,7 @@ TWINS: Mapping[str, Twin] = MappingProxyType(
         "SOFTMAX": softmax.softmax,
         "SPACE_TO_BATCH_ND": move.space_to_batch_nd,
         "SPACE_TO_DEPTH": move.space_to_depth,
+        "SPARSE_TO_DENSE": rows.sparse_to_dense,
         "SPLIT": move.split,
         "SPLIT_V": move.split_v,
         "SQRT": number.unary(np.sqrt),
@@ -123,12 +156,19 @@ TWINS: Mapping[str, Twin] = MappingProxyType(
         "STRIDED_SLICE": shape.strided_slice,
         "SUB": by_type(number.binary(np.subtract), elementwise.sub, "int32", "int64"),
         "SUM": number.reduction(np.add),
+        "SVDF": recurrent.svdf,
         "TANH": transcendental.tanh,
         "TILE": move.tile,
         "TOPK_V2": move.top_k,
         "TRANSPOSE": move.transpose,
         "TRANSPOSE_CONV": conv.transpose_conv,
+        "UNIDIRECTIONAL_SEQUENCE_LSTM": recurrent.lstm,
+        "UNIDIRECTIONAL_SEQUENCE_RNN": recurrent.rnn,
         "UNPACK": move.unpack,
+        "UNSORTED_SEGMENT_MAX": rows.segment(np.maximum, lambda i: i.min),
+        "UNSORTED_SEGMENT_MIN": rows.segment(np.minimum, lambda i: i.max),
+        "UNSORTED_SEGMENT_PROD": rows.segment(np.multiply, lambda i: 1),
+        "UNSORTED_SEGMENT_SUM": rows.segment(np.add, lambda i: 0),
         "ZEROS_LIKE": number.unary(np.zeros_like),
     }
 )
@@ -156,7 +196,8 @@ def node_of(graph: Graph, op: Any, values: Mapping[int, Array], rounding: str) -
     return Node(
         op=op,
         tensors=tuple(graph.tensors[i] if i >= 0 else None for i in op.inputs),
-        arrays=tuple(values[i] if i >= 0 else None for i in op.inputs),
+        arrays=tuple(values.get(i) if i >= 0 else None for i in op.inputs),
         output=graph.tensors[op.outputs[0]],
         rounding=rounding,
+        intermediates=tuple(graph.tensors[i] for i in op.intermediates),
     )

@@ -31,6 +31,7 @@ ABSENT: dict[str, dict[str, tuple[str, ...]]] = {
         "NOT_EQUAL": ("int16",),
         "PACK": ("bool",),
         "RIGHT_SHIFT": ("uint16",),
+        "SEGMENT_SUM": (ALL,),
         "ROUND": (ALL,),
         "SPACE_TO_BATCH_ND": ("bool",),
         "SPACE_TO_DEPTH": ("int16", "bool"),

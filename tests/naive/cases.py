@@ -471,7 +471,7 @@ def resizes() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """All of them."""
-    from . import cases_moves, cases_numbers
+    from . import cases_moves, cases_numbers, cases_recurrent, cases_rows
 
     own = [*products(), *binaries(), *unaries(), *reductions(), *softmaxes(), *curves(), *resizes(), *moves()]
-    return [*own, *cases_moves.cases(), *cases_numbers.cases()]
+    return [*own, *cases_moves.cases(), *cases_numbers.cases(), *cases_recurrent.cases(), *cases_rows.cases()]

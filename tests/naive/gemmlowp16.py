@@ -81,6 +81,11 @@ def logistic(a: Array) -> Array:
 
 
 def tanh(a: Array) -> Array:
-    """tanh(a), a Q3.12: (1 − exp(2a)) / (1 + exp(2a)) on negative values."""
-    t = saturated((reciprocal_of_half(exp_on_negative_values(-np.abs(a), 4)) - (1 << 13)) << 2)
+    """tanh(a), a Q3.12."""
+    return tanh_of(a, 3)
+
+
+def tanh_of(a: Array, integer_bits: int) -> Array:
+    """tanh(a), a with that many integer bits: (1 − exp(2a)) / (1 + exp(2a)) on negative values."""
+    t = saturated((reciprocal_of_half(exp_on_negative_values(-np.abs(a), integer_bits + 1)) - (1 << 13)) << 2)
     return np.where(a == 0, 0, np.where(a < 0, -t, t))

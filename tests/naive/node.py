@@ -25,6 +25,7 @@ class Node:
     arrays: tuple[Array | None, ...]
     output: Tensor
     rounding: str
+    intermediates: tuple[Tensor, ...] = ()
 
     @property
     def xnnpack(self) -> bool:

@@ -201,11 +201,3 @@ def reduction(function: np.ufunc) -> Callable[[Node], Array]:
         return np.asarray(total).reshape(node.output.shape)
 
     return run
-
-
-def batch_matmul(node: Node) -> Array:
-    """x (…, m, k) · y (…, k, n), either transposed; float32 along k in order."""
-    x, y = node.array(0), node.array(1)
-    x = np.swapaxes(x, -1, -2) if node.option("adj_x", False) else x
-    y = np.swapaxes(y, -1, -2) if node.option("adj_y", False) else y
-    return in_order(x[..., :, k, None] * y[..., None, k, :] for k in range(x.shape[-1]))

@@ -52,6 +52,10 @@ class Oracle:
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(i) for i in self._outputs]
 
+    def reset(self) -> None:
+        """Forget what earlier calls have left in the model's variables."""
+        self._interpreter.reset_all_variables()
+
     def tensor(self, index: int) -> Array:
         """One tensor of the last call; only what was computed outside a delegate is right, and only with `tensors`."""
         return self._interpreter.get_tensor(index)

@@ -8,27 +8,35 @@ from edgeq.customs import registered
 from edgeq.graph import Op
 from edgeq.plan.builder import Builder
 from edgeq.plan.lower import (
+    control,
     conv,
     custom,
     depthwise,
+    detection,
     elementwise,
     gather,
     join,
+    matmul,
     move,
     order,
+    pick,
     pool,
+    recurrent,
     reduce,
     rescale,
     resize,
+    rows,
     slices,
     softmax,
     unary,
+    variables,
 )
 
 Lowering = Callable[[Builder, Op], None]
 
 MODULES = (
-    conv, custom, depthwise, elementwise, gather, join, move, order, pool, reduce, rescale, resize, slices, softmax, unary,
+    control, conv, custom, depthwise, detection, elementwise, gather, join, matmul, move, order, pick, pool, recurrent, reduce,
+    rescale, resize, rows, slices, softmax, unary, variables,
 )  # fmt: skip
 
 LOWERINGS: Mapping[str, Lowering] = {

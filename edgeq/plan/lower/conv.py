@@ -13,6 +13,7 @@ from edgeq.kernels.words import move as mw
 from edgeq.kernels.words import unary as uw
 from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.delegation import takes
+from edgeq.plan.lower.matmul import computed_weights
 from edgeq.plan.requantize import (
     bias_values,
     float_limits,
@@ -327,6 +328,9 @@ def split_runs(weights: Array, segments: tuple[int, ...]) -> tuple[Array, tuple[
 
 def fully_connected(b: Builder, op: Op) -> None:
     """Input (…, k) as rows of k, weights (out, k), bias (out,)."""
+    if not b.is_constant(op, 1):
+        computed_weights(b, op)
+        return
     x, w, y = b.tensor(op, 0), b.tensor(op, 1), b.output(op)
     weights = b.constant_value(op, 1)
     if weights.ndim != 2 or min(weights.shape) < 1:

@@ -14,11 +14,12 @@ from edgeq.kernels.words import callout as cw
 from edgeq.kernels.words import unary as uw
 from edgeq.plan.builder import Builder
 from edgeq.plan.callout import Argument, entry, is_raw
+from edgeq.plan.lower import known
 from edgeq.plan.types import FLIPPED, Ref, Word
 
 LACKING = "edgeq lacks this operation"
 
-OWN: Mapping[str, Callable[[Builder, Op], None]] = {}
+OWN: Mapping[str, Callable[[Builder, Op], None]] = known.LOWERINGS
 """Custom code → lowering, for the custom operations that edgeq runs itself; a registered one of the same name comes first."""
 
 

@@ -1,0 +1,124 @@
+"""Which builtin operation runs on which type: `python benchmarks/operations.py` prints docs/operations.md, `--write` writes it.
+
+Nothing is listed by hand but the notes: operations come from edgeq/tflite/ops.py (LiteRT's whole builtin list but StableHLO),
+cells from the models of one operation in tests/naive, each of which is planned here and held against the runtimes in tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from naive.cases import Case, cases
+
+from edgeq.errors import EdgeqError
+from edgeq.machine import host
+from edgeq.plan import make_plan
+from edgeq.plan.fold import FOLDS
+from edgeq.plan.lower import LOWERINGS
+from edgeq.plan.lower.known import LOWERINGS as KNOWN
+from edgeq.tflite.ops import OP_FACTS
+
+PATH = ROOT / "docs" / "operations.md"
+TYPES = ("float32", "int8", "uint8", "int16", "int32", "int64", "bool")
+EXACT, NATIVE, NONE = "exact", "native", "·"
+
+HEAD = """# Operations
+
+Written by `python benchmarks/operations.py --write`; tests/test_operations.py fails when it is out of date.
+
+Cells say what becomes of an operation by the type of its data:
+
+- **exact**: runs natively; integers equal the runtimes' bit for bit in the roundings that have one, floats lie within 1e-5 of
+  the output's range. A model of the operation on this type is held against tflite-runtime or LiteRT in tests/test_naive_ops.py.
+- **native**: runs natively; neither runtime takes it on this type, so it is held against the NumPy twin alone.
+- **·**: no model of it is tested. edgeq refuses it when the model is loaded, or runs it if the type only moves; what it
+  refuses falls back (`backend="auto"`) to an installed runtime that has it, and is refused otherwise.
+
+| operation | float32 | int8 | uint8 | int16 | int32 | int64 | bool | notes |
+|---|---|---|---|---|---|---|---|---|
+"""
+
+CONTROL = "tests/test_control.py, both runtimes"
+NOTES = {
+    "ASSIGN_VARIABLE": CONTROL,
+    "CALL_ONCE": f"first values that are constants; {CONTROL}",
+    "IF": f"branches whose outputs have one shape; {CONTROL}",
+    "READ_VARIABLE": CONTROL,
+    "VAR_HANDLE": CONTROL,
+    "WHILE": f"at most 2^20 turns; {CONTROL}",
+    "BATCH_MATMUL": "also int8 weights on float32 (hybrid)",
+    "BIDIRECTIONAL_SEQUENCE_LSTM": "without an auxiliary input",
+    "BIDIRECTIONAL_SEQUENCE_RNN": "float32, without an auxiliary input; no case of its own",
+    "BITCAST": "between types of one size",
+    "BROADCAST_ARGS": "of constants",
+    "CONV_2D": "grouped, dilated; also int8 weights on float32 (hybrid)",
+    "DENSIFY": "of sparse constants, which reading makes dense",
+    "DEQUANTIZE": "also float16 constants",
+    "FULLY_CONNECTED": "weights constant or computed, int8 on float32 (hybrid)",
+    "LSTM": "the full kernel; the basic one falls back",
+    "RANGE": "of constants",
+    "RANK": "a constant",
+    "RELU_N1_TO_1": "as RELU; no case of its own",
+    "SHAPE": "a constant",
+    "SVDF": "also int8 weights on float32 (hybrid)",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "int8 with an int16 cell; int8 weights on float32 (hybrid); all options",
+    "UNIDIRECTIONAL_SEQUENCE_RNN": "also int8 weights on float32 (hybrid)",
+    "WHERE": "of constants: what is computed has no shape before it runs",
+}
+
+
+def table() -> dict[str, dict[str, str]]:
+    """Operation → type → cell, from the cases; one that does not plan is an error."""
+    isa = host().isa
+    found: dict[str, dict[str, str]] = {}
+    for case in cases():
+        try:
+            make_plan(case.graph, isa)
+        except EdgeqError as error:
+            raise SystemExit(f"{case.name} does not plan: {error}") from error
+        row = found.setdefault(case.op, {})
+        if row.get(case.source) != EXACT:
+            row[case.source] = EXACT if known(case) else NATIVE
+    return found
+
+
+def known(case: Case) -> bool:
+    """Whether one of the runtimes runs the case."""
+    return case.has_oracle("tflite") or case.has_oracle("xnnpack")
+
+
+def text() -> str:
+    """The whole page."""
+    rows, found = [], table()
+    for name in sorted(OP_FACTS):
+        cells, notes = found.get(name, {}), [NOTES[name]] if name in NOTES else []
+        others = [t for t in cells if t not in TYPES]
+        if others:
+            notes.append(f"{', '.join(f'{t} {cells[t]}' for t in sorted(others))}")
+        if name not in LOWERINGS:
+            notes = notes if name in (*FOLDS, "SHAPE", "RANK") else ["falls back"]
+        rows.append(f"| {name} | {' | '.join(cells.get(t, NONE) for t in TYPES)} | {'; '.join(notes)} |")
+    native = sum(1 for n in OP_FACTS if n in LOWERINGS)
+    count = f"\n{native} of {len(OP_FACTS)} operations have a lowering; StableHLO operations have none.\n"
+    custom = f"\nCustom operations that edgeq knows: {', '.join(sorted(KNOWN))}. Others: docs/custom-ops.md.\n"
+    return HEAD + "\n".join(rows) + "\n" + count + custom
+
+
+def main() -> int:
+    """Print or write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="write docs/operations.md")
+    if parser.parse_args().write:
+        PATH.write_text(text(), encoding="utf-8")
+    else:
+        print(text(), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Models with subgraphs that are called, and with variables: small enough to see through."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeq.graph import Graph, Op, Quantization, Signature, SubGraph, Tensor
+from edgeq.tflite.schema import table
+
+f32 = np.float32
+FLOATS = (2, 3)
+
+
+def constant(name: str, values: object, dtype: str = "float32") -> Tensor:
+    """A constant."""
+    data = np.asarray(values, dtype)
+    return Tensor(name, data.shape, dtype, data)
+
+
+def add(a: int, b: int, y: int) -> Op:
+    """y = a + b."""
+    return Op("ADD", (a, b), (y,), table("AddOptions"))
+
+
+def mul(a: int, b: int, y: int) -> Op:
+    """y = a · b."""
+    return Op("MUL", (a, b), (y,), table("MulOptions"))
+
+
+def floats(name: str) -> Tensor:
+    """A computed tensor."""
+    return Tensor(name, FLOATS, "float32")
+
+
+def conditional() -> Graph:
+    """y = Σ(x) > 0 ? x · 2 + 1 : x · x, and what was chosen's double."""
+    main = SubGraph(
+        (
+            floats("x"), constant("axes", [0, 1], "int32"), Tensor("sum", (), "float32"), constant("zero", 0.0),
+            Tensor("positive", (), "bool"), floats("chosen"), floats("y"),
+        ),
+        (
+            Op("SUM", (0, 1), (2,), table("ReducerOptions", keep_dims=False)),
+            Op("GREATER", (2, 3), (4,), table("GreaterOptions")),
+            Op("IF", (4, 0), (5,), table("IfOptions", then_subgraph_index=1, else_subgraph_index=2)), add(5, 5, 6),
+        ),
+        (0,), (5, 6), "main",
+    )  # fmt: skip
+    then = SubGraph(
+        (floats("x"), constant("two", 2.0), floats("t"), constant("one", 1.0), floats("y")),
+        (mul(0, 1, 2), add(2, 3, 4)),
+        (0,),
+        (4,),
+        "then",
+    )
+    other = SubGraph((floats("x"), floats("y")), (mul(0, 0, 1),), (0,), (1,), "else")
+    return Graph((main, then, other), "a choice")
+
+
+def loop() -> Graph:
+    """Fibonacci's pair (a, b) → (b, a + b), n times; what goes round changes places. n is an input."""
+    main = SubGraph(
+        (
+            Tensor("n", (1,), "int32"), floats("a"), floats("b"), constant("start", [0], "int32"), Tensor("count", (1,), "int32"),
+            floats("a'"), floats("b'"), Tensor("n'", (1,), "int32"), floats("y"),
+        ),
+        (
+            Op("WHILE", (3, 1, 2, 0), (4, 5, 6, 7), table("WhileOptions", cond_subgraph_index=1, body_subgraph_index=2)),
+            add(5, 6, 8),
+        ),
+        (0, 1, 2), (4, 5, 6, 8), "main",
+    )  # fmt: skip
+    count = [Tensor("i", (1,), "int32"), floats("a"), floats("b"), Tensor("n", (1,), "int32")]
+    condition = SubGraph(
+        (*count, Tensor("less", (1,), "bool")),
+        (Op("LESS", (0, 3), (4,), table("LessOptions")),),
+        (0, 1, 2, 3),
+        (4,),
+        "cond",
+    )
+    body = SubGraph(
+        (*count, constant("one", [1], "int32"), Tensor("next", (1,), "int32"), floats("sum")),
+        (add(0, 4, 5), add(1, 2, 6)), (0, 1, 2, 3), (5, 2, 6, 3), "body",
+    )  # fmt: skip
+    return Graph((main, condition, body), "a loop")
+
+
+def endless() -> Graph:
+    """A loop whose condition only the first input can end, and its body does not change it."""
+    main = SubGraph(
+        (Tensor("go", (1,), "bool"), Tensor("y", (1,), "bool")),
+        (Op("WHILE", (0,), (1,), table("WhileOptions", cond_subgraph_index=1, body_subgraph_index=2)),), (0,), (1,), "main",
+    )  # fmt: skip
+    same = SubGraph((Tensor("go", (1,), "bool"),), (), (0,), (0,), "same")
+    return Graph((main, same, same), "an endless loop")
+
+
+def counter(dtype: str = "float32") -> Graph:
+    """A variable that starts at 10 and grows by x at every run; y is its value behind."""
+    q = Quantization(np.array([0.5], f32), np.array([3], np.int64)) if dtype == "int8" else None
+    shape = (3,)
+    main = SubGraph(
+        (
+            Tensor("x", shape, dtype, quantization=q), Tensor("handle", (), "resource"),
+            Tensor("old", shape, dtype, quantization=q),
+            Tensor("y", shape, dtype, quantization=q),
+        ),
+        (
+            Op("CALL_ONCE", (), (), table("CallOnceOptions", init_subgraph_index=1)),
+            Op("VAR_HANDLE", (), (1,), table("VarHandleOptions", container="", shared_name="count")),
+            Op("READ_VARIABLE", (1,), (2,), table("ReadVariableOptions")), add(2, 0, 3),
+            Op("ASSIGN_VARIABLE", (1, 3), (), table("AssignVariableOptions")),
+        ),
+        (0,), (3,), "main",
+    )  # fmt: skip
+    start = Tensor("ten", shape, dtype, np.full(shape, 10, dtype), q)
+    init = SubGraph(
+        (Tensor("handle", (), "resource"), start),
+        (
+            Op("VAR_HANDLE", (), (0,), table("VarHandleOptions", container="", shared_name="count")),
+            Op("ASSIGN_VARIABLE", (0, 1), (), table("AssignVariableOptions")),
+        ),
+        (), (), "init",
+    )  # fmt: skip
+    signature = Signature("serving_default", 0, (("x", 0),), (("y", 3),))
+    return Graph((main, init), "a counter", (signature,))

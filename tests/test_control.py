@@ -1,0 +1,112 @@
+"""Subgraphs that are called, and variables that outlive a run: the engine against the runtimes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from control_models import conditional, counter, endless, loop
+from naive.oracle import Oracle, missing
+
+import edgeq
+from edgeq.engine import build
+from edgeq.errors import InputError
+from edgeq.graph import Graph
+from edgeq.interpreter import Interpreter
+from edgeq.tflite import write
+
+ROUNDINGS = ("tflite", "xnnpack")
+f32 = np.float32
+
+
+def fed(graph: Graph, seed: int) -> list[np.ndarray]:
+    """Random inputs, small whole numbers for integers."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for i in graph.inputs:
+        t = graph.tensors[i]
+        out.append(
+            (rng.standard_normal(t.shape) if t.dtype == "float32" else rng.integers(0, 9, t.shape)).astype(t.dtype)
+        )
+    return out
+
+
+def outputs(model: edgeq.Model, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """The model's outputs in order."""
+    found = model(dict(zip(model.graph.input_names(), inputs, strict=True)))
+    return list(found.values()) if isinstance(found, dict) else [found]
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("make", [conditional, loop])
+def test_control_flow_equals_the_runtime(make: Callable[[], Graph], rounding: str) -> None:
+    """Either branch is taken, and a loop goes round as often as its input says, none included."""
+    if reason := missing(rounding):
+        pytest.skip(reason)
+    graph = make()
+    oracle = Oracle(write(graph), rounding)
+    with build(graph, rounding=rounding) as model:
+        for seed in range(12):
+            inputs = fed(graph, seed)
+            for got, expected in zip(outputs(model, inputs), oracle(inputs), strict=True):
+                np.testing.assert_array_equal(got, expected)
+
+
+def test_two_threads_take_the_same_branches() -> None:
+    """Threads that share the work of a body come to every branch together."""
+    graph = loop()
+    with build(graph) as one, build(graph, threads=2) as two:
+        two.program.threads, nanoseconds = 2, two.plan.nanoseconds
+        assert nanoseconds >= 0
+        inputs = fed(graph, 3)
+        many = [np.concatenate([a] * 1) for a in inputs]
+        for got, expected in zip(outputs(two, many), outputs(one, inputs), strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
+def test_an_endless_loop_is_stopped() -> None:
+    """A loop that comes back a million times is an error, not a hang."""
+    with build(endless()) as model:
+        assert not model(np.array([False]))[0]
+        with pytest.raises(InputError, match=r"operation 0: the loop does not end"):
+            model(np.array([True]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_variables_survive_between_runs(dtype: str, rounding: str) -> None:
+    """A variable starts at its first value and keeps what each run leaves in it, as in the runtime."""
+    if reason := missing(rounding):
+        pytest.skip(reason)
+    graph = counter(dtype)
+    oracle = Oracle(write(graph), rounding)
+    with build(graph, rounding=rounding) as model:
+        for seed in range(5):
+            inputs = fed(graph, seed)
+            np.testing.assert_array_equal(outputs(model, inputs)[0], oracle(inputs)[0])
+
+
+def test_reset_forgets() -> None:
+    """After a reset a model answers as it did first; a batch counts as its samples one after another."""
+    with build(counter()) as model:
+        x = np.array([1, 2, 3], f32)
+        first = model(x)
+        assert model(x).tolist() == [12, 14, 16]
+        model.reset()
+        np.testing.assert_array_equal(model(x), first)
+
+
+def test_an_interpreter_keeps_variables_and_resets_them() -> None:
+    """edgeq.Interpreter's reset_all_variables goes back to the first values."""
+    interpreter = Interpreter(model_content=write(counter()))
+    interpreter.allocate_tensors()
+    x, y = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    seen = []
+    for k in range(4):
+        if k == 2:
+            interpreter.reset_all_variables()
+        interpreter.set_tensor(x, np.ones(3, f32))
+        interpreter.invoke()
+        seen.append(float(interpreter.get_tensor(y)[0]))
+    assert seen == [11, 12, 11, 12]
