@@ -10,8 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from naive.cases import Case, cases
 
@@ -23,7 +22,7 @@ from edgeq.plan.lower import LOWERINGS
 from edgeq.plan.lower.known import LOWERINGS as KNOWN
 from edgeq.tflite.ops import OP_FACTS
 
-PATH = ROOT / "docs" / "operations.md"
+PATH = Path(__file__).resolve().parents[1] / "docs" / "operations.md"
 TYPES = ("float32", "int8", "uint8", "int16", "int32", "int64", "bool")
 EXACT, NATIVE, NONE = "exact", "native", "·"
 
