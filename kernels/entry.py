@@ -9,9 +9,11 @@ throughout: no two threads meet in the frame, and the plan is short (edgeq/direc
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
-from .machine import run
 from .memory import i32, i64
 from .words.frame import ADDRESS, RECORD_WORDS, RECORDS
 from .words.ticket import (
@@ -30,6 +32,22 @@ from .words.ticket import (
     REFERENCES,
     TYPE,
 )
+
+MACHINE = "edgeq_machine"
+"""How this function calls the machine. It is compiled alone and linked to it: all kernels need not be optimised once more."""
+
+_I64 = ir.IntType(64)
+
+
+@intrinsic
+def run(typingctx, frame, thread):
+    """The machine's `run`."""
+
+    def codegen(context, builder, signature, args):
+        callee = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I64, [_I64, _I64]), MACHINE)
+        return builder.call(callee, args)
+
+    return types.int64(types.int64, types.int64), codegen
 
 
 @njit(error_model="numpy")

@@ -26,6 +26,7 @@ def compile_kernels(progress: Progress, what: str) -> str:
 
     edgeq.kernels.isa.select() comes first.
     """
+    import llvmlite.binding as llvm
     from numba import types
 
     from edgeq.kernels import entry, machine
@@ -38,11 +39,15 @@ def compile_kernels(progress: Progress, what: str) -> str:
         kernel.compile((pointer, types.int64, types.int64, types.int64))
         progress(i + 1, total, KERNELS[i])
     machine.run.compile((types.int64, types.int64))
-    entry.call.compile((types.int64, types.int64, types.int64))
     progress(total - 1, total, "linking")
-    (text,) = entry.call.inspect_llvm().values()
+    llvm.add_symbol(entry.MACHINE, 1)  # Numba's engine asks where it is; nobody calls it from there
+    entry.call.compile((types.int64, types.int64, types.int64))
+    (body,), (call,) = machine.run.inspect_llvm().values(), entry.call.inspect_llvm().values()
+    module = llvm.parse_assembly(body)
+    module.link_in(llvm.parse_assembly(call.replace(f"@{entry.MACHINE}(", f"@{ENTRY}(")))
+    text = re.sub(rf"^declare [^@]*@{ENTRY}\(.*$", "", str(module), flags=re.MULTILINE)  # `reduce` defines it
     progress(total, total, f"{time.perf_counter() - start:.0f} s")
-    return str(text)
+    return text
 
 
 def emit(text: str, target_machine: Any, provided: str = "") -> bytes:
