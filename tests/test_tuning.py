@@ -177,6 +177,12 @@ def test_the_command_and_a_metric_of_ones_own(tmp_path: Path, capsys: pytest.Cap
     assert "validation" in out
     assert "test" in out
     assert len(read((tmp_path / "out.tflite").read_bytes()).ops) >= len(graph.ops)
+    quantizing = ["quantize", *command[1:], "--tune", "accuracy"]
+    (tmp_path / "out.tflite.journal").unlink(missing_ok=True)
+    assert main(quantizing) == 0
+    assert "gained, 95 % between" in capsys.readouterr().out
+    assert main([a for a in quantizing if a not in ("-v", str(tmp_path / "v.npz"), "-t")]) == 2
+    assert "-v VALIDATION.npz" in capsys.readouterr().err
     (tmp_path / "task.py").write_text("def right(scores, samples):\n    return samples['z']\n")
     (tmp_path / "out.tflite.journal").unlink(missing_ok=True)
     assert main([*command, "--by", f"{tmp_path / 'task.py'}:right"]) == 1

@@ -31,10 +31,17 @@ if TYPE_CHECKING:
 )
 @click.option("--sqnr", type=float, metavar="DB", help="Make layers finer until the outputs are that near to float.")
 @click.option("--max-size", type=int, metavar="BYTES", help="Make layers finer only as far as the file stays within.")
+@click.option("--tune", metavar="METRIC", help="Tune by accuracy, auc, mse or TASK.py:function, as edgeq tune does.")
+@click.option("-v", "--validation", metavar="NPZ", help="With --tune: samples that decide, with labels in y.")
+@click.option("-t", "--test", metavar="NPZ", help="With --tune: samples that decide nothing, for the report.")
+@click.option(
+    "--minutes", type=click.FloatRange(0, min_open=True), default=10.0, help="With --tune: stop after this long."
+)
 @models.access_options
 def quantize(
-    model: str, data: str, output: str, recipe: str, sqnr: float | None, max_size: int | None, access: Access
-) -> None:
+    model: str, data: str, output: str, recipe: str, sqnr: float | None, max_size: int | None, tune: str | None,
+    validation: str | None, test: str | None, minutes: float, access: Access,
+) -> None:  # fmt: skip
     """Quantize a float model with samples.
 
     \b
@@ -60,6 +67,13 @@ def quantize(
         chosen = replace(
             chosen, sqnr=chosen.sqnr if sqnr is None else sqnr, size=chosen.size if max_size is None else max_size
         )
+    if tune is not None:
+        from edgeq.cli.tune import search
+
+        if validation is None:
+            raise click.UsageError("--tune needs samples to decide by: -v VALIDATION.npz")
+        search(model, data, validation, test, tune, output, chosen, minutes, None, access)
+        return
     samples = read_npy(data) if data.endswith(".npy") else Samples(data)
     graph = _graph(model, access)
     for line in foreseen(graph, chosen):

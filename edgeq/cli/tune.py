@@ -11,6 +11,7 @@ from edgeq.cli import figures, models, show
 from edgeq.cli.models import Access
 
 if TYPE_CHECKING:
+    from edgeq.recipe import Recipe
     from edgeq.tuning.run import Split
 
 
@@ -41,19 +42,27 @@ def tune(
 
     The same command goes on where an earlier one ran out of time.
     """
-    from edgeq.files import write_atomic
     from edgeq.recipe import recipe as named
+
+    search(model, data, validation, test, by, output, named(recipe), minutes, journal, access)
+
+
+def search(
+    model: str, data: str, validation: str, test: str | None, by: str, output: str, chosen: Recipe, minutes: float,
+    journal: str | None, access: Access,
+) -> None:  # fmt: skip
+    """Tune, write the model, say what was found: for `edgeq tune` and `edgeq quantize --tune`."""
+    from edgeq.files import write_atomic
     from edgeq.samples import Samples
     from edgeq.tflite import write
-    from edgeq.tuning import tune as search
+    from edgeq.tuning import tune as look
 
-    chosen = named(recipe)
     samples, held = Samples(data), Samples(validation)
     apart = Samples(test) if test is not None else None
     graph = models.read_graph(model, access, "calibrate", "export")
     saved = journal or f"{output}.journal"
     with show.progress("tuning") as advance:
-        done = search(
+        done = look(
             graph, samples, held, by, test=apart, recipe=chosen, minutes=minutes, progress=advance, saved=saved
         )  # fmt: skip
     content = write(done.graph)
