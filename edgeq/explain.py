@@ -85,12 +85,13 @@ def tile(instruction: Instruction, isa: Isa) -> str:
     vectors = instruction.words.get(cw.NV, 4)
     if instruction.kernel in ("conv_u8", "conv_hybrid", "conv_f32"):
         assert isinstance(vectors, int)
+        own = {} if instruction.words.get(cw.STRIP) else isa.own_rows
         rows = cw.STRIP_ROWS if instruction.words.get(cw.STRIP) else cw.TILE_ROWS
-        return f"{rows[wide][vectors]}×{vectors}"
+        return f"{own.get(vectors, rows[wide][vectors])}×{vectors}"
     if instruction.kernel == "conv_u8_sum":
         return f"{5 if wide else 2}×4"
     if instruction.kernel == "conv_s16":
-        return f"{cw.TILE_ROWS[wide][4]}×4"
+        return f"{isa.own_rows.get(4, cw.TILE_ROWS[wide][4])}×4"
     return ""
 
 
@@ -103,12 +104,13 @@ def rate(kernel: str, isa: Isa, cpu: str = "") -> float:
     starts = 2
     if lanes == 16 and (cpu in ONE_512 or (isa.dot == "pmaddwd" and not kernel.endswith("f32"))):
         starts = 1  # the additions behind vpmaddwd take the second port
+    per_lane = {"vpdpbusd": 4, "usdot": 4, "sdot": 4, "pmaddwd": 2}.get(isa.dot, 1)
     if kernel.startswith("conv_u8") or kernel == "conv_hybrid":
-        return starts * lanes * {"vpdpbusd": 4, "pmaddwd": 2}.get(isa.dot, 1)
+        return starts * lanes * per_lane
     if kernel == "conv_s16":
         return starts * lanes * (2 if x86 else 1)
     if kernel in ("depthwise_runs", "depthwise_rows", "depthwise_strided"):
-        return starts * lanes * {"vpdpbusd": 4, "pmaddwd": 2}.get(isa.dot, 1) * 0.75  # nine taps fill twelve products
+        return starts * lanes * per_lane * 0.75  # nine taps fill twelve products
     return starts * lanes
 
 

@@ -18,6 +18,7 @@ from .fixedpoint import clamp, multiply_double, multiply_half_up, round_half_awa
 from .memory import f32, f64, i32, i64
 from .memory import i16 as _i16
 from .simd import (
+    ISA,
     L,
     add_f32,
     add_i32,
@@ -76,6 +77,7 @@ from .words.conv import (
 )
 from .words.instruction import FLOAT, FLOAT64, HALF_UP, REDUCED
 
+OFFSET = np.int32(ISA.offset)
 R4, R2, R1, RS = tile.SHAPES[4], tile.SHAPES[2], tile.SHAPES[1], tile.SHAPES_SUM[4]
 ACC = 128  # scratch: row addresses first, then the tile
 WIDE_ACC = 8192  # scratch: int64 sums of s16
@@ -209,7 +211,7 @@ def conv_hybrid(g, scratch, lo, hi):
     RANGE holds what `dynamic_u8` found: the scale and the zero point; SUMS the Σw of each channel.
     """
     rows, acc, nv = i64(scratch), scratch + ACC, g[NV]
-    scale, zero = splat_f32(f32(g[RANGE])[0]), splat_i32(i32(g[RANGE])[1])
+    scale, zero = splat_f32(f32(g[RANGE])[0]), splat_i32(i32(g[RANGE])[1] - OFFSET)
     low, high = load_f32(g[LEFT]), load_f32(g[LEFT] + 4 * L)
     mr = rows_of(nv)
     m = lo

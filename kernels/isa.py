@@ -24,6 +24,28 @@ class Isa:
     needs: tuple[str, ...] = ()
     registers: int = 16
 
+    @property
+    def offset(self) -> int:
+        """What the byte product takes off each unsigned activation because it multiplies signed bytes; the plan adds it back."""
+        return 128 if self.dot in ("sdot", "smull", "vmull") else 0
+
+    @property
+    def by_steps(self) -> bool:
+        """Whether byte tiles take four k-steps of activations at once, from lanes of a register."""
+        return self.dot in ("usdot", "sdot", "smull")
+
+    @property
+    def own_rows(self) -> dict[int, int]:
+        """Vectors of a register tile → rows, where a tile holds more than words.conv.TILE_ROWS counts; else empty."""
+        if self.dot == "smull":  # 16 bytes of each row and two vectors of products
+            return {4: 4, 2: 6, 1: 10}
+        return {4: 5, 2: 8, 1: 12} if self.by_steps else {}  # 16 bytes of each row
+
+    @property
+    def least_weight(self) -> int:
+        """The least weight that byte tiles and runs may hold: smull adds two products up in int16."""
+        return -127 if self.dot in ("smull", "vmull") else -128
+
 
 X86 = (
     Isa("avx512vnni", 16, "vpdpbusd", ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"), 32),

@@ -4,7 +4,8 @@
 them is compiled as written: no vectoriser has to find it. `L` is the number of 32-bit lanes; a "quad" is 4·L bytes, four
 products deep per lane, which is what the byte dot products of x86 (vpdpbusd) and ARM (sdot) take.
 
-dot_u8s8(acc, x, w): acc[l] + Σ_{j<4} x[l][j]·w[l][j], x unsigned bytes, w signed bytes, exact in int32 on every instruction set.
+dot_u8s8(acc, x, w): acc[l] + Σ_{j<4} (x[l][j] − ISA.offset)·w[l][j], x unsigned bytes, w signed bytes of at least
+ISA.least_weight, exact in int32 on every instruction set. dot_any allows −128 everywhere.
 dot_s16(acc, x, w): acc[l] + Σ_{j<2} x[l][j]·w[l][j] of int16 pairs.
 """
 
@@ -17,7 +18,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from .isa import ARM64, X86, selected
+from . import neon
+from .isa import ARM32, ARM64, X86, selected
 
 ISA = selected()
 L = ISA.lanes
@@ -178,6 +180,8 @@ def _lane_shift(builder: Any, v: Any, element: str, lanes: int, left: int, op: s
 
 
 def _dot_u8s8(builder: Any, acc: Any, x: Any, w: Any) -> Any:
+    if ISA in (*ARM64, *ARM32):
+        return neon.dot_signed(builder, ISA.dot, acc, neon.flip(builder, x) if ISA.offset else x, w)
     if ISA.dot == "vpdpbusd":
         return _call(builder, _VPDPBUSD[L], acc.type, acc, x, w)
     if ISA.dot == "pmaddwd":  # even and odd bytes widened to int16, two exact multiply-adds
@@ -194,10 +198,18 @@ def _dot_u8s8(builder: Any, acc: Any, x: Any, w: Any) -> Any:
     return acc
 
 
+def _dot_any(builder: Any, acc: Any, x: Any, w: Any) -> Any:
+    if ISA in (*ARM64, *ARM32):
+        return neon.dot_any(builder, ISA.dot, acc, neon.flip(builder, x) if ISA.offset else x, w)
+    return _dot_u8s8(builder, acc, x, w)
+
+
 _VPDPWSSD = {8: "llvm.x86.avx512.vpdpwssd.256", 16: "llvm.x86.avx512.vpdpwssd.512"}
 
 
 def _dot_s16(builder: Any, acc: Any, x: Any, w: Any) -> Any:
+    if ISA in (*ARM64, *ARM32):
+        return neon.dot_s16(builder, ISA.dot, acc, x, w)
     if ISA.dot == "vpdpbusd":
         return _call(builder, _VPDPWSSD[L], acc.type, acc, x, w)
     if ISA.dot in ("vpdpbusd", "pmaddwd"):
@@ -213,6 +225,40 @@ def _dot_s16(builder: Any, acc: Any, x: Any, w: Any) -> Any:
 def dot_u8s8(typingctx, acc, x, w):
     """acc + four byte products per lane, x unsigned, w signed."""
     return VI32(acc, x, w), lambda context, builder, signature, args: _dot_u8s8(builder, *args)
+
+
+@intrinsic
+def dot_any(typingctx, acc, x, w):
+    """As dot_u8s8, for weights of −128 too."""
+    return VI32(acc, x, w), lambda context, builder, signature, args: _dot_any(builder, *args)
+
+
+@intrinsic
+def load_steps(typingctx, address):
+    """16 bytes of activations, four k-steps, made ready for dot_step: ARM alone."""
+
+    def codegen(context, builder, signature, args):
+        x = builder.load(builder.inttoptr(args[0], neon.V16I8.as_pointer()))
+        x.align = 1
+        return neon.flip(builder, x) if ISA.offset else x
+
+    return VQUAD(types.int64), codegen
+
+
+def _dot_step(k: int) -> Any:
+    @intrinsic
+    def dot_step(typingctx, acc, x, w):
+        """dot_u8s8 with the k-th 32 bits of what load_steps has loaded in every lane."""
+
+        def codegen(context, builder, signature, args):
+            return neon.dot_lane(builder, ISA.dot, args[0], args[1], k, args[2])
+
+        return VI32(acc, x, w), codegen
+
+    return dot_step
+
+
+dot_step0, dot_step1, dot_step2, dot_step3 = (_dot_step(k) for k in range(4))
 
 
 @intrinsic
@@ -278,6 +324,9 @@ def scale_to_i32(typingctx, acc, scale, lo, hi):
     def codegen(context, builder, signature, args):
         acc, scale, lo, hi = args
         f = builder.fmul(builder.sitofp(acc, scale.type), scale)
+        if ISA in ARM64:
+            f = _call(builder, "llvm.maxnum.v4f32", f.type, f, lo)
+            return neon.to_nearest(builder, _call(builder, "llvm.minnum.v4f32", f.type, f, hi))
         f = builder.select(builder.fcmp_ordered(">", f, lo), f, lo)
         f = builder.select(builder.fcmp_ordered("<", f, hi), f, hi)
         f = builder.fadd(f, _const("f32", L, 12582912.0))
@@ -296,6 +345,8 @@ def multiply_double_rounded(typingctx, acc, multiplier, left, right):
 
     def codegen(context, builder, signature, args):
         acc, q, left, right = args
+        if ISA in ARM64:
+            return neon.multiply_double_rounded(builder, *args)
         wide = llvm("i64", L)
         ab = builder.mul(builder.sext(builder.shl(acc, left), wide), builder.sext(q, wide))
         ab = builder.ashr(builder.add(ab, _const("i64", L, 1 << 30)), _const("i64", L, 31))
@@ -514,6 +565,8 @@ def pack_u8(typingctx, a, b, c, d):
             low = _call(builder, _PACK_S16[L], half, args[0], args[1])
             high = _call(builder, _PACK_S16[L], half, args[2], args[3])
             return _call(builder, _PACK_U8[L], llvm("i8", 4 * L), low, high)
+        if ISA in ARM64:
+            return neon.packed(builder, list(args), None)
         narrow = [builder.trunc(v, llvm("i8", L)) for v in args]
         both = ir.Constant(ir.VectorType(I32, 2 * L), list(range(2 * L)))
         ab, cd = (builder.shuffle_vector(x, y, both) for x, y in (narrow[:2], narrow[2:]))
@@ -580,11 +633,14 @@ def scaled_codes(typingctx, acc, scale, hi):
     def codegen(context, builder, signature, args):
         acc, scale, hi = args
         f = builder.fmul(builder.sitofp(acc, scale.type), scale)
+        if ISA in ARM64:
+            return neon.to_nearest(builder, _call(builder, "llvm.minnum.v4f32", f.type, f, hi))
         f = builder.select(builder.fcmp_ordered("<", f, hi), f, hi)
         if ISA not in X86:
             low = _const("f32", L, -65536.0)
             f = builder.select(builder.fcmp_ordered(">", f, low), f, low)
-            return builder.fptosi(_call(builder, f"llvm.rint.v{L}f32", f.type, f), acc.type)
+            f = builder.fadd(f, _const("f32", L, 12582912.0))  # as in scale_to_i32
+            return builder.sub(builder.bitcast(f, acc.type), _const("i32", L, 0x4B400000))
         if L == 16:
             keep, all_lanes = ir.Constant(acc.type, ir.Undefined), ir.Constant(ir.IntType(16), -1)
             current = ir.Constant(I32, 4)
@@ -611,6 +667,10 @@ def pack_codes(typingctx, a, b, c, d, zero, lo):
             return _call(
                 builder, f"llvm.umax.v{4 * L}i8", quad, q, _splat(builder, builder.trunc(lo, ir.IntType(8)), 4 * L)
             )
+        if ISA in ARM64:
+            wide = _splat(builder, builder.trunc(zero, ir.IntType(16)), 8)
+            q, low = neon.packed(builder, [a, b, c, d], wide), _splat(builder, builder.trunc(lo, ir.IntType(8)), 16)
+            return _call(builder, "llvm.umax.v16i8", quad, q, low)
         offset, floor, top = _splat(builder, zero, L), _splat(builder, lo, L), _const("i32", L, 255)
         narrow = []
         for v in (a, b, c, d):

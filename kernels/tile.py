@@ -30,7 +30,7 @@ from .words.conv import TILE_ROWS
 
 _KINDS = {  # loads of a weight vector and an activation broadcast, the multiply-add, bytes of activation per step
     "u8": ("load_quad", "broadcast_quad", "dot_u8s8", "zero_i32", 4),
-    "u8sum": ("load_quad", "broadcast_quad", "dot_u8s8", "zero_i32", 4),
+    "u8sum": ("load_quad", "broadcast_quad", "dot_any", "zero_i32", 4),
     "s16": ("load_pair", "broadcast_pair", "dot_s16", "zero_i32", 4),
 }
 
@@ -46,7 +46,7 @@ def source(kind: str, mr: int, nv: int) -> str:
         out += [f"    s{i} = {zero}()" for i in rows] + ["    ones = ones_quad()"]
     out += ["    for s in range(n_segments):", "        at = segments[s]"]
     out += [f"        r{i} = rows[{i}] + at" for i in rows]
-    out += ["        for k in range(steps):"]
+    out += steps_of_four(mr, nv) if kind == "u8" else ["        for k in range(steps):"]
     out += [f"            w{j} = {load}(weights + {j * L * 4})" for j in vectors]
     for i in rows:
         out += [f"            x = {broadcast}(r{i} + k * {step})"]
@@ -58,6 +58,22 @@ def source(kind: str, mr: int, nv: int) -> str:
     if sums:
         out += [f"    store(out + {(mr * nv + i) * L * 4}, s{i})" for i in rows]
     return "\n".join(out)
+
+
+def steps_of_four(mr: int, nv: int) -> list[str]:
+    """The loop over a segment's byte steps as far as they go four at a time, and the head of the loop over the others.
+
+    Where an instruction multiplies by a lane (sdot by element), a row's 16 bytes are loaded once for four steps.
+    """
+    if not simd.ISA.by_steps:
+        return ["        for k in range(steps):"]
+    out = ["        for k in range(0, steps - 3, 4):"]
+    out += [f"            x{i} = load_steps(r{i} + k * 4)" for i in range(mr)]
+    for s in range(4):
+        for j in range(nv):
+            out += [f"            w = load_quad(weights + {(s * nv + j) * L * 4})"]
+            out += [f"            c{i}_{j} = dot_step{s}(c{i}_{j}, x{i}, w)" for i in range(mr)]
+    return [*out, f"            weights += {4 * nv * L * 4}", "        for k in range(steps & ~3, steps):"]
 
 
 def fused_source(mr: int, nv: int) -> str:
@@ -80,7 +96,7 @@ def fused_source(mr: int, nv: int) -> str:
     if mr == 1:
         out += _one_row(nv, chains)
     else:
-        out += ["        for k in range(steps):"]
+        out += steps_of_four(mr, nv)
         out += [f"            w{j} = load_quad(weights + {j * L * 4})" for j in vectors]
         for i in rows:
             out += [f"            x = broadcast_quad(r{i} + k * 4)"]
@@ -207,5 +223,6 @@ def make(kind: str, mr: int, nv: int) -> Callable[..., Any]:
 
 
 WIDE = simd.ISA.registers >= 32
-SHAPES = TILE_ROWS[WIDE]
+SHAPES = TILE_ROWS[WIDE] | simd.ISA.own_rows
+"""NV → MR."""
 SHAPES_SUM = {4: 5 if WIDE else 2}

@@ -141,14 +141,15 @@ def hybrid_product(b: Builder, op: Op, rows: Rows, weights: Array, found: Ref, y
     w, nv = b.tensor(op, 1), vectors(-(-len(weights) // b.lanes))
     if w.quantization is not None and np.any(w.quantization.zero_point != 0):
         raise b.unsupported(op, "int8 weights with a zero point other than 0")
-    packed = pack(weights.astype(np.int8), PER_STEP["hybrid"], nv * b.lanes)
+    split, segments = split_bytes(weights.astype(np.int32), rows.segments, b.isa.least_weight)
+    packed = pack(split, PER_STEP["hybrid"], nv * b.lanes)
     padded = packed.shape[0] * nv * b.lanes
     sums = weights.sum(axis=(1, 2), dtype=np.int64).astype(np.int32)
     bias = bias_values(b, op, 2, total, "float32")
     words: Words = {
         cw.X: rows.x, cw.Y: y, cw.W: b.constant(packed), cw.BIAS: b.constant(pad_to(bias, padded)),
         cw.MULTIPLIER: b.constant(pad_to(weight_scales(b, op, w, total), padded)), cw.LEFT: float_limits(b, op),
-        cw.SEGMENTS: b.constant(np.array(rows.segments, np.int64)), cw.N_SEGMENTS: len(rows.segments), cw.STEPS: packed.shape[2],
+        cw.SEGMENTS: b.constant(np.array(segments, np.int64)), cw.N_SEGMENTS: len(segments), cw.STEPS: packed.shape[2],
         cw.OUT_W: rows.out_w, cw.OUT_HW: rows.out_hw, cw.ROW: rows.row, cw.COLUMN: rows.column, cw.IMAGE: rows.image,
         cw.LINEAR: rows.linear,
         cw.N: total, cw.Y_PITCH: total * 4, cw.NV: nv, cw.BLOCK: packed[0].nbytes, cw.RANGE: found,
@@ -208,12 +209,12 @@ def product(
         centred = weights.astype(np.int32) - w_zero
         if w.dtype == "int8" and w.quantization is not None and np.any(w.quantization.zero_point != 0):
             raise b.unsupported(op, "int8 weights with a zero point other than 0")
-        folded = bias.astype(np.int64) - b.zero_point(x) * centred.sum(axis=(1, 2), dtype=np.int64)
+        folded = bias.astype(np.int64) - (b.zero_point(x) - b.isa.offset) * centred.sum(axis=(1, 2), dtype=np.int64)
         bias = folded.astype(np.int32)  # modulo 2^32, as the accumulator is
         nv = vectors(-(-count // lanes))
-        if centred.min(initial=0) >= -128 and centred.max(initial=0) <= 127:
+        if centred.min(initial=0) >= b.isa.least_weight and centred.max(initial=0) <= 127:
             packed_from = centred.astype(np.int8)
-        elif takes(b, op) and 2 * count > lanes:
+        elif takes(b, op) and 2 * count > lanes and b.isa.least_weight == -128:
             packed_from = (weights.astype(np.int32) - 128).astype(np.int8)
             ones = pack(np.ones((1, *weights.shape[1:]), np.int8), PER_STEP["u8"], lanes)
             words |= {cw.SUM_WEIGHT: 128 - w_zero, cw.ONES: b.constant(ones)}
@@ -221,11 +222,8 @@ def product(
             kernel, nv = "conv_u8_sum", 4
             packed_from = (weights.astype(np.int32) - 128).astype(np.int8)
             words[cw.SUM_WEIGHT] = 128 - w_zero
-        else:  # each weight as a sum of two bytes, a run walked twice where one is not enough
-            high = np.clip(centred, -128, 127)
-            again = np.flatnonzero((centred != high).any(axis=(0, 2)))
-            packed_from = np.concatenate([high, (centred - high)[:, again]], axis=1).astype(np.int8)
-            segments += tuple(segments[i] for i in again)
+        else:
+            packed_from, segments = split_bytes(centred, segments, b.isa.least_weight)
     order = None
     if kernel == "conv_u8" and nv > 1 and takes(b, op):  # the fused tile packs vectors of int32 into one of bytes
         order = packing_order(lanes, -(-count // (nv * lanes)), nv)
@@ -259,6 +257,8 @@ def by_block(pixels: int, blocks: int, size: int) -> bool:
 
 def strip_words(b: Builder, rows: Rows, steps: int, nv: int, made: Words) -> Words:
     """STRIP and SHARED, where pixels go in strips: they lie one step apart, and a tile's pixels fit a row of them well."""
+    if b.isa.by_steps:  # tiles load less
+        return {}
     tile = cw.STRIP_ROWS[b.isa.registers >= 32][nv]
     if rows.linear:
         length = STRIP_BYTES // (len(rows.segments) * steps * 4) // tile * tile
@@ -312,6 +312,19 @@ def pack(weights: Array, per_step: int, lanes: int, order: Array | None = None) 
     full[:out, :, :length] = weights
     full = full if order is None else full[order]
     return np.ascontiguousarray(full.reshape(blocks, lanes, segments, steps, per_step).transpose(0, 2, 3, 1, 4))
+
+
+def split_bytes(weights: Array, segments: tuple[int, ...], least: int) -> tuple[Array, tuple[int, ...]]:
+    """Each weight as a sum of bytes from `least` to 127; a run is walked again where one byte is not enough."""
+    rest, again = weights - np.clip(weights, least, 127), np.arange(len(segments))
+    parts, walked = [np.clip(weights, least, 127)], list(segments)
+    while rest.any():
+        kept = rest.any(axis=(0, 2))
+        rest, again = rest[:, kept], again[kept]
+        parts.append(np.clip(rest, least, 127))
+        rest = rest - parts[-1]
+        walked += [segments[i] for i in again]
+    return np.concatenate(parts, axis=1).astype(np.int8), tuple(walked)
 
 
 def split_runs(weights: Array, segments: tuple[int, ...]) -> tuple[Array, tuple[int, ...], int]:

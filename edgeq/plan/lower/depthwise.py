@@ -120,10 +120,13 @@ def centred(b: Builder, layer: Layer) -> Array:
     return layer.filters.astype(np.int32) - (0 if w.dtype == "int8" else b.zero_point(w))
 
 
-def folded_bias(b: Builder, layer: Layer, filters: Array) -> Array:
-    """(channels,) int32: the bias less what the input's zero point adds to every sum, modulo 2^32."""
+def folded_bias(b: Builder, layer: Layer, filters: Array, offset: int = 0) -> Array:
+    """(channels,) int32: the bias less what the input's zero point adds to every sum, modulo 2^32.
+
+    `offset`: what the kernel takes off each activation (Isa.offset).
+    """
     raw = bias_values(b, layer.op, 2, layer.channels, "int32").astype(np.int64)
-    folded: Array = raw - b.zero_point(b.tensor(layer.op, 0)) * filters.sum(axis=0, dtype=np.int64)
+    folded: Array = raw - (b.zero_point(b.tensor(layer.op, 0)) - offset) * filters.sum(axis=0, dtype=np.int64)
     return folded.astype(np.int32)
 
 
@@ -167,9 +170,13 @@ def byte_runs(b: Builder, layer: Layer) -> bool:
     """
     block = 4 * b.lanes
     plain = layer.run // layer.channels * -(-layer.channels // b.lanes)
-    if 2 * -(-layer.run // block) > plain or too_long(layer, layer.period(block), block, 1):
-        return False
     filters = centred(b, layer)
+    if (
+        2 * -(-layer.run // block) > plain
+        or too_long(layer, layer.period(block), block, 1)
+        or beyond_two_bytes(b, filters)
+    ):
+        return False
     vertical = layer.rows.stride == 1 and layer.rows.dilation == 1 and layer.columns.stride == 1
     if vertical and layer.rows.out > 1 and small_sums(b, layer):
         two_rows(b, layer, filters)
@@ -178,9 +185,14 @@ def byte_runs(b: Builder, layer: Layer) -> bool:
     return True
 
 
+def beyond_two_bytes(b: Builder, filters: Array) -> bool:
+    """Whether some weight is no sum of two bytes that the byte products take."""
+    return bool(filters.min() < 2 * b.isa.least_weight or filters.max() > 254)
+
+
 def emit_runs(b: Builder, layer: Layer, filters: Array) -> None:
     """Emit depthwise_runs: quads of any four taps."""
-    taps, parts = split_taps(layer.taps, filters)
+    taps, parts = split_taps(layer.taps, filters, b.isa.least_weight)
     quads = -(-len(taps) // 4)
     full = np.zeros((4 * quads, layer.channels), np.int8)
     full[: len(parts)] = parts
@@ -203,7 +215,7 @@ def in_phases(b: Builder, op: Op, n: int, rows: Axis, columns: Axis, filters: Ar
     line = Axis(s * each, 1, 1, 1, 0, columns.out)
     layer = Layer(op, source, n, rows, line, filters, taps)
     block = 4 * b.lanes
-    if too_long(layer, layer.period(block), block, 1):
+    if too_long(layer, layer.period(block), block, 1) or beyond_two_bytes(b, centred(b, layer)):
         single_pixels(b, layer, "u8")
     else:
         emit_runs(b, layer, centred(b, layer))
@@ -231,9 +243,9 @@ def strided(b: Builder, layer: Layer) -> bool:
     return True
 
 
-def split_taps(taps: tuple[int, ...], filters: Array) -> tuple[tuple[int, ...], Array]:
+def split_taps(taps: tuple[int, ...], filters: Array, least: int) -> tuple[tuple[int, ...], Array]:
     """Taps and their weights as signed bytes: uint8 weights less their zero point may need two, and their tap stands twice."""
-    low = np.clip(filters, -128, 127)
+    low = np.clip(filters, least, 127)
     twice = np.flatnonzero((filters != low).any(axis=1))
     parts: Array = np.concatenate([low, (filters - low)[twice]]).astype(np.int8)
     return taps + tuple(taps[i] for i in twice), parts
@@ -246,7 +258,7 @@ def two_rows(b: Builder, layer: Layer, filters: Array) -> None:
     line, step = columns.padded * channels, columns.dilation * channels
     high = -(-(kh + 1) // 4)
     taps = np.array([min(i, kh) * line + j * step for j in range(kw) for i in range(4 * high)]).reshape(-1, 4)
-    low = np.clip(filters, -128, 127)
+    low = np.clip(filters, b.isa.least_weight, 127)
     quads = row_quads(low, kh, kw, high)
     rest = row_quads(filters - low, kh, kw, high)  # what uint8 weights less their zero point have beyond a signed byte
     again = np.flatnonzero(rest.any(axis=(1, 2, 3)))
@@ -287,7 +299,7 @@ def emit_bytes(
     packed = quads[..., channel].reshape(count, outs, 4, period, block).transpose(3, 0, 1, 4, 2)
     x, w, y = b.tensor(op, 0), b.tensor(op, 1), b.output(op)
     words |= {
-        dw.W: b.constant(packed), dw.BIAS: b.constant(folded_bias(b, layer, filters)[channel]), dw.PERIOD: period,
+        dw.W: b.constant(packed), dw.BIAS: b.constant(folded_bias(b, layer, filters, b.isa.offset)[channel]), dw.PERIOD: period,
     }  # fmt: skip
     words |= requantize_words(b, op, x, w, y, layer.channels, layer.channels, is_wide(b, op, 2), channel)
     b.emit(kernel, units, words | {dw.Y: b.write(op)}, macs=layer.macs)
