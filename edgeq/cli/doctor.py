@@ -55,7 +55,7 @@ def examine(folder: Path) -> Iterator[Finding]:
     """Every finding, key files looked for in `folder`."""
     yield Finding("edgeq", "ok", __version__)
     yield _python()
-    yield from map(_package, NEEDED)
+    yield from map(_package, _needed())
     yield from _machine()
     yield from _trust(folder)
     yield from (_peer(extra, package) for extra, package in PEERS.items())
@@ -75,6 +75,15 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _needed() -> Iterator[str]:
+    """The packages that this installation asks for: a slim one asks for fewer."""
+    try:
+        asked = [r for r in metadata.requires("edgeq") or () if "extra ==" not in r]
+    except metadata.PackageNotFoundError:
+        asked = list(NEEDED)
+    yield from (name for name in NEEDED if any(r.startswith(name) for r in asked))
+
+
 def _package(name: str) -> Finding:
     version = _version(name)
     if version is None:
@@ -83,16 +92,27 @@ def _package(name: str) -> Finding:
 
 
 def _machine() -> Iterator[Finding]:
-    """The processor, and whether its kernels are compiled already."""
+    """The processor, and the kernels that will run on it: built ahead, or compiled here."""
+    from edgeq import machine
     from edgeq.errors import EdgeqError
+    from edgeq.targets.detect import detect
 
+    chosen, refused = machine.choose() if machine.wanted() != "jit" else (None, [])
+    for name, why in refused:
+        yield Finding(f"kernels {name}", "ok" if "this processor lacks" in why or "asks for" in why else "note", why)
+    if chosen is not None and chosen.manifest is not None:
+        cpu = detect()
+        yield Finding("processor", "ok", f"{cpu.part or cpu.architecture}, {os.cpu_count()} cores")
+        size, built = figures.size(chosen.manifest.size), f"kernels for {chosen.manifest.isa}"
+        yield Finding("kernels", "ok", f"built ahead for {chosen.name}: {built}, {size} in {chosen.path.parent}")
+        return
     try:
-        from edgeq import machine
-
         host = machine.host()
         path = machine.cache_file(host)
     except (EdgeqError, ImportError) as error:
-        yield Finding("processor", "problem", str(error), "models cannot run here")
+        yield Finding(
+            "processor", "problem", str(error), "models cannot run here: install a wheel for this device, or numba"
+        )
         return
     yield Finding("processor", "ok", f"{host.cpu}, kernels for {host.isa.name}, {os.cpu_count()} cores")
     folder = path.parent

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import click
@@ -62,7 +63,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str |
     """A table: ruled on a terminal, aligned columns elsewhere. A column whose cells are all numbers is set right."""
     cells = [[plain(c) for c in row] for row in rows]
     right = [bool(cells) and all(_numeric(row[i]) for row in cells) for i in range(len(columns))]
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and _draws():
         from rich import box
         from rich.console import Console
         from rich.table import Table
@@ -83,6 +84,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str |
         )
 
 
+def _draws() -> bool:
+    """Whether rich is there; a device may do without it."""
+    return find_spec("rich") is not None
+
+
 def _numeric(cell: str) -> bool:
     """Whether a cell reads as a figure: it starts with a digit after its sign, or stands for a missing figure."""
     if _HASH.fullmatch(cell):
@@ -97,7 +103,7 @@ def progress(label: str, total: int = 0) -> Iterator[Advance]:
     Yields `advance(done, total=0, what="")`: `done` is the count reached so far, and a total or label that is not given
     stays as it was.
     """
-    if not sys.stderr.isatty():
+    if not (sys.stderr.isatty() and _draws()):
         yield lambda done, total=0, what="": None
         return
     from rich.console import Console

@@ -118,6 +118,34 @@ def build(names: tuple[str, ...], output: Path | None, processes: int) -> None:
     show.note(f"objects are in {folder}")
 
 
+@targets.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=Path("dist"), show_default=True
+)
+@click.option("--processes", type=click.IntRange(1, 64), default=2, show_default=True, help="Targets compiled at once.")
+def wheel(names: tuple[str, ...], output: Path, processes: int) -> None:
+    """Make a slim wheel for each family NAME; without names, the plain wheel with every family's kernels.
+
+    A slim wheel needs NumPy, cryptography, click and flatbuffers on the device, and no compiler. What is not built yet is
+    compiled first.
+    """
+    from edgeq.files import write_atomic
+    from edgeq.targets import wheel as wheels
+    from edgeq.targets.identity import source_digest
+    from edgeq.targets.objects import built_folder
+    from edgeq.targets.table import TARGETS
+
+    chosen = [_target(n) for n in names] or list(TARGETS.values())
+    folder = built_folder(source_digest())
+    compile_for(chosen, folder, processes)
+    output.mkdir(parents=True, exist_ok=True)
+    made = [wheels.slim(folder, t) for t in chosen] if names else [wheels.plain(folder, chosen)]
+    for name, content in made:
+        write_atomic(output / name, content)
+    show.table(["wheel", "size"], [[str(output / name), figures.size(len(content))] for name, content in made])
+
+
 def compile_for(chosen: list[Target], folder: Path, processes: int) -> list[str]:
     """Build with one progress bar for all; returns the names that had to be compiled."""
     from edgeq.targets.build import build as build_all

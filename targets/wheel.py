@@ -1,0 +1,131 @@
+"""Wheels with kernels built ahead: the plain one for every target, and slim ones for a device.
+
+A slim wheel holds the engine, the trust side and the commands, one target's object, and of the kernels only what plans are made
+of; it depends on neither Numba nor llvmlite. Its name carries the target as build tag (edgeq-0.1.0-1rpi5-py3-none-….whl), so that
+those of one platform can lie together. The same inputs give the same bytes: entries are sorted and dated 1980.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from edgeq.errors import MachineError
+from edgeq.targets.identity import DIGEST_FILE, source_digest
+from edgeq.targets.target import Target
+
+PACKAGE = Path(__file__).parent.parent
+BUILT = "edgeq/targets/built"
+
+DEVICE_NEEDS = ("numpy", "cryptography", "click", "flatbuffers")
+"""What a slim wheel depends on, of what edgeq does."""
+
+_NOT_ON_A_DEVICE = (
+    "edgeq/demo/",
+    "edgeq/kernels/",
+    "edgeq/targets/build.py",
+    "edgeq/targets/crosscompile.py",
+    "edgeq/targets/emit.py",
+    "edgeq/targets/link.py",
+    "edgeq/targets/softmath.py",
+    "edgeq/targets/wheel.py",
+)
+_OF_THE_KERNELS = ("edgeq/kernels/__init__.py", "edgeq/kernels/isa.py", "edgeq/kernels/words/")
+"""What plans are made of; everything else there needs Numba."""
+
+
+def plain(objects: Path, targets: Sequence[Target]) -> tuple[str, bytes]:
+    """Name and content of the wheel of the whole package, for any platform, with the objects of `targets` from a folder."""
+    files = package_files()
+    for target in targets:
+        files |= object_files(objects, target)
+    return pack(files, _metadata(), "py3-none-any")
+
+
+def slim(objects: Path, target: Target) -> tuple[str, bytes]:
+    """Name and content of the wheel for devices of one target."""
+    files = {name: content for name, content in package_files().items() if _goes_along(name)}
+    files[f"edgeq/kernels/{DIGEST_FILE}"] = source_digest().encode() + b"\n"
+    files |= object_files(objects, target)
+    return pack(files, _metadata(DEVICE_NEEDS), f"py3-none-{target.platform}", f"1{target.name.replace('-', '_')}")
+
+
+def _goes_along(name: str) -> bool:
+    return name.startswith(_OF_THE_KERNELS) or not name.startswith(_NOT_ON_A_DEVICE)
+
+
+def package_files() -> dict[str, bytes]:
+    """Every file of the package by its name in a wheel, without what was built or compiled."""
+    found = {}
+    for folder, folders, names in os.walk(PACKAGE, followlinks=True):
+        folders[:] = [n for n in folders if n not in ("__pycache__", "built")]
+        for n in names:
+            path = Path(folder, n)
+            if not n.startswith(".") and path.suffix not in (".pyc", ".so"):
+                found[f"edgeq/{path.relative_to(PACKAGE).as_posix()}"] = path.read_bytes()
+    return found
+
+
+def object_files(folder: Path, target: Target) -> dict[str, bytes]:
+    """A target's object and manifest."""
+    try:
+        return {
+            f"{BUILT}/{target.name}{end}": (folder / f"{target.name}{end}").read_bytes() for end in (".json", ".so")
+        }
+    except OSError as error:
+        raise MachineError(f"there is no object for {target.name} in {folder}: {error.strerror}") from None
+
+
+def _metadata(needs: Sequence[str] | None = None) -> bytes:
+    """The package's own, as installed; `needs` leaves only these requirements and no extras."""
+    text = metadata.distribution("edgeq").read_text("METADATA")
+    if text is None:
+        raise MachineError("edgeq is not installed as a package: pip install it, or its source tree with --editable")
+    head, _, body = text.partition("\n\n")
+    lines, kept = head.split("\n"), []
+    for line in lines:
+        optional = line.startswith("Provides-Extra:") or "extra ==" in line
+        required = line.removeprefix("Requires-Dist:").strip() if line.startswith("Requires-Dist:") else ""
+        if needs is None or not (optional or (required and not _is_one_of(required, needs))):
+            kept.append(line)
+    return "\n".join([*kept, "", body]).encode()
+
+
+def _is_one_of(requirement: str, names: Sequence[str]) -> bool:
+    return any(requirement.startswith(n) and not requirement[len(n) : len(n) + 1].isalnum() for n in names)
+
+
+def pack(files: Mapping[str, bytes], described: bytes, tag: str, build: str = "") -> tuple[str, bytes]:
+    """A wheel's name and content: PEP 427."""
+    version = metadata.version("edgeq")
+    about = f"edgeq-{version}.dist-info"
+    wheel = f"Wheel-Version: 1.0\nGenerator: edgeq {version}\nRoot-Is-Purelib: {str(tag.endswith('-any')).lower()}\n"
+    wheel += (f"Build: {build}\n" if build else "") + f"Tag: {tag}\n"
+    everything = dict(files) | {
+        f"{about}/METADATA": described,
+        f"{about}/WHEEL": wheel.encode(),
+        f"{about}/entry_points.txt": b"[console_scripts]\nedgeq = edgeq.cli:main\n",
+    }
+    if licence := metadata.distribution("edgeq").read_text("licenses/LICENSE"):
+        everything[f"{about}/licenses/LICENSE"] = licence.encode()
+    record = [f"{name},sha256={_digest(everything[name])},{len(everything[name])}" for name in sorted(everything)]
+    everything[f"{about}/RECORD"] = "\n".join([*record, f"{about}/RECORD,,", ""]).encode()
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name in sorted(everything):
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = (0o100755 if name.endswith(".so") else 0o100644) << 16
+            archive.writestr(entry, everything[name])
+    parts = ["edgeq", version, *([build] if build else []), *tag.split("-", 2)]
+    return "-".join(parts) + ".whl", out.getvalue()
+
+
+def _digest(content: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
