@@ -1,7 +1,7 @@
 """Wheels with kernels built ahead: the plain one for every target, and slim ones for a device.
 
-A slim wheel holds the engine, the trust side and the commands, one target's object, and of the kernels only what plans are made
-of; it depends on neither Numba nor llvmlite. Its name carries the target as build tag (edgeq-0.1.0-1rpi5-py3-none-….whl), so that
+A slim wheel holds what a device's commands and the API reach, without docstrings (targets/strip.py), and one target's object; it
+depends on neither Numba nor llvmlite. Its name carries the target as build tag (edgeq-0.1.0-1rpi5-py3-none-….whl), so that
 those of one platform can lie together. The same inputs give the same bytes: entries are sorted and dated 1980.
 """
 
@@ -17,7 +17,9 @@ from importlib import metadata
 from pathlib import Path
 
 from edgeq.errors import MachineError
+from edgeq.targets.closure import closure
 from edgeq.targets.identity import DIGEST_FILE, source_digest
+from edgeq.targets.strip import strip
 from edgeq.targets.target import Target
 
 PACKAGE = Path(__file__).parent.parent
@@ -26,18 +28,16 @@ BUILT = "edgeq/targets/built"
 DEVICE_NEEDS = ("numpy", "cryptography", "click", "flatbuffers")
 """What a slim wheel depends on, of what edgeq does."""
 
-_NOT_ON_A_DEVICE = (
-    "edgeq/demo/",
-    "edgeq/kernels/",
-    "edgeq/targets/build.py",
-    "edgeq/targets/crosscompile.py",
-    "edgeq/targets/emit.py",
-    "edgeq/targets/link.py",
-    "edgeq/targets/softmath.py",
-    "edgeq/targets/wheel.py",
-)
-_OF_THE_KERNELS = ("edgeq/kernels/__init__.py", "edgeq/kernels/isa.py", "edgeq/kernels/words/")
-"""What plans are made of; everything else there needs Numba."""
+_COMMANDS = (
+    "app", "audit", "bench", "device", "doctor", "evaluate", "inspect", "keys", "lint", "mask", "pack", "quantize", "root", "run",
+    "status", "targets", "transform", "unseal", "verify",
+)  # fmt: skip
+"""Modules of edgeq/cli that a device's wheel has: calibrate lives in quantize, the rest of it goes where samples are."""
+
+_API = ("__init__", "__main__", "customs", "interpreter/__init__", "loader", "masking", "quantmod")
+
+_STAYS = ("build", "closure", "crosscompile", "emit", "link", "softmath", "strip", "wheel")
+"""Modules of edgeq/targets that make objects and wheels."""
 
 
 def plain(objects: Path, targets: Sequence[Target]) -> tuple[str, bytes]:
@@ -50,14 +50,26 @@ def plain(objects: Path, targets: Sequence[Target]) -> tuple[str, bytes]:
 
 def slim(objects: Path, target: Target) -> tuple[str, bytes]:
     """Name and content of the wheel for devices of one target."""
-    files = {name: content for name, content in package_files().items() if _goes_along(name)}
+    files: dict[str, bytes] = {name: _without_words(name, content) for name, content in device_files().items()}
     files[f"edgeq/kernels/{DIGEST_FILE}"] = source_digest().encode() + b"\n"
     files |= object_files(objects, target)
     return pack(files, _metadata(DEVICE_NEEDS), f"py3-none-{target.platform}", f"1{target.name.replace('-', '_')}")
 
 
-def _goes_along(name: str) -> bool:
-    return name.startswith(_OF_THE_KERNELS) or not name.startswith(_NOT_ON_A_DEVICE)
+def device_files() -> dict[str, bytes]:
+    """What the device's commands and the API reach, and the mark of typed packages."""
+    everything = package_files()
+    roots = [*(f"edgeq/{m}.py" for m in _API), *(f"edgeq/cli/{m}.py" for m in _COMMANDS)]
+    left = [*(f"edgeq/targets/{m}.py" for m in _STAYS), "edgeq/kernels/quantmod.py"]  # that one needs Numba
+    taken = closure(everything, roots, left) | {"edgeq/py.typed"}
+    return {name: content for name, content in everything.items() if name in taken}
+
+
+def _without_words(name: str, content: bytes) -> bytes:
+    """A module without docstrings and comments, but for commands: they are their help."""
+    if not name.endswith(".py") or name.startswith("edgeq/cli/"):
+        return content
+    return strip(content.decode()).encode()
 
 
 def package_files() -> dict[str, bytes]:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from io import TextIOWrapper
 from types import TracebackType
 
@@ -73,6 +74,10 @@ class App(click.Group):
         for group in COMMANDS.values():
             if cmd_name in group:
                 module, attribute = group[cmd_name].split(":")
+                if find_spec(module) is None:
+                    raise click.ClickException(
+                        f"{cmd_name!r} is not part of this installation, which is a device's; use it where all of edgeq is"
+                    )
                 command = getattr(import_module(module), attribute)
                 assert isinstance(command, click.Command)
                 return command
@@ -81,8 +86,11 @@ class App(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands below their headings."""
         for heading, group in COMMANDS.items():
+            there = [n for n, place in group.items() if find_spec(place.split(":")[0])]
+            if not there:
+                continue
             with formatter.section(heading):
-                found = ((name, self.get_command(ctx, name)) for name in group)
+                found = ((name, self.get_command(ctx, name)) for name in there)
                 formatter.write_dl([(name, c.get_short_help_str(90)) for name, c in found if c is not None])
 
 

@@ -1,0 +1,48 @@
+"""Which of the package's modules others import, found in their text: what a device's wheel must hold."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+
+
+def closure(sources: Mapping[str, bytes], roots: Iterable[str], cut: Iterable[str] = ()) -> frozenset[str]:
+    """Files that the files `roots` import, whether at once or inside a function, and so on, with their packages' __init__.
+
+    sources: content by path, as in a wheel ("edgeq/cli/app.py"). Files in `cut` are neither followed nor taken. Imports for type
+    checkers do not count.
+    """
+    found: set[str] = set()
+    open_, never = list(roots), set(cut)
+    while open_:
+        path = open_.pop()
+        if path in found or path in never or path not in sources:
+            continue
+        found.add(path)
+        parts = path.split("/")
+        open_ += ["/".join([*parts[:k], "__init__.py"]) for k in range(1, len(parts))]
+        for module in imported(ast.parse(sources[path]), parts[:-1]):
+            stem = module.replace(".", "/")
+            open_ += [f"{stem}.py", f"{stem}/__init__.py"]
+    return frozenset(found)
+
+
+def imported(tree: ast.AST, package: list[str]) -> Iterator[str]:
+    """Names of modules, and of what may be one, that a file of this package imports."""
+    for node in _nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{a.name}" for a in node.names)
+
+
+def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node but those below `if TYPE_CHECKING:`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from _nodes(node)

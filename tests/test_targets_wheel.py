@@ -1,0 +1,220 @@
+"""Objects and wheels: what they hold, and a device's commands without anything that compiles."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgeq
+from edgeq.targets import closure, link, objects, strip, wheel
+from edgeq.targets.identity import ABI, source_digest
+from edgeq.targets.table import TARGETS
+from tests.built import HERE, folder_with
+
+pytestmark = pytest.mark.skipif(HERE is None, reason="no target is for this machine")
+
+BLOCKER = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("numba", "llvmlite", "rich", "tflite_runtime", "ai_edge_litert"):
+            raise ModuleNotFoundError(f"{name} is not on a device", name=name)
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+@pytest.fixture(scope="module")
+def built() -> Path:
+    """A folder with the object that runs here; `make arm` builds the others."""
+    return folder_with(HERE)
+
+
+@pytest.fixture(scope="module")
+def slim(built: Path) -> tuple[str, bytes]:
+    """Name and content of its slim wheel."""
+    return wheel.slim(built, TARGETS[HERE])
+
+
+def test_an_object_is_what_its_manifest_says(built: Path) -> None:
+    """One ELF file of the target's machine that wants nothing but memory moves and names no library."""
+    manifest = objects.Manifest.from_json((built / f"{HERE}.json").read_bytes())
+    content = (built / f"{HERE}.so").read_bytes()
+    assert (manifest.abi, manifest.kernels, manifest.size) == (ABI, source_digest(), len(content))
+    assert manifest.sha256 == hashlib.sha256(content).hexdigest()
+    assert content[:4] == b"\x7fELF"
+    assert int.from_bytes(content[18:20], "little") == {"x86_64": 62, "aarch64": 183}[TARGETS[HERE].architecture]
+    assert link.undefined(content) <= {"memcpy", "memset", "memmove"}
+    assert b".so" not in content.partition(b"edgeq_run")[2][:200]
+
+
+@pytest.fixture(scope="module")
+def device(
+    slim: tuple[str, bytes], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs Python in a folder where the slim wheel is installed and nothing that compiles can be imported."""
+    folder = tmp_path_factory.mktemp("device")
+    name, content = slim
+    (folder / name).write_bytes(content)
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(folder / "site"),
+    ]
+    subprocess.run([*pip, str(folder / name)], check=True, capture_output=True)
+    (folder / "site/sitecustomize.py").write_text(BLOCKER)
+
+    def run(*arguments: str, cwd: Path = folder, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {n: v for n, v in os.environ.items() if not n.startswith("EDGEQ_")}
+        environment |= {"PYTHONPATH": str(folder / "site"), "EDGEQ_CACHE": str(folder / "cache"), **variables}
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+def test_a_slim_wheel_is_small_and_asks_for_no_compiler(slim: tuple[str, bytes]) -> None:
+    """At most 500 KB, the right platform, one object, no kernels' sources, no Numba among the requirements."""
+    name, content = slim
+    assert len(content) <= 500_000
+    assert name == f"edgeq-{edgeq.__version__}-1{HERE.replace('-', '_')}-py3-none-{TARGETS[HERE].platform}.whl"
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        names = archive.namelist()
+        (about,) = {n.split("/")[0] for n in names if ".dist-info/" in n}
+        required = [x for x in archive.read(f"{about}/METADATA").decode().split("\n") if x.startswith("Requires-Dist")]
+    assert [n for n in names if n.endswith(".so")] == [f"edgeq/targets/built/{HERE}.so"]
+    assert not {"edgeq/kernels/simd.py", "edgeq/kernels/conv.py", "edgeq/targets/emit.py"} & set(names)
+    assert sorted(r.split()[1].split(">")[0].split("<")[0] for r in required) == sorted(wheel.DEVICE_NEEDS)
+
+
+def test_the_same_inputs_give_the_same_wheel(built: Path, slim: tuple[str, bytes]) -> None:
+    """Byte for byte."""
+    assert wheel.slim(built, TARGETS[HERE]) == slim
+
+
+def test_the_plain_wheel_carries_the_objects_and_everything_else(built: Path) -> None:
+    """All modules with their words, the demo, and each target's object; for any platform."""
+    name, content = wheel.plain(built, [TARGETS[HERE]])
+    assert name == f"edgeq-{edgeq.__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        names = set(archive.namelist())
+        assert archive.read("edgeq/kernels/simd.py") == Path(wheel.PACKAGE, "kernels/simd.py").read_bytes()
+    assert {f"edgeq/targets/built/{HERE}{end}" for end in (".so", ".json")} <= names
+    assert "edgeq/demo/digits.tflite" in names
+
+
+COMMANDS = [
+    "device init --state state",
+    "inspect digits.eqb --plan",
+    "inspect digits.eqb",
+    "run digits.eqb -i held_out.npz -o out.npz",
+    "bench digits.eqb",
+    "keys new device cellar",
+    "device show --state state",
+    "verify digits.eqb --trust publisher.pub",
+    "eval digits.eqb -d held_out.npz",
+    "audit verify --state state",
+    "targets detect",
+    "doctor",
+]
+PLAIN_COMMANDS = ["calibrate digits_int8.tflite -d calibration.npz -o tuned.tflite", "eval tuned.tflite -d held_out.npz"]
+
+
+def test_the_commands_of_a_device_work_without_a_compiler(device, demo_folder: Path, tmp_path: Path) -> None:
+    """Each command that belongs on a device succeeds in an installation that can import neither Numba nor llvmlite."""
+    for path in demo_folder.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+            (tmp_path / path.name).chmod(0o600)
+    access = {
+        "EDGEQ_GRANT": "device.eqg", "EDGEQ_IDENTITY": "device.key", "EDGEQ_TRUST": "publisher.pub", "EDGEQ_STATE": "state",
+    }  # fmt: skip
+    printed = {}
+    for command in COMMANDS:
+        done = device("-m", "edgeq", *command.split(), cwd=tmp_path, **access)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        printed[command] = done.stdout
+    for command in PLAIN_COMMANDS:
+        done = device("-m", "edgeq", *command.split(), cwd=tmp_path)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    assert f"built ahead for {HERE}" in printed["doctor"]
+    assert "numba" not in printed["doctor"]
+    given, samples = np.load(tmp_path / "out.npz"), np.load(tmp_path / "held_out.npz")
+    with edgeq.load(tmp_path / "digits_int8.tflite") as model:
+        np.testing.assert_array_equal(given[given.files[0]], model(samples["x"]))
+
+
+def test_what_is_not_on_a_device_is_named(device) -> None:
+    """A command that was left out says so in one line, and is not listed."""
+    done = device("-m", "edgeq", "demo")
+    assert done.returncode == 1
+    assert "'demo' is not part of this installation" in done.stderr
+    assert " demo " not in device("-m", "edgeq", "--help").stdout
+
+
+def test_the_api_imports_nothing_that_compiles(device, demo_folder: Path) -> None:
+    """Loading and running a model imports neither a compiler nor the command line's packages."""
+    code = (
+        "import sys, json, numpy as np, edgeq\n"
+        f"m = edgeq.load({str(demo_folder / 'digits_int8.tflite')!r})\n"
+        "x = np.zeros(m.inputs[0].shape, m.inputs[0].dtype); m(x)\n"
+        f"i = edgeq.Interpreter({str(demo_folder / 'digits_int8.tflite')!r}); i.allocate_tensors(); i.invoke()\n"
+        "found = {n.split('.')[0] for n in sys.modules} & {'numba', 'llvmlite', 'click', 'rich', 'flatbuffers'}\n"
+        "print(json.dumps(sorted(found)))"
+    )
+    done = device("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []
+
+
+STRIPPED = {
+    "a module's docstring": ('"""Words.\n\nMore."""\nx = 1\n', "\n\n\nx = 1\n"),
+    "a body of nothing else": ('class A(B):\n    """Words."""\n', "class A(B):\n    pass\n"),
+    "a function's": ('def f():\n    """Words."""\n    return "#"  # why\n', 'def f():\n\n    return "#"  # why\n'),
+    "a comment on its own line": ("# why\nx = 1\n", "\nx = 1\n"),
+    "what only looks like one": ('x = """\n# text\n"""\n', 'x = """\n# text\n"""\n'),
+    "two statements on a line": ('"a"; x = 1\n', '"a"; x = 1\n'),
+}
+
+
+@pytest.mark.parametrize("case", STRIPPED)
+def test_stripping_keeps_lines_and_program(case: str) -> None:
+    """Docstrings and comments go, line numbers and everything else stay."""
+    before, after = STRIPPED[case]
+    assert strip.strip(before) == after
+
+
+def test_imports_are_followed_wherever_they_stand() -> None:
+    """At once, inside functions, relative, of modules and of names; not those for type checkers, nor past a cut."""
+    sources = {
+        "p/__init__.py": b"",
+        "p/a.py": b"from p import b\ndef f():\n    from .q.c import x\nif TYPE_CHECKING:\n    import p.d\n",
+        "p/b.py": b"import p.e as e\n",
+        "p/q/__init__.py": b"",
+        "p/q/c.py": b"",
+        "p/d.py": b"",
+        "p/e.py": b"",
+    }
+    assert closure.closure(sources, ["p/a.py"], ["p/e.py"]) == {
+        "p/__init__.py",
+        "p/a.py",
+        "p/b.py",
+        "p/q/__init__.py",
+        "p/q/c.py",
+    }
