@@ -30,7 +30,7 @@ _ARM64 = {
     "i8mm": (AT_HWCAP2, 13),
 }
 # Linux, arch/arm/include/uapi/asm/hwcap.h
-_ARM32 = {"neon": (AT_HWCAP, 12), "vfpv4": (AT_HWCAP, 16)}
+_ARM32 = {"neon": (AT_HWCAP, 12), "vfpv4": (AT_HWCAP, 16), "idiva": (AT_HWCAP, 17)}
 
 # CPUID: leaf as glibc counts them (sysdeps/x86/include/bits/platform/x86.h), register (eax, ebx, ecx, edx), bit.
 _X86 = {

@@ -70,6 +70,9 @@ def reduce(text: str, target_machine: Any, provided: str = "") -> Any:
             variable.linkage = "internal"
     if provided:
         module.link_in(llvm.parse_assembly(provided))
+    for function in module.functions:
+        if not function.is_declaration:
+            function.add_function_attribute("nounwind")
     builder = llvm.create_pass_builder(target_machine, llvm.create_pipeline_tuning_options(speed_level=2))
     passes = llvm.create_new_module_pass_manager()
     passes.add_global_dead_code_eliminate_pass()

@@ -92,7 +92,7 @@ CHOICES = {
     "a Pi 5 gets the dot product": (Cpu("aarch64", DOTPROD, "cortex-a76"), "rpi5"),
     "an unknown core with all of it gets the widest": (Cpu("aarch64", DOTPROD | {"i8mm"}), "aarch64-i8mm"),
     "an unknown plain core gets plain code": (Cpu("aarch64", NEON), "rpi4"),
-    "32 bits of ARM": (Cpu("armv7", frozenset({"neon", "vfpv4"})), "armv7"),
+    "32 bits of ARM": (Cpu("armv7", frozenset({"neon", "vfpv4", "idiva"})), "armv7"),
     "Haswell": (Cpu("x86_64", AVX2), "x86-64-v3"),
     "Alder Lake": (Cpu("x86_64", AVX2 | {"avxvnni"}), "x86-64-v3-avxvnni"),
     "Nehalem is not given AVX2": (Cpu("x86_64", frozenset({"ssse3", "sse4.2", "popcnt"})), "x86-64-v2"),

@@ -133,7 +133,10 @@ COMMANDS = [
     "targets detect",
     "doctor",
 ]
-PLAIN_COMMANDS = ["calibrate digits_int8.tflite -d calibration.npz -o tuned.tflite", "eval tuned.tflite -d held_out.npz"]
+PLAIN_COMMANDS = [
+    "calibrate digits_int8.tflite -d calibration.npz -o tuned.tflite",
+    "eval tuned.tflite -d held_out.npz",
+]
 
 
 def test_the_commands_of_a_device_work_without_a_compiler(device, demo_folder: Path, tmp_path: Path) -> None:
