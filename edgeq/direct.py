@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
-import sysconfig
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,7 +43,7 @@ _definitions: dict[int, MethodDef] = {}  # builtins refer to them for as long as
 @functools.cache
 def fits() -> bool:
     """Whether objects lie in memory as words/ticket.py says."""
-    if sys.implementation.name != "cpython" or sys.maxsize >> 32 == 0 or sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if sys.implementation.name != "cpython" or sys.maxsize >> 32 == 0 or "t" in getattr(sys, "abiflags", ""):
         return False
     a = np.zeros((3, 5), np.float32)
     words = (ctypes.c_int64 * 9).from_address(id(a))

@@ -13,10 +13,9 @@ import math
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +34,9 @@ from edgeq.plan.callout import failure
 from edgeq.plan.cost import PARALLEL_NS
 from edgeq.plan.types import CONSTANT, FLIPPED, Rounding
 from edgeq.quantmod import QuantMod
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 ALIGNMENT = 64
 STAGED_BYTES = 1 << 14
@@ -183,6 +185,13 @@ def enter(machine: Machine, context: Context, thread: int) -> None:
     machine.run(context.address, thread)
 
 
+def _workers(count: int) -> ThreadPoolExecutor:
+    """Threads that enter the machine beside the caller; imported here, since one thread needs none of it."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(count, thread_name_prefix="edgeq")
+
+
 class Program:
     """A plan made ready on this machine: arrays in, arrays out, no names and no conversions."""
 
@@ -193,7 +202,7 @@ class Program:
         if memory is not None and plan.constants.flags.writeable:
             plan.constants[:] = 0  # private parameters lie in that memory alone
         self._free: list[Context] = []
-        self._workers = ThreadPoolExecutor(threads - 1, thread_name_prefix="edgeq") if threads > 1 else None
+        self._workers = _workers(threads - 1) if threads > 1 else None
         self._turn = threading.Lock()
         self._only = Context(plan, self.constants, threads) if plan.initial else None
         self._recalling = threading.Lock()  # who holds it may change what the model remembers

@@ -24,7 +24,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata, util
 from pathlib import Path
 from typing import IO, Any
 
@@ -96,6 +95,8 @@ def host() -> Host:
 
 def cache_file(on: Host) -> Path:
     """The object's file for this processor and this version of the kernels."""
+    from importlib import metadata
+
     versions = [f"{p} {metadata.version(p)}" for p in ("numba", "llvmlite")]
     facts = "\n".join([source_digest(), str(ABI), *versions, on.cpu, on.features, on.isa.name])
     return cache_folder() / f"machine-{on.isa.name}-{hashlib.sha256(facts.encode()).hexdigest()[:32]}.o"
@@ -132,11 +133,18 @@ def _built_ahead() -> Machine | None:
     reasons = "; ".join(f"{name}: {why}" for name, why in refused) or "there are none"
     if mode != "auto":
         raise MachineError(f"EDGEQ_MACHINE is {mode!r}: no kernels built ahead fit this processor ({reasons})")
-    if util.find_spec("numba") is None:
+    if not _has_numba():
         raise MachineError(
             f"no kernels built ahead fit this processor ({reasons}), and numba is not installed to compile them"
         )
     return None
+
+
+def _has_numba() -> bool:
+    """Whether there is something to compile with."""
+    from importlib.util import find_spec
+
+    return find_spec("numba") is not None
 
 
 def choose() -> tuple[objects.Candidate | None, list[tuple[str, str]]]:

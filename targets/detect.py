@@ -9,7 +9,7 @@ and HWCAP, hence the order. Feature names are LLVM's.
 from __future__ import annotations
 
 import ctypes
-import platform
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +91,7 @@ def detect() -> Cpu:
 
 def _architecture() -> str:
     """Of this process: a 32-bit Python on a 64-bit ARM kernel is "armv7"."""
-    machine = platform.machine().lower()
+    machine = os.uname().machine.lower() if hasattr(os, "uname") else ""
     if machine in ("x86_64", "amd64"):
         return "x86_64" if sys.maxsize > 1 << 32 else "i686"
     if machine.startswith(("aarch64", "arm64", "armv7", "armv8")):

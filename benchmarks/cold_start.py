@@ -1,0 +1,141 @@
+"""From the start of Python to the first answer: edgeq from a sealed bundle, tflite-runtime from the plain file.
+
+    python benchmarks/cold_start.py MODEL.tflite [--rounds 15] [--json FILE]
+
+Each start is a process of its own that reads the model, opens it (signature, grant and decryption included for edgeq), runs it
+once on zeros and ends. Starts take turns; the medians over rounds of wall time, of processor time and of peak memory are printed,
+with the ratio to tflite-runtime. Three ways of edgeq: with kernels built ahead, with kernels compiled here before (a warm cache),
+and built ahead from the plain file. The object for this processor is built first if it is not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from edgeq.cli import main as edgeq
+from edgeq.targets.build import build
+from edgeq.targets.detect import detect
+from edgeq.targets.identity import source_digest
+from edgeq.targets.objects import built_folder
+from edgeq.targets.table import TARGETS
+
+RUN = "\nm(np.zeros(m.inputs[0].shape, m.inputs[0].dtype))\n"
+SEALED = "import numpy as np, edgeq\nm = edgeq.load('m.eqb', grant='d.eqg', identity='d.key', trust='p.pub')" + RUN
+PLAIN = "import numpy as np, edgeq\nm = edgeq.load('m.tflite')" + RUN
+TFLITE = """
+import numpy as np
+from tflite_runtime.interpreter import Interpreter
+i = Interpreter("m.tflite")
+i.allocate_tensors()
+d = i.get_input_details()[0]
+i.set_tensor(d["index"], np.zeros(d["shape"], d["dtype"]))
+i.invoke()
+i.get_tensor(i.get_output_details()[0]["index"])
+"""
+
+
+@dataclass(frozen=True)
+class Start:
+    """One process: seconds on the wall, seconds of the processor, bytes at the peak."""
+
+    wall: float
+    busy: float
+    peak: int
+
+
+def start(code: str, folder: Path, **variables: str) -> Start:
+    """Run a program in a process of its own."""
+    environment = {
+        n: v for n, v in os.environ.items() if n not in ("PYTHONDONTWRITEBYTECODE", "EDGEQ_MACHINE", "EDGEQ_ISA")
+    }
+    before = time.perf_counter()
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=environment | variables)
+    _, status, used = os.wait4(child.pid, 0)
+    wall = time.perf_counter() - before
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"a start ended with {child.returncode}")
+    return Start(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+
+
+def prepare(model: Path, folder: Path) -> None:
+    """The model, a sealed bundle of it and what opens that; the object that fits this processor best."""
+    (folder / "m.tflite").write_bytes(model.read_bytes())
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        for line in (
+            "keys new publisher p",
+            "keys new device d",
+            "seal m.tflite --key p.key --model-id bench/cold --version 1 -o m.eqb",
+            "grant m.eqb --key p.key --to d.pub --allow load --expires 1d -o d.eqg",
+        ):
+            if edgeq(line.split()) != 0:
+                raise SystemExit(f"edgeq {line} failed")
+    finally:
+        os.chdir(here)
+    cpu = detect()
+    fitting = [t for t in TARGETS.values() if t.architecture == cpu.architecture and not cpu.lacks(t.needs)]
+    if not fitting:
+        raise SystemExit("no target is for this processor")
+    best = min(fitting, key=lambda t: (cpu.part not in t.parts, -t.order))
+    build([best], built_folder(source_digest()), lambda *_: None)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    ways: dict[str, tuple[str, dict[str, str]]] = {
+        "edgeq, sealed, built ahead": (SEALED, {"EDGEQ_MACHINE": "aot"}),
+        "edgeq, sealed, compiled before": (SEALED, {"EDGEQ_MACHINE": "jit"}),
+        "edgeq, plain, built ahead": (PLAIN, {"EDGEQ_MACHINE": "aot"}),
+        "import numpy": ("import numpy", {}),
+    }
+    if find_spec("tflite_runtime"):
+        ways["tflite-runtime, plain"] = (TFLITE, {})
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(given.model, folder)
+        for code, variables in ways.values():  # byte code, kernels and files into caches
+            start(code, folder, **variables)
+        found: dict[str, list[Start]] = {way: [] for way in ways}
+        for _ in range(given.rounds):
+            for way, (code, variables) in ways.items():
+                found[way].append(start(code, folder, **variables))
+    base = found.get("tflite-runtime, plain", found["import numpy"])
+    rows = []
+    for way, starts in found.items():
+        pairs = list(zip(starts, base, strict=True))
+        rows.append({
+            "way": way,
+            "wall_ms": 1000 * statistics.median(s.wall for s in starts),
+            "busy_ms": 1000 * statistics.median(s.busy for s in starts),
+            "peak_mb": statistics.median(s.peak for s in starts) / 1e6,
+            "wall_ratio": statistics.median(s.wall / b.wall for s, b in pairs),
+            "busy_ratio": statistics.median(s.busy / b.busy for s, b in pairs),
+            "peak_ratio": statistics.median(s.peak / b.peak for s, b in pairs),
+        })  # fmt: skip
+    print(f"{'':32}{'wall':>9}{'CPU':>9}{'peak':>9}   ratios to {list(found)[-1]}")
+    for r in rows:
+        print(f"{r['way']:32}{r['wall_ms']:6.0f} ms{r['busy_ms']:6.0f} ms{r['peak_mb']:6.1f} MB   "
+              f"{r['wall_ratio']:.2f} {r['busy_ratio']:.2f} {r['peak_ratio']:.2f}")  # fmt: skip
+    if given.json:
+        given.json.write_text(json.dumps(rows, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
