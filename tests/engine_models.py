@@ -228,6 +228,7 @@ def cases() -> dict[str, Callable[[], Graph]]:
         types=bytes_,
     )
     add("depthwise of 9 channels, stride 3, dilated", depthwise, h=14, w=13, c=9, s=3, d=2, types=bytes_)
+    add("depthwise of 4 channels, one pixel wide", depthwise, h=9, w=1, c=4, types=bytes_)
     add("depthwise 5x5 of 8 channels", depthwise, h=9, w=9, c=8, kh=5, kw=5, types=bytes_)
     add("depthwise 7x2 of 70 channels", depthwise, h=9, w=5, c=70, kh=7, kw=2, act=0, types=bytes_)
     add("depthwise 3x3", depthwise)
