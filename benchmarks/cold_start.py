@@ -29,6 +29,9 @@ from edgeq.targets.identity import source_digest
 from edgeq.targets.objects import built_folder
 from edgeq.targets.table import TARGETS
 
+PEAK = "\nprint(next(x for x in open('/proc/self/status') if x.startswith('VmHWM')).split()[1])"
+"""What a program ends with: its own peak. The system's figure for a child begins with what its parent had."""
+
 RUN = "\nm(np.zeros(m.inputs[0].shape, m.inputs[0].dtype))\n"
 SEALED = "import numpy as np, edgeq\nm = edgeq.load('m.eqb', grant='d.eqg', identity='d.key', trust='p.pub')" + RUN
 PLAIN = "import numpy as np, edgeq\nm = edgeq.load('m.tflite')" + RUN
@@ -59,13 +62,17 @@ def start(code: str, folder: Path, **variables: str) -> Start:
         n: v for n, v in os.environ.items() if n not in ("PYTHONDONTWRITEBYTECODE", "EDGEQ_MACHINE", "EDGEQ_ISA")
     }
     before = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=environment | variables)
+    child = subprocess.Popen(
+        [sys.executable, "-c", code + PEAK], cwd=folder, env=environment | variables, stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    printed = child.stdout.read()
     _, status, used = os.wait4(child.pid, 0)
     wall = time.perf_counter() - before
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise SystemExit(f"a start ended with {child.returncode}")
-    return Start(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+    return Start(wall, used.ru_utime + used.ru_stime, int(printed) * 1024)
 
 
 def prepare(model: Path, folder: Path) -> None:

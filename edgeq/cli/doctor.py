@@ -76,12 +76,12 @@ def _version(package: str) -> str | None:
 
 
 def _needed() -> Iterator[str]:
-    """The packages that this installation asks for: a slim one asks for fewer."""
+    """The packages that this installation asks for: a device's does without Numba and rich."""
     try:
         asked = [r for r in metadata.requires("edgeq") or () if "extra ==" not in r]
     except metadata.PackageNotFoundError:
         asked = list(NEEDED)
-    yield from (name for name in NEEDED if any(r.startswith(name) for r in asked))
+    yield from (n for n in NEEDED if n not in ("numba", "rich") or any(r.startswith(n) for r in asked))
 
 
 def _package(name: str) -> Finding:
