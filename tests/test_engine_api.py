@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,20 @@ from edgeq.interpreter import Interpreter
 from edgeq.tflite import write
 from edgeq.tflite.schema import table
 from tests.engine_models import binary, conv, dense, pool, softmax
+
+
+@pytest.mark.parametrize("code", ["RESHAPE", "TILE", "FILL", "BROADCAST_TO", "TRANSPOSE"])
+def test_lists_of_a_million_lengths_are_refused_at_once(code: str) -> None:
+    """A product over a hostile shape would take minutes, so its length is looked at first."""
+    long = Tensor("s", (1 << 20,), "int32", np.full(1 << 20, 1 << 30, np.int32))
+    tensors = (Tensor("x", (2, 3), "float32"), long, Tensor("y", (6,), "float32"))
+    inputs = (1, 0) if code == "FILL" else (0, 1)
+    options = {"RESHAPE": table("ReshapeOptions"), "TRANSPOSE": table("TransposeOptions"), "FILL": table("FillOptions")}
+    op = Op(code, inputs, (2,), options.get(code))
+    start = time.perf_counter()
+    with pytest.raises((CheckError, UnsupportedError)):
+        build(Graph((SubGraph(tensors, (op,), (0,), (2,)),)))
+    assert time.perf_counter() - start < 2
 
 
 def test_an_open_output_has_the_shape_that_planning_found() -> None:

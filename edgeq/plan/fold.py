@@ -14,6 +14,7 @@ import numpy as np
 from edgeq.graph import NUMPY_DTYPES, Array, Op
 from edgeq.plan.builder import Builder
 from edgeq.plan.slicing import plain, strided
+from edgeq.tflite.limits import MAX_RANK
 
 MAX_ELEMENTS = 1 << 16
 """Of an input or output that is folded."""
@@ -59,7 +60,7 @@ def foldable(b: Builder, op: Op, arrays: list[Array]) -> bool:
 
 def small(shape: tuple[int, ...]) -> tuple[int, ...]:
     """A shape that may be made; ValueError for another."""
-    if any(d < 0 for d in shape) or math.prod(shape) > MAX_ELEMENTS:
+    if len(shape) > MAX_RANK or any(d < 0 for d in shape) or math.prod(shape) > MAX_ELEMENTS:
         raise ValueError("too large to fold")
     return shape
 
@@ -172,7 +173,7 @@ MOVES: Mapping[str, Fold] = {
     "GATHER": gather,
     "FILL": lambda op, a: [np.full(small(tuple(a[0].tolist())), a[1].reshape(-1)[0])],
     "BROADCAST_TO": lambda op, a: [np.broadcast_to(a[0], small(tuple(a[1].tolist())))],
-    "TILE": lambda op, a: [np.tile(a[0], a[1].tolist())] if small((a[0].size * math.prod(a[1].tolist()),)) else [],
+    "TILE": lambda op, a: [np.tile(a[0], a[1].tolist())] if small((a[0].size, *a[1].tolist())) else [],
     "ZEROS_LIKE": lambda op, a: [np.zeros_like(a[0])],
 }
 

@@ -13,6 +13,7 @@ from edgeq.plan.builder import Builder, itemsize, nbytes
 from edgeq.plan.lower.slices import axis_of, numbers
 from edgeq.plan.types import Ref
 from edgeq.plan.window import broadcasted, copy, fill_value, permuted, same_type, strides_of
+from edgeq.tflite.limits import MAX_RANK
 
 
 def reshape(b: Builder, op: Op) -> None:
@@ -26,6 +27,8 @@ def reshape(b: Builder, op: Op) -> None:
         wanted = list(b.output(op).shape)
         if len(op.inputs) > 1 and op.inputs[1] >= 0:
             b.require(op, 1, np.array(wanted, b.tensor(op, 1).dtype))
+    if len(wanted) > MAX_RANK:
+        raise CheckError(f"{b.where(op)} to {len(wanted)} dimensions, at most {MAX_RANK} are expected")
     if wanted == [0] and x.size == 1 and not b.output(op).shape:
         wanted = []  # what old converters wrote for a scalar (reshape.cc)
     if wanted.count(-1) == 1:

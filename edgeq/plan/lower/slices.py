@@ -19,9 +19,15 @@ def axis_of(b: Builder, op: Op, axis: int, rank: int) -> int:
     return axis % rank
 
 
+MAX_NUMBERS = 1024
+"""What a list of lengths holds at most; a product over a hostile one would take minutes."""
+
+
 def numbers(b: Builder, op: Op, k: int) -> list[int]:
-    """Input k, a constant vector of int32 or int64."""
+    """Input k, a constant vector of int32 or int64: a shape, sizes, axes or paddings, so no more than a few."""
     values = b.constant_value(op, k)
+    if values.size > MAX_NUMBERS:
+        raise CheckError(f"{b.where(op)}: input {k} lists {values.size} numbers, at most {MAX_NUMBERS} are expected")
     if values.dtype.kind != "i":
         raise b.unsupported(op, f"input {k} is {values.dtype}, int32 or int64 is expected")
     return [int(v) for v in values.reshape(-1)]
