@@ -38,6 +38,9 @@ LARGEST_INPUT = 2**24
 """Bytes of input above which a mutant that was accepted is not run: making
 the input would take the time, not edgeq."""
 
+LONGEST_NS = 1e9
+"""Estimated nanoseconds of an inference above which it is not run: a sound model may be as large as it likes."""
+
 WAYS = ("run", "run", "run", "run", "sealed", "interpreter", "resized", "survey")
 """What is done with a mutant, by its seed: always read, checked and planned, and in all ways but the last run."""
 
@@ -60,6 +63,8 @@ def attempt(data: bytes, seed: int) -> str:
         if way == "survey":
             explain.steps(graph, model.plan, model.program.machine.isa)
         if sum(p.dtype.itemsize * float(np.prod(p.shape, dtype=float)) for p in model.inputs) > LARGEST_INPUT:
+            return "built"
+        if model.plan.nanoseconds > LONGEST_NS:
             return "built"
         model(_inputs(model, seed))
     return "ran"
@@ -99,6 +104,8 @@ def _interpret(data: bytes, seed: int, rounding: str) -> str:
         if float(np.prod(d["shape"], dtype=float)) > LARGEST_INPUT:
             return "built"
         found.set_tensor(d["index"], _values(rng, tuple(d["shape"]), np.dtype(d["dtype"])))
+    if found._main is None or found._main._session is None or found._main._session.plan.nanoseconds > LONGEST_NS:
+        return "built"
     found.invoke()
     for d in found.get_output_details():
         found.get_tensor(d["index"])

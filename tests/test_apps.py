@@ -5,14 +5,18 @@ from __future__ import annotations
 import runpy
 import subprocess
 import sys
+import warnings
 import wave
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from edgeq.fallback import FallbackWarning
 
 APPS = Path(__file__).resolve().parents[1] / "examples" / "apps"
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
@@ -170,6 +174,25 @@ def test_apps_run_published_models(name: str, folder: Path, run: Callable[..., R
     theirs = run(*case, *on("ai_edge_litert"))
     assert ours.text == theirs.text
     assert_same(ours, theirs)
+
+
+def test_variables_are_kept_as_on_litert(folder: Path) -> None:
+    """A model with a variable gives LiteRT's scores, frame by frame."""
+    on("ai_edge_litert")
+    path = str(folder / "wake_stateful.tflite")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FallbackWarning)
+        both = [import_module(f"{m}.interpreter").Interpreter(path) for m in ("edgeq", "ai_edge_litert")]
+    found: list[list[np.ndarray]] = [[], []]
+    for one, scores in zip(both, found, strict=True):
+        one.allocate_tensors()
+        rng, x, y = np.random.default_rng(5), one.get_input_details()[0], one.get_output_details()[0]
+        for _ in range(80):
+            one.set_tensor(x["index"], rng.integers(-128, 128, x["shape"]).astype(np.int8))
+            one.invoke()
+            scores.append(one.get_tensor(y["index"]))
+    np.testing.assert_array_equal(found[0], found[1])
+    assert len({s.tobytes() for s in found[0]}) > 10
 
 
 def test_digits_are_read(folder: Path, run: Callable[..., Run]) -> None:

@@ -5,7 +5,7 @@ A spectral frame every 20 ms goes into the model as it comes. Three kinds of mod
 - a window model, input (1, T, 1, M): the script keeps the last T frames in a ring buffer, in the model's own type, and hands the
   window over through `interpreter.tensor()`, without a copy of its own;
 - a streaming model, inputs frame (1, 1, 1, M) and state, outputs scores and state: what comes out goes in again;
-- a streaming model that keeps its state in variables of its own, input (1, 1, 1, M): `reset_all_variables` starts a stream.
+- a streaming model that keeps its state in variables of its own, input (1, 1, 1, M).
 
 Detections are smoothed over 5 frames, and one is followed by half a second of rest.
 """
@@ -109,7 +109,6 @@ class StatefulModel:
         self.interpreter = interpreter
         self.detail, self.out = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
         self.bins = self.detail["shape"][3]
-        interpreter.reset_all_variables()
 
     def step(self, frame):
         """The scores after one more frame, in the output's own type."""
