@@ -27,10 +27,10 @@ from trusted import NOW, device, granted, publisher, trust
 from edgeq import check as check_module
 from edgeq import engine, explain, seal
 from edgeq.errors import EdgeqError, MachineError, TrustError
+from edgeq.fallback import lacking
 from edgeq.interpreter import Interpreter
 from edgeq.loader import read_model
-from edgeq.machine import get
-from edgeq.plan import builder, survey
+from edgeq.plan import builder
 from edgeq.shapes import resize
 from edgeq.tflite import decode, read
 
@@ -56,7 +56,7 @@ def attempt(data: bytes, seed: int) -> str:
     graph = read(data)
     check_module.check(graph)
     if way == "survey":
-        survey.survey(graph, get().isa, rounding)
+        lacking(graph, rounding)
     if way == "resized":
         graph = resize(graph, _other_shapes(graph, seed))
     with engine.build(graph, rounding=rounding) as model:

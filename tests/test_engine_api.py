@@ -13,6 +13,7 @@ from edgeq.engine import Tracer, build
 from edgeq.errors import CheckError, InputError, UnsupportedError
 from edgeq.graph import Graph, Op, SubGraph, Tensor
 from edgeq.interpreter import Interpreter
+from edgeq.plan.bounded import bounded
 from edgeq.tflite import write
 from edgeq.tflite.schema import table
 from tests.engine_models import binary, conv, dense, pool, softmax
@@ -188,3 +189,14 @@ def test_the_tracer_shows_every_tensor() -> None:
     assert np.array_equal(seen[3], build(graph)(x))
     with pytest.raises(InputError, match="is expected"):
         tracer.run([x.astype(np.float32)])
+
+
+def test_overflowing_arithmetic_is_refused_as_the_models() -> None:
+    """Where planning meets an infinity that some lowering has made of huge numbers, the model is refused."""
+
+    @bounded
+    def plan() -> int:
+        return int(np.float32(3e38) * np.float32(10))
+
+    with pytest.raises(CheckError, match="too large to compute with"):
+        plan()
