@@ -116,9 +116,6 @@ def places() -> Iterator[Case]:
         yield Case(f"SPARSE_TO_DENSE {dtype}", graph)
     for dtype in ("float32", "int8", "uint8", "int16", "int32", "int64"):
         d = tensor("d", (2, 3), dtype)
-        yield Case(
-            f"MATRIX_DIAG {dtype}", single("MATRIX_DIAG", [d], tensor("y", (2, 3, 3), dtype), "MatrixDiagOptions")
-        )
         x, y = tensor("x", (2, 3, 4), dtype), tensor("y", (2, 3, 4), dtype)
         yield Case(f"MATRIX_SET_DIAG {dtype}", single("MATRIX_SET_DIAG", [x, d], y, "MatrixSetDiagOptions"))
 

@@ -10,10 +10,9 @@ import numpy as np
 from edgeq.errors import CheckError
 from edgeq.graph import NUMPY_DTYPES, Op
 from edgeq.kernels.words import gather as gw
-from edgeq.kernels.words import move as mw
 from edgeq.kernels.words import pick as pw
 from edgeq.kernels.words import reduce as rw
-from edgeq.plan.builder import Builder, itemsize, nbytes
+from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.kinds import KINDS
 from edgeq.plan.lower.gather import index_words
 from edgeq.plan.lower.slices import axis_of, numbers
@@ -152,35 +151,21 @@ def sparse_to_dense(b: Builder, op: Op) -> None:
         b.emit("scatter", 1, {**words, gw.X: source, gw.Y: target})
 
 
-def matrix_diag(b: Builder, op: Op) -> None:
-    """MATRIX_DIAG: vectors on the diagonals of matrices of zeros; MATRIX_SET_DIAG: on those of input 0."""
-    setting = op.code == "MATRIX_SET_DIAG"
-    x, d = b.tensor(op, 0), b.tensor(op, int(setting))
-    shape = x.shape if setting else (*x.shape, *x.shape[-1:])
-    if len(shape) < 2 or d.shape != (*shape[:-2], min(shape[-2:])):
-        raise CheckError(f"{b.where(op)}: a diagonal {list(d.shape)} of {list(shape)}")
-    y = b.expect_shape(op, shape)
+def matrix_set_diag(b: Builder, op: Op) -> None:
+    """MATRIX_SET_DIAG: matrices with vectors on their diagonals. (MATRIX_DIAG alone is left to the other runtimes.)"""
+    x, d = b.tensor(op, 0), b.tensor(op, 1)
+    if len(x.shape) < 2 or d.shape != (*x.shape[:-2], min(x.shape[-2:])):
+        raise CheckError(f"{b.where(op)}: a diagonal {list(d.shape)} of {list(x.shape)}")
+    y = b.expect_shape(op, x.shape)
     same_type(b, op, x, y)
     same_type(b, op, d, y)
-    size, target, (rows, columns) = itemsize(y), b.write(op), shape[-2:]
+    size, target, (rows, columns) = itemsize(y), b.write(op), x.shape[-2:]
     if not y.size:
         return
-    if setting:
-        copy(b, b.read(op, 0), target, (y.size,), (size,), (size,), size)
-    elif y.dtype == "int8":
-        b.emit("fill_bytes", nbytes(y), {mw.Y: target, mw.VALUE: 128})
-    else:
-        b.emit("fill_bytes", nbytes(y), {mw.Y: target, mw.VALUE: 0})
-    n, outer = min(rows, columns), math.prod(shape[:-2])
-    copy(
-        b,
-        b.read(op, int(setting)),
-        target,
-        (outer, n),
-        (n * size, size),
-        (rows * columns * size, (columns + 1) * size),
-        size,
-    )
+    copy(b, b.read(op, 0), target, (y.size,), (size,), (size,), size)
+    n, outer = min(rows, columns), math.prod(x.shape[:-2])
+    steps, places = (n * size, size), (rows * columns * size, (columns + 1) * size)
+    copy(b, b.read(op, 1), target, (outer, n), steps, places, size)
 
 
 def densify(b: Builder, op: Op) -> None:
@@ -197,7 +182,6 @@ LOWERINGS = {
     "REVERSE_SEQUENCE": reverse_sequence,
     "BUCKETIZE": bucketize,
     "SPARSE_TO_DENSE": sparse_to_dense,
-    "MATRIX_DIAG": matrix_diag,
-    "MATRIX_SET_DIAG": matrix_diag,
+    "MATRIX_SET_DIAG": matrix_set_diag,
     "DENSIFY": densify,
 }
