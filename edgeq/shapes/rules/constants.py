@@ -39,3 +39,36 @@ def one_hot(n: Node) -> Sequence[Shape]:
     x, depth = n.shape(0), n.integer(1)
     axis = n.axis(n.option("axis", -1), len(x) + 1)
     return [(*x[:axis], max(depth, 0), *x[axis:])]
+
+
+def segment_sum(n: Node) -> Sequence[Shape]:
+    """Input 1 holds the ids, which rise: the last one says how many segments there are."""
+    ids = n.integers(1)
+    rows = ids[-1] + 1 if ids else 0
+    if rows < 0:
+        raise n.wrong(f"ids {ids}")
+    return [(rows, *n.shape(0)[1:])]
+
+
+def segments(n: Node) -> Sequence[Shape]:
+    """Input 2 is the number of segments; the ids of input 1 stand for leading dimensions."""
+    x, ids, rows = n.shape(0), n.shape(1), n.integer(2)
+    if x[: len(ids)] != ids or rows < 0:
+        raise n.wrong(f"ids of shape {list(ids)} for shape {list(x)}, {rows} segments")
+    return [(rows, *x[len(ids) :])]
+
+
+def sparse_to_dense(n: Node) -> Sequence[Shape]:
+    """Input 1 is the shape."""
+    out = tuple(n.integers(1))
+    if min(out, default=0) < 0:
+        raise n.wrong(f"shape {list(out)}, no negative dimension is expected")
+    return [out]
+
+
+def suppression(n: Node) -> Sequence[Shape]:
+    """Input 2 is the greatest number of boxes: indices, in V5 scores, and how many there are."""
+    most = n.integer(2)
+    if most < 0:
+        raise n.wrong(f"{most} boxes")
+    return [*[(most,)] * (len(n.stated) - 1), ()]

@@ -52,3 +52,20 @@ def sequence_rnn(n: Node) -> Sequence[Shape]:
 def rnn(n: Node) -> Sequence[Shape]:
     """One step: (batch, units)."""
     return [(n.rank(0, 2)[0], n.rank(1, 2)[0])]
+
+
+def bidirectional_lstm(n: Node) -> Sequence[Shape]:
+    """As sequence_lstm, each way; inputs 35 and 37 are the output states. Merged, the outputs lie side by side."""
+    return _both(n, n.rank(35, 2)[1], n.rank(37, 2)[1])
+
+
+def bidirectional_rnn(n: Node) -> Sequence[Shape]:
+    """As sequence_rnn, each way; inputs 1 and 5 are the weights."""
+    return _both(n, n.rank(1, 2)[0], n.rank(5, 2)[0])
+
+
+def _both(n: Node, forward: int, backward: int) -> Sequence[Shape]:
+    lead = n.rank(0, 3)[:2]
+    if n.option("merge_outputs", False):
+        return [(*lead, forward + backward)]
+    return [(*lead, forward), (*lead, backward)]
