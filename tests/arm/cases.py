@@ -1,7 +1,7 @@
 """What a guest is to compute, with the right answers: computed here, once for all targets, and carried there as one file.
 
-Kernels: every case that the engine is held against the twins with. Models: the demo's, and the small ones of ../shared/models
-where that is; the answers are those of the runtimes that the roundings are named for.
+Kernels: of the cases that the engine is held against the twins with, so many that each kernel is met often. Models: the demo's,
+and the small ones of ../shared/models where that is; the answers are those of the runtimes that the roundings are named for.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.engine_models import cases as engine_cases
 from tests.engine_models import samples
 from tests.naive.cases import cases as twin_cases
 from tests.naive.oracle import Oracle, missing
+from tests.test_detection import OPTIONS, post_process
 from tests.test_naive_hybrid import hybrid_conv
 
 ROUNDINGS = ("tflite", "xnnpack")
@@ -36,6 +38,9 @@ MODELS = (
     "mlperf_tiny/vww_mobilenetv1_025_96_int8", "tflm/hello_world_int8", "tflm/micro_speech_quantized",
     "int16/ds_cnn_small_int16",
 )  # fmt: skip
+
+OFTEN, HARD = 12, 40
+"""How many cases each kernel gets at least, if there are so many; HARD: convolutions."""
 
 MODEL_SAMPLES = 2
 
@@ -51,7 +56,7 @@ class Work:
 
 
 def kernels(isa: Isa) -> list[Work]:
-    """Every case, with the twins' answers; they reach every kernel that plans for this instruction set use."""
+    """Cases with the twins' answers; they reach every kernel that plans for this instruction set use."""
     made: dict[str, tuple[Graph, list[Array]]] = {}
     for name, make in engine_cases().items():
         graph, rng = make(), np.random.default_rng(0)
@@ -61,10 +66,29 @@ def kernels(isa: Isa) -> list[Work]:
     for window, stride in ((1, 1), (3, 1), (3, 2)):
         x = np.random.default_rng(window).standard_normal((2, 9, 8, 5)) * [[[[0.01]]], [[[50.0]]]]
         made[f"hybrid conv {window}, stride {stride}"] = hybrid_conv(window, stride), [x.astype(np.float32)]
-    used = {i.kernel for graph, _ in made.values() for i in make_plan(graph, isa, keep=True).instructions}
-    unreached = set(KERNELS) - used - {"call_out"}  # calls functions that an application registers
+    found = _detections()
+    used = {
+        name: {i.kernel for i in make_plan(graph, isa, keep=True).instructions} for name, (graph, _) in made.items()
+    }
+    seen = Counter(i.kernel for i in make_plan(read(found.model), isa).instructions)
+    chosen = []
+    for name, kernels_of in used.items():
+        if any(seen[k] < (HARD if k.startswith(("conv", "depthwise")) else OFTEN) for k in kernels_of):
+            seen.update(kernels_of)
+            chosen.append(name)
+    unreached = set(KERNELS) - set(seen) - {"call_out"}  # calls functions that an application registers
     assert not unreached, f"no case reaches {sorted(unreached)}"
-    return [_kernel(name, *case) for name, case in made.items()]
+    return [*(_kernel(name, *made[name]) for name in chosen), found]
+
+
+def _detections() -> Work:
+    """Detections, which have no twin: the answers are this machine's, which other tests hold against the runtimes."""
+    graph, rng = post_process({**OPTIONS, "max_detections": 3}), np.random.default_rng(0)
+    boxes, scores = (graph.tensors[i].shape for i in graph.inputs)
+    inputs = rng.standard_normal(boxes).astype(np.float32), rng.uniform(0, 1, scores).astype(np.float32)
+    with build(graph) as model:
+        outputs = tuple(_in_order(model, inputs, graph))
+    return Work("detections", write(graph), inputs, dict.fromkeys(ROUNDINGS, outputs))
 
 
 def _kernel(name: str, graph: Graph, inputs: list[Array]) -> Work:
