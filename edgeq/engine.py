@@ -500,14 +500,20 @@ class Tracer:
     """Runs a graph and shows every tensor: what calibration and comparison look through."""
 
     def __init__(
-        self, graph: Graph, rounding: str = "xnnpack", *, threads: int = 1, progress: Progress | None = None
+        self,
+        graph: Graph,
+        rounding: str = "xnnpack",
+        *,
+        threads: int = 1,
+        progress: Progress | None = None,
+        memory: LockedMemory | None = None,
     ) -> None:
         graph = densified(graph)
         check(graph)
         machine = get(progress)
         plan = make_plan(graph, machine.isa, Rounding(rounding), keep=True)
         self.graph = graph
-        self._program = Program(plan, machine, threads)
+        self._program = Program(plan, machine, threads, memory)
         self._context = self._program.acquire()
         tensors = self._program.plan.tensors
         self._outputs = [np.empty(tensors[i].shape, NUMPY_DTYPES[tensors[i].dtype]) for i in graph.outputs]

@@ -239,6 +239,25 @@ class PassphraseError(KeyFileError):
     """A key file needs a passphrase, or the one given is wrong."""
 
 
+# --- trust: what a device changed -------------------------------------------------------------------------------------
+
+
+class OverlayError(TrustError):
+    """An overlay cannot be applied to this model on this device."""
+
+
+class OverlayDeviceError(OverlayError):
+    """The overlay was made by another device."""
+
+
+class OverlayModelError(OverlayError):
+    """The overlay was made for another model, or another version of it."""
+
+
+class OverlayDamagedError(OverlayError):
+    """The overlay's content is not what the device sealed, or does not fit the model."""
+
+
 # --- trust: what a device remembers -----------------------------------------------------------------------------------
 
 

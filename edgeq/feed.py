@@ -25,7 +25,7 @@ from edgeq.graph import NUMPY_DTYPES, Graph, Tensor
 from edgeq.quantmod import DTYPES, QuantMod
 
 Array = npt.NDArray[Any]
-_RELEASED = 4 << 20
+RELEASED = 4 << 20
 """Bytes of mapped samples after which their pages are given back."""
 
 Source = Array | Mapping[str, Array] | Iterable[Any]
@@ -116,20 +116,20 @@ def _rows(graph: Graph, arrays: Sequence[Array]) -> Iterator[tuple[Array, ...]]:
         raise InputError(f"expected as many samples for each input, got {found}")
     if runs[0] == 0:
         raise InputError(f"expected at least {rows[0]} samples, which make one batch, got {len(arrays[0])}")
-    mapped = [m for m in map(_mapping, arrays) if m is not None]
+    mapped = [m for m in map(mapping_of, arrays) if m is not None]
     fed = 0
     for n in range(runs[0]):
         piece = [a[n * r : (n + 1) * r] for a, r in zip(arrays, rows, strict=True)]
         yield _shaped(graph, piece)
         fed += sum(a.nbytes for a in piece)
-        if mapped and fed >= _RELEASED:
+        if mapped and fed >= RELEASED:
             # Pages of a file that was gone through count as the process's until they are given back.
             for m in mapped:
                 m.madvise(mmap.MADV_DONTNEED)
             fed = 0
 
 
-def _mapping(array: Array) -> mmap.mmap | None:
+def mapping_of(array: Array) -> mmap.mmap | None:
     """The file's mapping that an array's elements lie in, if they do, and it can hold nothing but the file."""
     base: Any = array
     while base is not None and not isinstance(base, mmap.mmap):

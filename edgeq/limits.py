@@ -35,6 +35,15 @@ MODEL_ID: Final = 128
 DIRECTORY_FILES: Final = 4096
 """Files in a signed directory that is not a bundle."""
 
+OVERLAY_CONTENT: Final = 16 * 1024 * 1024
+"""What a calibration changed: a few bytes per tensor, and a layer's biases."""
+
+OVERLAY: Final = 2 * OVERLAY_CONTENT
+"""Base64 of base64: 16/9 of the content, and some fields."""
+
+CHECKPOINT: Final = 256 * 1024 * 1024
+"""What an interrupted calibration leaves: histograms, and samples that it keeps."""
+
 STATE: Final = 1024 * 1024
 STATE_MODELS: Final = 1024
 STATE_GRANTS: Final = 4096

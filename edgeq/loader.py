@@ -9,18 +9,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from edgeq.errors import InputError, UnsupportedError
 from edgeq.files import PathLike
 from edgeq.opening import (
     GrantLike,
     IdentityLike,
+    OverlayLike,
     StateLike,
     TrustLike,
     believe,
     inspect_bundle,
     open_bytes,
+    overlay_content,
     verify,
 )
 from edgeq.packed import densified
@@ -32,6 +34,7 @@ __all__ = [
     "BACKENDS",
     "GrantLike",
     "IdentityLike",
+    "OverlayLike",
     "StateLike",
     "TrustLike",
     "believe",
@@ -96,6 +99,9 @@ def load(
     threads: int = 1,
     backend: str = "auto",
     shapes: Mapping[str, Sequence[int]] | None = None,
+    overlay: OverlayLike | None = None,
+    drift: bool = False,
+    drift_every: int | None = None,
     passphrase: bytes | None = None,
     selfcheck: int | None = None,
 ) -> AnyModel:
@@ -115,9 +121,16 @@ def load(
     What was decrypted lies in memory of its own, out of swap and core dumps where the system allows it, and so do the packed
     parameters; closing the model wipes both, its graph's data too.
 
-    Raises what `read_model` raises, and ModelError and its kinds for a model that is malformed, unsound or not supported.
+    `overlay` is what calibration on this device made of this model (`edgeq calibrate -o FILE.eqo`); opening it needs
+    `identity`. With `drift`, the result is an edgeq.drift.WatchedModel, which says whether its inputs still look like those
+    that it was calibrated on; `drift_every` inferences to a look, by default as many as keep its cost at 2 %.
+
+    Raises what `read_model` raises, OverlayError and its kinds, and ModelError and its kinds for a model that is malformed,
+    unsound or not supported.
     """
     check_backend(backend)
+    if drift and selfcheck is not None:
+        raise InputError("expected drift or selfcheck, found both: a model is watched in one way")
     opened = open_bytes(path, grant=grant, identity=identity, trust=trust, state=state, passphrase=passphrase)
     # Imported here: verifying and granting need neither NumPy nor the kernels.
     from edgeq import fallback
@@ -130,14 +143,28 @@ def load(
     graph = read(opened.data)
     graph = densified(graph)
     check(graph)
+    baseline: Mapping[str, Any] = {}
+    if overlay is not None:
+        from edgeq import changes
+
+        content = overlay_content(overlay, opened.base, identity=identity, state=state, passphrase=passphrase)
+        changed = changes.from_bytes(content)
+        graph, baseline = changes.apply(graph, changed), changed.baseline
+        check(graph)
     given = _by_index(shapes or {}, dict(zip(graph.input_names(), graph.inputs, strict=True)))
     try:
+        whole = resize(graph, given) if given else graph
         if selfcheck is not None:
             from edgeq.selfcheck import CheckedModel
 
-            shaped = resize(graph, given) if given else graph
-            return CheckedModel(shaped, every=selfcheck, rounding=rounding, threads=threads, memory=opened.memory)
-        return build(resize(graph, given) if given else graph, rounding=rounding, threads=threads, memory=opened.memory)
+            return CheckedModel(whole, every=selfcheck, rounding=rounding, threads=threads, memory=opened.memory)
+        if drift:
+            from edgeq.drift import WatchedModel
+
+            return WatchedModel(
+                whole, baseline, rounding=rounding, threads=threads, every=drift_every, memory=opened.memory
+            )
+        return build(whole, rounding=rounding, threads=threads, memory=opened.memory)
     except UnsupportedError as error:
         findings = fallback.lacking(graph, rounding) or (fallback.because(error),)
     if selfcheck is not None:

@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
-from edgeq import admit, bundle, coding, identities, keys, limits, oms, root, stream
+from edgeq import admit, bundle, coding, identities, keys, limits, oms, overlay, root, stream
 from edgeq import grant as grants
 from edgeq import manifest as manifests
 from edgeq import trust as trusts
@@ -44,6 +44,7 @@ from edgeq.grant import Grant
 from edgeq.keys import PublisherPublic
 from edgeq.locked import LockedMemory
 from edgeq.manifest import Manifest
+from edgeq.overlay import Base
 from edgeq.recipients import ContentKey, Identity
 from edgeq.root import Root
 from edgeq.source import PlainModel, StoredBundle, StoredDirectory, open_source
@@ -64,6 +65,9 @@ IdentityLike = PathLike | Identity
 TrustLike = PathLike | PublisherPublic | Trust | Sequence[PathLike | PublisherPublic]
 """The path of a root or of a publisher's .pub file, its keys, several publishers, or a Trust."""
 
+OverlayLike = PathLike | bytes
+"""The path of an .eqo file, or its content."""
+
 StateLike = PathLike | Store
 """The path of a state directory, or a Store."""
 
@@ -80,6 +84,14 @@ class Opened:
     memory: LockedMemory | None = field(default=None, repr=False)
     _request: Request | None = field(default=None, repr=False)
     _store: Store | None = field(default=None, repr=False)
+
+    @property
+    def base(self) -> Base:
+        """What an overlay of this model is bound to."""
+        if self._request is None:
+            return Base(hashlib.sha256(self.data).hexdigest())
+        signed = self._request.signed
+        return Base(signed.payload_sha256, signed.manifest.model_id, signed.manifest.version)
 
     def export(self) -> None:
         """Write down, where a device state is kept, that the model is handed to another runtime.
@@ -135,6 +147,23 @@ def open_bytes(
             known.update(described(operations, signed, held))
             request = Request(signed, believed, operations, moment, device.public.key_id, held)
             return _open_encrypted(source, request, held, device, store)
+
+
+def overlay_content(
+    given: OverlayLike,
+    base: Base,
+    *,
+    identity: IdentityLike | None = None,
+    state: StateLike | None = None,
+    passphrase: bytes | None = None,
+) -> bytes:
+    """What an overlay holds, if this device made it for this model: bytes that edgeq.changes reads.
+
+    Raises NoGrantError without an identity, InputError, and as edgeq.overlay.open_for does.
+    """
+    what = "overlay" if isinstance(given, bytes) else given
+    data = given if isinstance(given, bytes) else read_limited(given, limits.OVERLAY)
+    return overlay.open_for(data, _device(identity, state, passphrase, what), base).content
 
 
 @contextmanager
@@ -378,7 +407,7 @@ def _device(
         return state.identity
     if identity is None:
         raise NoGrantError(
-            f"{path}: no identity (the device's key) was given, which an encrypted bundle or a state needs"
+            f"{path}: no identity (the device's key) was given, which an encrypted bundle, an overlay or a state needs"
         )
     return identities.load(identity, passphrase=passphrase) if isinstance(identity, str | os.PathLike) else identity
 

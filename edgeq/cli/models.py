@@ -28,23 +28,32 @@ CHUNK_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class Access:
-    """What opens a bundle: paths of the grant, the device's key, the publisher's public key and the device's state."""
+    """What opens a bundle: paths of the grant, the device's key, the publisher's public key and the device's state; and of the
+    overlay that this device made of the model."""
 
     grant: str | None = None
     identity: str | None = None
     trust: str | None = None
     state: str | None = None
+    overlay: str | None = None
 
 
 def access_options(command: Command) -> Command:
-    """Give a command --grant, --identity, --trust and --state, and pass them as one `access`."""
+    """Give a command --grant, --identity, --trust, --state and --overlay, and pass them as one `access`."""
 
     @functools.wraps(command)
     def packed(
-        *args: Any, grant: str | None, identity: str | None, trust: str | None, state: str | None, **rest: Any
+        *args: Any,
+        grant: str | None,
+        identity: str | None,
+        trust: str | None,
+        state: str | None,
+        overlay: str | None,
+        **rest: Any,
     ) -> Any:
-        return command(*args, access=Access(grant, identity, trust, state), **rest)
+        return command(*args, access=Access(grant, identity, trust, state, overlay), **rest)
 
+    packed = _path_option("overlay", "O.eqo", "What this device calibrated of the model.")(packed)
     packed = state_option()(packed)
     packed = trust_option()(packed)
     packed = identity_option()(packed)
@@ -154,13 +163,40 @@ def read_graph(path: str, access: Access, *operations: str) -> Graph:
     from edgeq.check import check
     from edgeq.tflite import read
 
-    graph = read(model_bytes(path, access, *operations))
+    opened_bytes = open_bytes(path, access, *operations)
+    graph = read(opened_bytes.data)
+    check(graph)
+    return overlaid(graph, opened_bytes, access)
+
+
+def overlaid(graph: Graph, found: Opened, access: Access) -> Graph:
+    """The graph as the overlay that was named makes it; as it is without one."""
+    if access.overlay is None:
+        return graph
+    from edgeq import changes
+    from edgeq.check import check
+
+    content = overlay_content(found, access)
+    graph = changes.apply(graph, changes.from_bytes(content))
     check(graph)
     return graph
 
 
-def open_model(path: str, access: Access, rounding: str, threads: int, backend: str) -> AnyModel:
-    """The model, ready to run; says so if another runtime runs it."""
+def overlay_content(found: Opened, access: Access) -> bytes:
+    """What the overlay that was named holds for this model."""
+    from edgeq import opening
+
+    named = access.overlay
+    assert named is not None
+    return opened(
+        access, lambda identity: opening.overlay_content(named, found.base, identity=identity, state=access.state)
+    )
+
+
+def open_model(
+    path: str, access: Access, rounding: str, threads: int, backend: str, *, drift_every: int | None = None
+) -> AnyModel:
+    """The model, ready to run; says so if another runtime runs it. drift_every: watched, with that many inferences to a look."""
     import warnings
 
     from edgeq.loader import load
@@ -177,6 +213,9 @@ def open_model(path: str, access: Access, rounding: str, threads: int, backend: 
                 rounding=rounding,
                 threads=threads,
                 backend=backend,
+                overlay=access.overlay,
+                drift=drift_every is not None,
+                drift_every=drift_every,
             ),
         )
     for warning in caught:

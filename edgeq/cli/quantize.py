@@ -1,4 +1,4 @@
-"""`edgeq quantize` and `edgeq calibrate`: an integer model from samples, and its tuning on the device."""
+"""`edgeq quantize`: an integer model from samples."""
 
 from __future__ import annotations
 
@@ -80,30 +80,7 @@ def quantize(
         show.note(line)
     with show.progress("calibrating") as advance:
         done = make(graph, samples, chosen, advance)
-    _finish(done, output)
-
-
-@click.command()
-@click.argument("model", metavar="MODEL")
-@click.option(
-    "-d", "--data", required=True, metavar="NPZ", help="Samples from where the model runs, in x (or by input)."
-)
-@click.option("-o", "--output", required=True, metavar="OUT", help="Where the tuned .tflite goes.")
-@models.access_options
-def calibrate(model: str, data: str, output: str, access: Access) -> None:
-    """Tune a quantized model on local samples.
-
-    The activations get new ranges, and with them new scales and biases; the weights stay as they are. The result is a
-    plain .tflite, so a bundle must be granted for calibrate and export.
-    """
-    from edgeq.quantize import recalibrate
-    from edgeq.samples import Samples
-
-    samples = Samples(data)
-    graph = _graph(model, access)
-    with show.progress("calibrating") as advance:
-        done = recalibrate(graph, samples, progress=advance)
-    _finish(done, output)
+    finish(done, output)
 
 
 def _graph(model: str, access: Access) -> Graph:
@@ -115,7 +92,7 @@ def _graph(model: str, access: Access) -> Graph:
         ) from None
 
 
-def _finish(done: Quantized, output: str) -> None:
+def finish(done: Quantized, output: str) -> None:
     """Write the model, then say what was done."""
     from edgeq.files import write_atomic
     from edgeq.tflite import write
@@ -123,7 +100,7 @@ def _finish(done: Quantized, output: str) -> None:
     write_atomic(output, write(done.graph))
     columns = ["#", "operation", "output", "runs in", "scale", "zero point", "SQNR dB", "weights SQNR dB"]
     known = len(columns) - all(layer.weights_sqnr is None for layer in done.layers)  # calibration leaves weights alone
-    show.table(columns[:known], [row[:known] for row in _rows(done.layers)])
+    show.table(columns[:known], [row[:known] for row in rows(done.layers)])
     show.result()
     show.facts(
         [
@@ -136,7 +113,8 @@ def _finish(done: Quantized, output: str) -> None:
     )
 
 
-def _rows(layers: Sequence[Layer]) -> list[list[object]]:
+def rows(layers: Sequence[Layer]) -> list[list[object]]:
+    """The cells of the table of operations."""
     return [
         [
             layer.index,

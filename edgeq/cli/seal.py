@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from edgeq.cli import figures, show
 from edgeq.cli.passphrase import with_passphrase
+
+if TYPE_CHECKING:
+    from edgeq.graph import Graph
 
 
 @click.command()
@@ -14,13 +19,17 @@ from edgeq.cli.passphrase import with_passphrase
 @click.option("--model-id", required=True, metavar="ID", help="The model's name, for example vision/digits.")
 @click.option("--version", required=True, type=int, metavar="N", help="The model's version: 1, 2, 3 …")
 @click.option("--encrypt/--no-encrypt", default=True, help="Encrypt it [default], or only sign it.")
+@click.option("--teacher", metavar="FLOAT", help="Put the float model inside, for devices to calibrate by.")
 @click.option("-o", "--output", required=True, metavar="OUT.eqb", help="Where the bundle goes.")
-def seal(model: str, key: str, model_id: str, version: int, encrypt: bool, output: str) -> None:
+def seal(model: str, key: str, model_id: str, version: int, encrypt: bool, teacher: str | None, output: str) -> None:
     """Sign a .tflite model, and encrypt it, for delivery.
 
     An encrypted bundle opens only on devices that get a grant (edgeq grant). One that is only signed opens for
     everybody, and its payload is the plain model. The model is checked first: what edgeq could not read is not
     sealed.
+
+    With --teacher, the sealed .tflite carries the float model that it was made of in its metadata: it stays a .tflite for
+    every runtime, larger by that much, and devices that calibrate it come closer to the float model.
     """
     from edgeq import codebooks, keys, limits
     from edgeq.check import check
@@ -31,6 +40,9 @@ def seal(model: str, key: str, model_id: str, version: int, encrypt: bool, outpu
     data = read_limited(model, limits.PAYLOAD)
     graph = read(data)
     check(graph)
+    if teacher is not None:
+        data = _with_teacher(graph, read_limited(teacher, limits.PAYLOAD))
+        graph = read(data)
     publisher = with_passphrase(key, lambda passphrase: keys.load_publisher(key, passphrase=passphrase))
     # What is only signed stays the plain model, for whoever reads it without edgeq.
     coded = codebooks.coded(data, graph) if encrypt else None
@@ -47,3 +59,13 @@ def seal(model: str, key: str, model_id: str, version: int, encrypt: bool, outpu
             ("signed by", publisher.public.key_id),
         ]
     )
+
+
+def _with_teacher(graph: Graph, data: bytes) -> bytes:
+    from edgeq.check import check
+    from edgeq.teacher import with_teacher
+    from edgeq.tflite import read, write
+
+    teacher = read(data)
+    check(teacher)
+    return write(with_teacher(graph, teacher))

@@ -9,9 +9,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
+
+if TYPE_CHECKING:
+    from edgeq.drift import DriftReport
 
 _HASH = re.compile(r"[0-9a-f]{16,}…?")  # names a key, a grant or a file, and is no figure though it may begin like one
 
@@ -94,6 +97,30 @@ def _numeric(cell: str) -> bool:
     if _HASH.fullmatch(cell):
         return False
     return cell in ("", "–") or cell.lstrip("+-−<")[:1].isdigit()
+
+
+def drift(report: DriftReport) -> None:
+    """What a watched model has seen, tensor by tensor, and what follows."""
+    rows = [
+        [
+            t.name,
+            f"{100 * t.beyond:.3f}",
+            "" if t.beyond_before is None else f"{100 * t.beyond_before:.3f}",
+            f"{t.unusual:.2f}",
+        ]
+        for t in report.tensors
+    ]
+    table(["tensor", "beyond %", "before %", "unusual"], rows)
+    result()
+    facts(
+        [
+            ("drift", report.status),
+            ("evidence", f"{report.evidence:.3g}, an alarm comes at {report.threshold:.3g}"),
+            ("false alarms", f"by chance within n looks with a probability of at most n / {report.threshold:.3g}"),
+            ("looks", f"{report.looks} of {report.inferences} inferences, now one of {report.every}"),
+            *([] if report.cost is None else [("cost", f"{100 * report.cost:.1f} % of an inference")]),
+        ]
+    )
 
 
 @contextmanager

@@ -7,8 +7,8 @@ does not lower the error at the outputs on calibration samples is not kept.
 
 from __future__ import annotations
 
-from edgeq.quantize.recalibrate import recalibrate
+from edgeq.quantize.recalibrate import Recalibrated, recalibrate
 from edgeq.quantize.report import Layer, Quantized
 from edgeq.quantize.run import quantize
 
-__all__ = ["Layer", "Quantized", "quantize", "recalibrate"]
+__all__ = ["Layer", "Quantized", "Recalibrated", "quantize", "recalibrate"]

@@ -68,22 +68,30 @@ class Search:
         done = self._make(spans)
         return Found(name, spans, done, self.judge.error(done.graph, done.tensors))
 
-    def refined(self, found: Found, order: list[int], progress: Progress = silent) -> Found:
-        """Spans widened or narrowed one group at a time, in `order`, as far as the budget goes.
+    def refined(
+        self,
+        found: Found,
+        order: list[int],
+        progress: Progress = silent,
+        *,
+        budget: float = BUDGET,
+        late: Callable[[], bool] = lambda: False,
+    ) -> Found:
+        """Spans widened or narrowed one group at a time, in `order`, as far as the budget goes, or until it is `late`.
 
         The tries look at a part of the inputs; all of them decide whether the outcome is kept.
         """
         judge = self.judge.first(REFINED)
         few = Search(self._make, judge)
         cost = sum(t.size for t in found.done.graph.tensors if t.data is None) * len(judge.inputs) + FIXED
-        most = min(int(BUDGET / cost), len(order) * sum(map(len, FACTORS)))
+        most = min(int(budget / cost), len(order) * sum(map(len, FACTORS)))
         if most < LEAST_TRIES:
             return found
         best, tries = few.candidate(found.name, found.spans), 0
         for factors in FACTORS:
             start = best.spans
             for group, factor in ((g, f) for g in order for f in factors):
-                if tries == most:
+                if tries == most or late():
                     break
                 progress(tries, most, "refining ranges")
                 tries += 1

@@ -1,0 +1,310 @@
+"""`edgeq calibrate`: a quantized model is tuned where it runs, on samples that never leave."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgeq.cli import figures, models, show
+from edgeq.cli.models import Access
+from edgeq.errors import GrantOperationError, InputError, NoGrantError
+
+if TYPE_CHECKING:
+    from edgeq.changes import Changes
+    from edgeq.checkpoint import Checkpoint
+    from edgeq.graph import Graph
+    from edgeq.opening import Opened
+    from edgeq.quantize import Recalibrated
+    from edgeq.quantize.observation import Budget, Observation
+    from edgeq.recipients import Identity
+
+OVERLAY = ".eqo"
+PREVIOUS = ".previous"
+"""Behind an overlay's name: the overlay before it."""
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.option(
+    "-d",
+    "--data",
+    metavar="DATA",
+    help="Samples from where the model runs: NPZ or NPY, a folder of WAV, PNG, JPEG or NPY files, - for raw frames on "
+    "standard input, FILE.py:function.",
+)
+@click.option("-o", "--output", required=True, metavar="OUT", help="OUT.eqo: an overlay; else a plain .tflite.")
+@click.option("--teacher", metavar="FLOAT", help="The float model to hold it against, if none travels in the model.")
+@click.option("--samples", type=click.IntRange(0), default=512, show_default=True, help="Look at so many, 0: all.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no sample later than that.")
+@click.option("--memory", type=click.IntRange(1), default=8, show_default=True, help="MiB of samples to keep at most.")
+@click.option("--keep-io", is_flag=True, help="The inputs keep their scale: what feeds the model gives it integers.")
+@click.option(
+    "--span", nargs=2, type=float, metavar="LOW HIGH", help="Map images' 0 to 255, or sound's −1 to 1, to that."
+)
+@click.option("--preprocess", metavar="FILE.py:f", help="What makes the model's input of a sample.")
+@click.option("--raw", metavar="DTYPE", help="Of frames on standard input; by default the model's own.")
+@click.option("--rollback", is_flag=True, help="Put the overlay before OUT.eqo back, or none if there was none.")
+@models.access_options
+def calibrate(
+    model: str,
+    data: str | None,
+    output: str,
+    teacher: str | None,
+    samples: int,
+    minutes: float | None,
+    memory: int,
+    keep_io: bool,
+    span: tuple[float, float] | None,
+    preprocess: str | None,
+    raw: str | None,
+    rollback: bool,
+    access: Access,
+) -> None:
+    """Tune a quantized model on local samples.
+
+    Activations get new ranges, and with them new scales (C and d of the transform), and biases new values; the weights stay
+    as they are. Every fourth sample is held back: what does not bring the model clearly closer to the float model on those
+    is not kept, and with labels in y what gets fewer of them right is not kept either.
+
+    OUT.eqo is an overlay: signed by this device and readable by it alone, bound to this very model, which stays as it was;
+    commands that run models take it as --overlay. The one before is kept in OUT.eqo.previous, and an interrupted run goes on
+    where it was. A bundle must be granted for calibrate. Any other OUT becomes a plain .tflite with the changes inside, for
+    which a bundle must be granted for calibrate and export.
+    """
+    if rollback:
+        _rollback(output)
+        return
+    if data is None:
+        raise click.UsageError("Missing option '-d' / '--data'.")
+    from edgeq.quantize.observation import Budget
+
+    budget = Budget(samples, None if minutes is None else 60.0 * minutes, memory << 20)
+    source = {"span": span or None, "preprocess": preprocess, "raw": raw}
+    if output.endswith(OVERLAY):
+        _to_overlay(model, data, output, teacher, budget, keep_io, source, access)
+    else:
+        _to_plain(model, data, output, teacher, budget, keep_io, source, access)
+
+
+def _to_plain(
+    model: str, data: str, output: str, teacher: str | None, budget: Budget, keep_io: bool, source: Any, access: Access
+) -> None:
+    from edgeq.cli.quantize import finish
+
+    try:
+        graph = models.read_graph(model, access, "calibrate", "export")
+    except GrantOperationError as error:
+        raise GrantOperationError(
+            f"{error}; the result is a plain .tflite file, so the bundle must be granted for calibrate and export "
+            f"(-o FILE{OVERLAY} needs calibrate alone)"
+        ) from None
+    done, _ = _recalibrated(graph, None, data, teacher, budget, keep_io, source, None)
+    finish(done, output)
+
+
+def _to_overlay(
+    model: str, data: str, output: str, teacher: str | None, budget: Budget, keep_io: bool, source: Any, access: Access
+) -> None:
+    from edgeq import changes, overlay
+    from edgeq.check import check
+    from edgeq.checkpoint import Checkpoint
+    from edgeq.tflite import read
+
+    if access.identity is None:
+        raise NoGrantError(f"{output}: an overlay is signed by this device: its key is expected (--identity)")
+    identity = models.open_identity(access.identity)
+    found = models.open_bytes(model, access, "calibrate")
+    graph = read(found.data)
+    check(graph)
+    deployed = _deployed(graph, found, output, identity)
+    purpose = "\n".join([found.base.payload_sha256, data, str(budget.samples), str(keep_io), str(source), str(teacher)])
+    checkpoint = Checkpoint(output, identity, purpose.encode())
+    done, begun = _recalibrated(graph, deployed, data, teacher, budget, keep_io, source, checkpoint)
+    if begun:
+        show.note(f"went on after {begun} samples, where an earlier run was interrupted")
+    _say(graph, done)
+    if done.changed:
+        made = changes.difference(graph, done.graph, done.samples, _baseline(done))
+        content = changes.to_bytes(made)
+        _replace(output, overlay.make(content, identity, found.base, now=datetime.now(timezone.utc)))
+        _written(output, graph, made)
+    else:
+        show.note(f"{output} was {'left as it was' if os.path.lexists(output) else 'not written'}")
+    checkpoint.remove()
+
+
+def _recalibrated(
+    graph: Graph,
+    deployed: Graph | None,
+    data: str,
+    teacher: str | None,
+    budget: Budget,
+    keep_io: bool,
+    source: Any,
+    checkpoint: Checkpoint | None,
+) -> tuple[Recalibrated, int]:
+    """The result, and how many samples an earlier run had looked at."""
+    from edgeq import intake
+    from edgeq.quantize import observation, recalibrate
+
+    local = intake.take(data, graph, **source)
+    begun = None
+    if checkpoint is not None and (earlier := checkpoint.read()) is not None:
+        begun = observation.from_bytes(earlier)
+    with _watching(graph, checkpoint) as (advance, saved):
+        done = recalibrate(
+            graph,
+            local.samples,
+            advance,
+            keep_io=keep_io,
+            teacher=_teacher(graph, teacher),
+            labels=local.labels,
+            budget=budget,
+            deployed=deployed,
+            begun=begun,
+            saved=saved,
+        )
+    return done, 0 if begun is None else begun.consumed
+
+
+def _teacher(graph: Graph, path: str | None) -> Graph | None:
+    """The float model named, or the one that travels in the model, if there is one."""
+    from edgeq.check import check
+    from edgeq.files import read_limited
+    from edgeq.limits import PAYLOAD
+    from edgeq.teacher import teacher_of
+    from edgeq.tflite import read
+
+    if path is None:
+        return teacher_of(graph)
+    teacher = read(read_limited(path, PAYLOAD))
+    check(teacher)
+    return teacher
+
+
+def _deployed(graph: Graph, found: Opened, output: str, identity: Identity) -> Graph | None:
+    """The model under the overlay that is there now, None where there is none for this model."""
+    from edgeq import changes, opening
+    from edgeq.errors import TrustError
+
+    if not os.path.lexists(output):
+        return None
+    try:
+        content = opening.overlay_content(output, found.base, identity=identity)
+        return changes.apply(graph, changes.from_bytes(content))
+    except TrustError as error:
+        show.note(f"{output}: {error}; it will be replaced if something better is found")
+        return None
+
+
+def _baseline(done: Recalibrated) -> dict[str, Any] | None:
+    """What the samples that were kept look like through the new model, for edgeq.drift."""
+    from edgeq.drift.baseline import to_arrays
+    from edgeq.drift.model import baseline_of
+
+    found = baseline_of(done.graph, [*done.observed.judge.inputs, *done.observed.derive.inputs])
+    return None if found is None else to_arrays(found)
+
+
+@contextmanager
+def _watching(
+    graph: Graph, checkpoint: Checkpoint | None
+) -> Iterator[tuple[show.Advance, Callable[[Observation], None]]]:
+    """A progress bar; where a terminal shows it, with what is clipped layer by layer; and checkpoints."""
+    from edgeq.quantize import observation
+
+    live = sys.stderr.isatty()
+    last = [0.0]  # when the terminal was told last
+
+    with show.progress("calibrating") as advance:
+
+        def saved(seen: Observation) -> None:
+            if checkpoint is not None:
+                checkpoint.write_when_due(lambda: observation.to_bytes(seen))
+            if live and time.monotonic() - last[0] > 0.5:
+                clipped = observation.clipped(graph, seen.histograms)
+                over = sorted(((share, i) for i, share in clipped.items() if share > 0), reverse=True)[:3]
+                worst = ", ".join(f"{graph.tensors[i].name[-24:]} {share:.1%}" for share, i in over) or "nothing"
+                advance(seen.consumed, what=f"calibrating; clipped: {show.plain(worst)}")
+                last[0] = time.monotonic()
+
+        def say(done: int, total: int, what: str) -> None:
+            if not live or what != "calibrating" or time.monotonic() - last[0] > 0.4:
+                advance(done, total, what if what != "calibrating" else "")
+
+        yield say, saved  # type: ignore[misc]
+
+
+def _say(graph: Graph, done: Recalibrated) -> None:
+    """A row per operation: scales before and after, what was clipped before, how close it is now."""
+    from edgeq.feed import quantmod_of
+    from edgeq.quantize.observation import clipped
+
+    beyond = clipped(graph, done.observed.histograms)
+    rows: list[Sequence[object]] = []
+    for layer in done.layers:
+        i = graph.ops[layer.index].outputs[0]
+        q = quantmod_of(graph.tensors[i])
+        rows.append(
+            [
+                layer.index,
+                layer.code,
+                "" if q is None else f"{float(q.scale):.6g}",
+                "" if layer.scale is None else f"{layer.scale:.6g}",
+                "" if layer.zero_point is None else layer.zero_point,
+                f"{100 * beyond[i]:.2f}" if i in beyond else "",
+                "" if layer.sqnr is None else f"{layer.sqnr:.1f}",
+            ]
+        )
+    show.table(["#", "operation", "scale before", "scale", "zero point", "clipped before %", "SQNR dB"], rows)
+    show.result()
+
+
+def _written(output: str, graph: Graph, made: Changes) -> None:
+    show.facts(
+        [
+            ("overlay", f"{output}, {figures.size(os.path.getsize(output))}"),
+            ("samples", made.samples),
+            ("changed", f"{len(made.tensors)} scales, biases of {len(made.constants)} layers, no weights"),
+            *(
+                ("input", f"{name}: its scale is now {made.tensors[i][0]:.6g}; real numbers need no change")
+                for name, i in zip(graph.input_names(), graph.inputs, strict=True)
+                if i in made.tensors
+            ),
+        ]
+    )
+
+
+def _replace(output: str, data: bytes) -> None:
+    """Put a new overlay in place of the old one, which is kept: at every moment a whole one is there."""
+    from edgeq.files import PRIVATE, read_limited, write_atomic
+    from edgeq.limits import OVERLAY as LIMIT
+
+    if os.path.lexists(output):
+        write_atomic(f"{output}{PREVIOUS}", read_limited(output, LIMIT), mode=PRIVATE)
+    write_atomic(output, data, mode=PRIVATE)
+
+
+def _rollback(output: str) -> None:
+    from edgeq.files import PRIVATE, read_limited, write_atomic
+    from edgeq.limits import OVERLAY as LIMIT
+
+    if not output.endswith(OVERLAY):
+        raise InputError(f"{output}: expected an overlay (FILE{OVERLAY}) to roll back")
+    if not os.path.lexists(output):
+        raise InputError(f"{output}: there is no such overlay to roll back")
+    previous = f"{output}{PREVIOUS}"
+    if os.path.lexists(previous):
+        write_atomic(output, read_limited(previous, LIMIT), mode=PRIVATE)
+        os.unlink(previous)
+        show.note(f"{output} is the overlay before again")
+    else:
+        os.unlink(output)
+        show.note(f"{output} is gone: the model is as it was sealed")

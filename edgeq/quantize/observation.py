@@ -1,0 +1,244 @@
+"""Looking at local samples within a budget: histograms of what sets ranges, and the samples that are kept to judge by.
+
+An Observation is a value between two samples: it can be written down, and gone on with after a power cut. Where it is
+known how many samples there are, those looked at are spread evenly over all of them; of a stream they are the first.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import mmap
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.calibrate import Inputs, Progress, Trace
+from edgeq.errors import InputError, QuantizeError
+from edgeq.feed import Source, count, feed, mapping_of
+from edgeq.graph import Graph
+from edgeq.histogram import Histogram
+
+Array = npt.NDArray[Any]
+
+HOLD_BACK: Final = 4
+"""Every so many-th sample sets no range: it judges."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """samples: at most so many are looked at, 0: all; seconds: none is begun later, None: no limit; kept_bytes: of inputs
+    kept in memory, to judge by and to derive from, together."""
+
+    samples: int = 512
+    seconds: float | None = None
+    kept_bytes: int = 8 << 20
+
+    def __post_init__(self) -> None:
+        if self.samples < 0 or (self.samples and self.samples < HOLD_BACK):
+            raise InputError(f"samples must be at least {HOLD_BACK}, of which one judges (0: all), got {self.samples}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise InputError(f"expected more than 0 seconds, got {self.seconds}")
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Some of the inputs that came, evenly spread over however many, with a label each (−1: none).
+
+    step: every so many-th that comes is kept; it doubles, and every other one goes, when there are more than fit.
+    """
+
+    inputs: tuple[Inputs, ...] = ()
+    labels: tuple[int, ...] = ()
+    shown: int = 0
+    step: int = 1
+
+    def shown_one(self, x: Inputs, label: int, most_bytes: int) -> Kept:
+        """What is kept after one more."""
+        kept = self
+        if self.shown % self.step == 0:
+            room = min(256, max(2, most_bytes // max(1, sum(a.nbytes for a in x))))
+            if len(self.inputs) >= room:
+                kept = replace(self, inputs=self.inputs[::2], labels=self.labels[::2], step=2 * self.step)
+            if self.shown % kept.step == 0:
+                own = tuple(np.array(a) for a in x)  # the source may reuse its arrays
+                kept = replace(kept, inputs=(*kept.inputs, own), labels=(*kept.labels, label))
+        return replace(kept, shown=self.shown + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """consumed: samples looked at; histograms: by tensor of the float graph, of the samples that set ranges; judge: of
+    those held back; derive: of the others."""
+
+    consumed: int = 0
+    histograms: Mapping[int, Histogram] = field(default_factory=dict)
+    judge: Kept = field(default_factory=Kept)
+    derive: Kept = field(default_factory=Kept)
+
+
+Saved = Callable[[Observation], None]
+"""Called after each sample; writes it down if it is time to."""
+
+
+def looked_at(
+    graph: Graph, samples: Source, labels: Array | None, budget: Budget
+) -> tuple[int, Iterator[tuple[Inputs, int]]]:
+    """How many samples will be looked at (0: nobody knows), and those samples, each with its label or −1."""
+    total = count(graph, samples) or 0
+    if labels is not None and total and len(labels) != total:
+        raise InputError(f"expected a label for each of {total} samples, got {len(labels)}")
+    if not total or not isinstance(samples, (np.ndarray, Mapping, Sequence)):
+        return budget.samples, _first(graph, samples, budget.samples)
+    wanted = range(total)
+    if budget.samples and budget.samples < total:
+        wanted = np.linspace(0, total - 1, budget.samples).round().astype(int).tolist()
+    return len(wanted), _picked(graph, samples, wanted, labels)
+
+
+def _first(graph: Graph, samples: Source, most: int) -> Iterator[tuple[Inputs, int]]:
+    for n, x in enumerate(feed(graph, samples)):
+        if most and n >= most:
+            return
+        yield x, -1
+
+
+def _picked(graph: Graph, samples: Any, wanted: Sequence[int], labels: Array | None) -> Iterator[tuple[Inputs, int]]:
+    if isinstance(samples, Sequence):
+
+        def cut(n: int) -> Any:
+            return [samples[n]]
+    else:
+        arrays = samples if isinstance(samples, Mapping) else {"": samples}
+        total = count(graph, samples) or 1
+        named = {name: a for name, a in arrays.items() if np.ndim(a) and len(a) >= total and name != "y"}
+        rows = {name: len(a) // total for name, a in named.items()}
+
+        def cut(n: int) -> Any:
+            piece = {name: a[n * rows[name] : (n + 1) * rows[name]] for name, a in named.items()}
+            return piece if isinstance(samples, Mapping) else piece[""]
+
+    mapped = [] if isinstance(samples, Sequence) else [m for m in map(mapping_of, named.values()) if m is not None]
+    for n in wanted:
+        for x in feed(graph, cut(n)):
+            yield x, -1 if labels is None else int(labels[n])
+        for m in mapped:  # the system maps more than was looked at, up to megabytes around each sample
+            m.madvise(mmap.MADV_DONTNEED)
+
+
+def observe_within(
+    trace: Trace,
+    watched: Sequence[int],
+    samples: Iterator[tuple[Inputs, int]],
+    total: int,
+    budget: Budget,
+    progress: Progress,
+    begun: Observation | None = None,
+    saved: Saved | None = None,
+) -> Observation:
+    """Go through the samples from where `begun` stopped; at each say `progress`, and show the state to `saved`."""
+    seen = begun or Observation()
+    start = time.monotonic()
+    for n, (x, label) in enumerate(samples):
+        if n < seen.consumed:
+            continue
+        if budget.seconds is not None and n >= HOLD_BACK and time.monotonic() - start > budget.seconds:
+            break
+        if n % HOLD_BACK == HOLD_BACK - 1:
+            seen = replace(seen, judge=seen.judge.shown_one(x, label, budget.kept_bytes // 2))
+        else:
+            seen = replace(
+                seen,
+                histograms=_with(seen.histograms, trace(x), watched, n),
+                derive=seen.derive.shown_one(x, label, budget.kept_bytes // 2),
+            )
+        seen = replace(seen, consumed=n + 1)
+        progress(n + 1, total, "calibrating")
+        if saved is not None:
+            saved(seen)
+    return seen
+
+
+def _with(
+    found: Mapping[int, Histogram], values: Mapping[int, Array], watched: Sequence[int], n: int
+) -> dict[int, Histogram]:
+    out = dict(found)
+    for i in watched:
+        if i in values:
+            try:
+                out[i] = out.get(i, Histogram()).add(values[i])
+            except InputError as error:
+                raise QuantizeError(f"tensor {i} on sample {n}: {error}") from None
+    return out
+
+
+# --- bytes ------------------------------------------------------------------------------------------------------------
+
+
+def to_bytes(seen: Observation) -> bytes:
+    """An observation as an NPZ file in memory."""
+    arrays: dict[str, Array] = {"consumed": np.array(seen.consumed)}
+    for i, h in seen.histograms.items():
+        used = np.flatnonzero(h.counts)
+        arrays[f"bounds/{i}"] = np.array([h.minimum, h.maximum, h.width])
+        arrays[f"bins/{i}"] = np.stack([used, h.counts[used]])
+    for side in ("judge", "derive"):
+        kept: Kept = getattr(seen, side)
+        arrays[f"{side}/place"] = np.array([kept.shown, kept.step])
+        arrays[f"{side}/labels"] = np.array(kept.labels, np.int64)
+        for k in range(len(kept.inputs[0]) if kept.inputs else 0):
+            arrays[f"{side}/{k}"] = np.stack([x[k] for x in kept.inputs])
+    out = io.BytesIO()
+    np.savez(out, **arrays)
+    return out.getvalue()
+
+
+def from_bytes(data: bytes) -> Observation:
+    """The observation that `to_bytes` wrote: for bytes that were authenticated, not for anybody's."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        histograms = {}
+        for name in arrays.files:
+            kind, _, i = name.partition("/")
+            if kind == "bounds":
+                low, high, width = (float(v) for v in arrays[name])
+                used, counts = arrays[f"bins/{i}"]
+                histograms[int(i)] = Histogram(low, high, width, _dense(used, counts))
+        sides = {side: _kept(arrays, side) for side in ("judge", "derive")}
+        return Observation(int(arrays["consumed"]), histograms, sides["judge"], sides["derive"])
+
+
+def _dense(used: Array, counts: Array) -> Array:
+    out = Histogram().counts
+    out[used] = counts
+    return out
+
+
+def _kept(arrays: Any, side: str) -> Kept:
+    shown, step = (int(v) for v in arrays[f"{side}/place"])
+    labels = tuple(int(v) for v in arrays[f"{side}/labels"])
+    columns: list[Array] = []
+    while f"{side}/{len(columns)}" in arrays.files:
+        columns.append(arrays[f"{side}/{len(columns)}"])
+    inputs = tuple(tuple(np.array(c[n]) for c in columns) for n in range(len(labels)))
+    return Kept(inputs, labels, shown, step)
+
+
+def clipped(graph: Graph, histograms: Mapping[int, Histogram]) -> dict[int, float]:
+    """For each quantized tensor the share of the values seen that its codes cannot reach, by more than half a step."""
+    from edgeq.feed import quantmod_of
+
+    out = {}
+    for i, h in histograms.items():
+        q = quantmod_of(graph.tensors[i])
+        if q is None or not h.size:
+            continue
+        low, high = (float(v) for v in q.limits)
+        half = 0.5 * float(q.scale)
+        values, weights = h.points()
+        beyond = (values > high + half) | ((values < low - half) & (not math.isclose(low, 0.0, abs_tol=1e-12)))
+        out[i] = float(weights[beyond].sum() / weights.sum())
+    return out

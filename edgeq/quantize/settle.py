@@ -1,0 +1,156 @@
+"""Biases settled by measurement: each layer's mean output is moved to what the float model gives on the same samples.
+
+Rounding and clipping move the mean of a channel by a constant that shows on a few samples, and a bias can take it off
+(Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2; here the
+means are measured on what the integer model itself computes, layer after layer, so that each correction sees those before
+it). A tuned rounding offset f of Q(x) = floor(C·x + d) is the same thing: it moves every sum by (f − ½).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.calibrate import Inputs, tracer
+from edgeq.errors import InputError
+from edgeq.feed import encode, quantmod_of
+from edgeq.graph import Graph, Op
+from edgeq.quantize.rules import RULES
+from edgeq.quantize.weights import INT32_MAX
+
+Array = npt.NDArray[Any]
+
+PASSES: Final = 16
+"""Times that the integer model runs over the samples: layers beyond that many are settled several at once."""
+
+SAMPLES: Final = 32
+"""Samples that means are taken over."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer with weights: its operation and output tensor in the integer graph, and its output in the teacher."""
+
+    op: int
+    output: int
+    wanted: int
+
+
+def layers(coded: Graph, teacher: Graph) -> tuple[Layer, ...]:
+    """The layers of the integer graph beside those of the teacher, in execution order.
+
+    Raises InputError unless both have the same layers: as many, of the same kinds and weight shapes.
+    """
+    ours, theirs = _weighted(coded), _weighted(teacher)
+    mine = [(coded.ops[n].code, _weights(coded, coded.ops[n])) for n in ours]
+    other = [(teacher.ops[n].code, _weights(teacher, teacher.ops[n])) for n in theirs]
+    if mine != other:
+        where = next(
+            (k for k, (a, b) in enumerate(zip(mine, other, strict=False)) if a != b), min(len(mine), len(other))
+        )
+        raise InputError(
+            f"the teacher is of another network: it has {len(other)} layers, the model {len(mine)}, and layer {where} differs"
+        )
+    return tuple(
+        Layer(n, coded.ops[n].outputs[0], teacher.ops[m].outputs[0]) for n, m in zip(ours, theirs, strict=True)
+    )
+
+
+def wanted_means(teacher: Graph, found: Sequence[Layer], inputs: Sequence[Inputs]) -> dict[int, Array]:
+    """The mean of each layer's output channels in the teacher, by operation of the integer graph: (channels,) float64."""
+    run = tracer(teacher)
+    sums: dict[int, Array] = {}
+    for x in inputs:
+        values = run(x)
+        for layer in found:
+            mean = _channel_means(values[layer.wanted])
+            sums[layer.op] = sums[layer.op] + mean if layer.op in sums else mean
+    return {n: s / len(inputs) for n, s in sums.items()}
+
+
+def settle(coded: Graph, found: Sequence[Layer], wanted: Mapping[int, Array], inputs: Sequence[Inputs]) -> Graph:
+    """The integer graph with biases that bring each layer's mean output to the wanted one."""
+    able = [layer for layer in found if _bias(coded, layer.op) is not None and layer.op in wanted]
+    at_once = -(-len(able) // PASSES) or 1
+    graph = coded
+    for start in range(0, len(able), at_once):
+        group = able[start : start + at_once]
+        means = _means(graph, group, inputs)
+        for layer in group:
+            graph = _moved(graph, layer.op, wanted[layer.op] - means[layer.op])
+    return graph
+
+
+def _means(graph: Graph, group: Sequence[Layer], inputs: Sequence[Inputs]) -> dict[int, Array]:
+    run = tracer(graph)
+    sums: dict[int, Array] = {}
+    for x in inputs:
+        values = run(encode(graph, x))
+        for layer in group:
+            q = quantmod_of(graph.tensors[layer.output])
+            mean = _channel_means(values[layer.output])
+            if q is not None:  # the mean of codes is enough: decoding is linear
+                mean = (mean - float(q.zero_point)) * float(q.scale)
+            sums[layer.op] = sums[layer.op] + mean if layer.op in sums else mean
+    return {n: s / len(inputs) for n, s in sums.items()}
+
+
+def _channel_means(values: Array) -> Array:
+    mean: Array = values.reshape(-1, values.shape[-1]).mean(axis=0, dtype=np.float64)
+    return mean
+
+
+def _moved(graph: Graph, n: int, by: Array) -> Graph:
+    """The graph with layer n's bias moved by real amounts (channels,); a shared bias becomes the layer's own."""
+    at = _bias(graph, n)
+    op = graph.ops[n]
+    rule = RULES[op.code]
+    assert at is not None
+    assert rule.weights is not None
+    x, w, b = graph.tensors[op.inputs[rule.data[0]]], graph.tensors[op.inputs[rule.weights]], graph.tensors[at]
+    assert x.quantization is not None
+    assert w.quantization is not None
+    unit = float(x.quantization.scale[0]) * w.quantization.scale.astype(np.float64)
+    codes = np.asarray(b.data).astype(np.int64).reshape(-1) + np.rint(by / unit).astype(np.int64)
+    limit = INT32_MAX if b.dtype == "int32" else 2**46
+    data = np.clip(codes, -limit, limit).astype(np.asarray(b.data).dtype).reshape(b.shape)
+    tensors = list(graph.tensors)
+    if len(graph.main.consumers()[at]) == 1:
+        tensors[at] = replace(b, data=data, buffer=0)
+        return graph.with_main(tensors=tuple(tensors))
+    tensors.append(replace(b, data=data, buffer=0))
+    inputs = tuple(len(tensors) - 1 if k == rule.bias else i for k, i in enumerate(op.inputs))
+    ops = (*graph.ops[:n], replace(op, inputs=inputs), *graph.ops[n + 1 :])
+    return graph.with_main(tensors=tuple(tensors), ops=ops)
+
+
+def _weighted(graph: Graph) -> list[int]:
+    """The layers whose weights are constants, in execution order."""
+    out = []
+    for n, op in enumerate(graph.ops):
+        rule = RULES.get(op.code)
+        if rule is not None and rule.weights is not None and graph.tensors[op.inputs[rule.weights]].data is not None:
+            out.append(n)
+    return out
+
+
+def _weights(graph: Graph, op: Op) -> tuple[int, ...]:
+    position = RULES[op.code].weights
+    assert position is not None
+    return graph.tensors[op.inputs[position]].shape
+
+
+def _bias(graph: Graph, n: int) -> int | None:
+    """The bias of a quantized layer, None where it has none or is not quantized per tensor at its input and output."""
+    op = graph.ops[n]
+    rule = RULES[op.code]
+    if rule.bias is None or rule.bias >= len(op.inputs) or op.inputs[rule.bias] < 0:
+        return None
+    at = op.inputs[rule.bias]
+    quantized = all(quantmod_of(graph.tensors[i]) is not None for i in (op.inputs[rule.data[0]], op.outputs[0]))
+    t = graph.tensors[at]
+    return at if quantized and t.data is not None and t.dtype in ("int32", "int64") else None

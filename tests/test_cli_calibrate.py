@@ -1,0 +1,353 @@
+"""`edgeq calibrate` into overlays, `edgeq run --drift` and `edgeq monitor`: on a sealed bundle, as a device does it."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from faults import killed_at_every_call, killed_at_random
+
+import edgeq
+from edgeq import changes, keys, overlay
+from edgeq.cli import main
+from edgeq.errors import NoGrantError, OverlayDeviceError, OverlayModelError
+from edgeq.opening import open_bytes
+from edgeq.quantize import observation
+from edgeq.quantize.observation import Budget, Observation
+from edgeq.tflite import read
+
+GRANTED = ["--grant", "g.eqg", "--identity", "device.key", "--trust", "publisher.pub"]
+ACCESS = {"grant": "g.eqg", "identity": "device.key", "trust": "publisher.pub"}
+GAIN = 3.0
+
+
+@pytest.fixture(scope="module")
+def laid_out(demo_folder, tmp_path_factory):
+    """The demo's files, a bundle that carries its teacher with a grant for load and calibrate, and brighter samples."""
+    folder = tmp_path_factory.mktemp("calibrate") / "here"
+    shutil.copytree(demo_folder, folder)
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        seal = ["seal", "digits_int8.tflite", "--key", "publisher.key", "--model-id", "a/digits", "--version", "1"]
+        assert main([*seal, "--teacher", "digits.tflite", "-o", "d.eqb"]) == 0
+        grant = ["grant", "d.eqb", "--key", "publisher.key", "--to", "device.pub", "--allow", "load,calibrate"]
+        assert main([*grant, "-o", "g.eqg"]) == 0
+        for name in ("calibration", "held_out"):
+            with np.load(f"{name}.npz") as arrays:
+                bright = {"x": GAIN * arrays["x"]} | ({"y": arrays["y"]} if "y" in arrays else {})
+                np.savez(f"bright_{name}.npz", **bright)
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def here(laid_out, tmp_path, monkeypatch):
+    """A copy of it to work in."""
+    shutil.copytree(laid_out, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+CALIBRATE = ["calibrate", "d.eqb", "-d", "bright_calibration.npz", "-o", "o.eqo", *GRANTED]
+
+
+def noise(model) -> float:
+    """Noise per signal against the float model on bright samples it was not calibrated on."""
+    x = np.load("bright_held_out.npz")["x"]
+    with edgeq.load("digits.tflite") as real:
+        wanted = real(x)
+    found = model(x, dequantize=True)
+    return float(((found - wanted) ** 2).sum() / (wanted**2).sum())
+
+
+def test_an_overlay_recovers_what_a_shift_cost(here, capsys) -> None:
+    """Calibrated on brighter samples, the sealed model comes much closer to the float model; the bundle stays as it was."""
+    sealed = (here / "d.eqb").read_bytes()
+    assert main(CALIBRATE) == 0
+    assert "no weights" in capsys.readouterr().out
+    assert (here / "d.eqb").read_bytes() == sealed
+    with edgeq.load("d.eqb", **ACCESS) as before, edgeq.load("d.eqb", overlay="o.eqo", **ACCESS) as after:
+        assert noise(after) < 0.5 * noise(before)
+    assert not (here / "o.eqo.part").exists()
+
+
+def test_the_tflite_and_the_overlay_say_the_same(here) -> None:
+    """A plain .tflite from the same samples computes what the overlaid bundle computes."""
+    assert main(CALIBRATE) == 0
+    arguments = ["calibrate", "digits_int8.tflite", "-d", "bright_calibration.npz", "--teacher", "digits.tflite"]
+    assert main([*arguments, "-o", "tuned.tflite"]) == 0
+    x = np.load("bright_held_out.npz")["x"][:50]
+    with edgeq.load("tuned.tflite") as plain, edgeq.load("d.eqb", overlay="o.eqo", **ACCESS) as overlaid:
+        np.testing.assert_array_equal(plain(x), overlaid(x))
+
+
+def test_commands_take_overlays(here, capsys) -> None:
+    """`eval` with --overlay measures the overlaid model."""
+    assert main(CALIBRATE) == 0
+    figures = []
+    for extra in ([], ["--overlay", "o.eqo"]):
+        capsys.readouterr()
+        assert main(["eval", "d.eqb", "-d", "bright_held_out.npz", *GRANTED, *extra]) == 0
+        figures.append(float(re.search(r"top-1 accuracy +([0-9.]+)", capsys.readouterr().out)[1]))
+    assert figures[1] > figures[0]
+
+
+def test_whom_and_what_an_overlay_is_for(here) -> None:
+    """Another device, another version of the model and nobody at all cannot use it."""
+    assert main(CALIBRATE) == 0
+    data = (here / "o.eqo").read_bytes()
+    with pytest.raises(NoGrantError):
+        edgeq.load("digits_int8.tflite", overlay="o.eqo")
+    with pytest.raises(OverlayModelError, match="calibrate this one instead"):
+        edgeq.load("digits_int8.tflite", overlay="o.eqo", identity="device.key")
+    with pytest.raises(OverlayDeviceError):
+        edgeq.load("digits_int8.tflite", overlay=data, identity="other.key")
+
+
+def test_grants_decide(here, capsys) -> None:
+    """Without `calibrate` in the grant there is no overlay; with it, but without `export`, no plain model."""
+    grant = ["grant", "d.eqb", "--key", "publisher.key", "--to", "device.pub", "--allow", "load", "-o", "load.eqg"]
+    assert main(grant) == 0
+    assert main([*CALIBRATE, "--grant", "load.eqg"]) == 1
+    assert "not calibrate" in capsys.readouterr().err
+    assert main([*CALIBRATE, "-o", "plain.tflite"]) == 1
+    assert "not export" in capsys.readouterr().err
+    assert not (here / "o.eqo").exists()
+    assert not (here / "plain.tflite").exists()
+
+
+def test_what_is_not_better_is_not_kept(here, capsys) -> None:
+    """A second run on the same samples leaves the overlay as it is; so do samples that it fits already."""
+    assert main(CALIBRATE) == 0
+    first = (here / "o.eqo").read_bytes()
+    assert main(CALIBRATE) == 0
+    assert "o.eqo was left as it was" in capsys.readouterr().err
+    assert (here / "o.eqo").read_bytes() == first
+
+
+def test_labels_guard(here) -> None:
+    """With labels that only the old model gets right, nothing new is kept."""
+    with edgeq.load("d.eqb", **ACCESS) as model:
+        x = np.load("bright_calibration.npz")["x"]
+        y = model(x).reshape(len(x), -1).argmax(1)
+    np.savez("labelled.npz", x=x, y=y)
+    assert main([*CALIBRATE, "-d", "labelled.npz"]) == 0
+    if (here / "o.eqo").exists():  # then it gets as many right
+        with edgeq.load("d.eqb", overlay="o.eqo", **ACCESS) as model:
+            held = slice(3, None, 4)
+            assert (model(x[held]).reshape(-1, 10).argmax(1) == y[held]).all()
+
+
+def test_rollback(here, capsys) -> None:
+    """Rolling back puts the overlay before in place, then none; then there is nothing to roll back."""
+    assert main(CALIBRATE) == 0
+    first = (here / "o.eqo").read_bytes()
+    assert main([*CALIBRATE, "-d", "calibration.npz"]) == 0
+    assert (here / "o.eqo").read_bytes() != first
+    assert (here / "o.eqo.previous").read_bytes() == first
+    back = ["calibrate", "d.eqb", "-o", "o.eqo", "--rollback"]
+    assert main(back) == 0
+    assert (here / "o.eqo").read_bytes() == first
+    assert main(back) == 0
+    assert not (here / "o.eqo").exists()
+    assert main(back) == 1
+    assert "there is no such overlay to roll back" in capsys.readouterr().err
+
+
+def test_frames_from_a_pipe(here, monkeypatch) -> None:
+    """Raw frames on standard input calibrate as the same samples in a file do, up to the samples that are kept."""
+    x = np.load("bright_calibration.npz")["x"].astype("<f4")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(x.tobytes())))
+    assert main([*CALIBRATE, "-d", "-", "--raw", "float32"]) == 0
+    with edgeq.load("d.eqb", **ACCESS) as before, edgeq.load("d.eqb", overlay="o.eqo", **ACCESS) as after:
+        assert noise(after) < 0.5 * noise(before)
+
+
+# --- interruptions ----------------------------------------------------------------------------------------------------
+
+
+def overlay_is_whole() -> None:
+    """Whatever overlay is there, this device opens it."""
+    if os.path.exists("o.eqo"):
+        base = open_bytes("d.eqb", grant="g.eqg", identity="device.key", trust="publisher.pub").base
+        with open("o.eqo", "rb") as file:
+            found = overlay.open_for(file.read(), keys.load_device("device.key"), base)
+        changes.apply(read(open_bytes("d.eqb", **ACCESS).data), changes.from_bytes(found.content))
+
+
+def test_killed_anywhere(here, monkeypatch) -> None:
+    """Killed at each disk call or at random moments, a calibration leaves the deployed overlay whole, and works afterwards."""
+    from edgeq import checkpoint
+
+    monkeypatch.setattr(checkpoint, "EVERY", 0.02)
+    quick = [*CALIBRATE, "--samples", "16"]
+    assert main(quick) == 0
+
+    def work() -> None:
+        if os.path.exists("o.eqo"):
+            os.unlink("o.eqo")
+        assert main(quick) == 0
+
+    assert killed_at_every_call(work, lambda _: overlay_is_whole()) >= 3
+    killed_at_random(work, overlay_is_whole, 5)
+    work()
+    overlay_is_whole()
+    assert not os.path.exists("o.eqo.part")
+
+
+def test_an_interrupted_run_goes_on(here, capsys, monkeypatch) -> None:
+    """What was looked at before an interruption is not looked at again, and the result is that of a run in one go."""
+    from edgeq import checkpoint
+
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    monkeypatch.setattr("os.urandom", lambda n: bytes(n))
+    assert main(CALIBRATE) == 0
+    whole = (here / "o.eqo").read_bytes()
+    (here / "o.eqo").unlink()
+    seen = []
+    original = observation.Observation
+
+    def interrupted(*arguments, **fields):
+        seen.append(1)
+        if len(seen) > 60:
+            raise KeyboardInterrupt
+        return original(*arguments, **fields)
+
+    def replaced(value, **fields):
+        return interrupted(**{**vars(value), **fields}) if type(value) is original else replace(value, **fields)
+
+    with monkeypatch.context() as m:
+        m.setattr(observation, "replace", replaced)
+        assert main(CALIBRATE) == 130
+    part = (here / "o.eqo.part").read_bytes()
+    samples = np.load("bright_calibration.npz")["x"]
+    assert samples[0].tobytes()[100:140] not in part
+    capsys.readouterr()
+    assert main(CALIBRATE) == 0
+    assert re.search(r"went on after [1-9][0-9]* samples", capsys.readouterr().err)
+    key = keys.load_device("device.key")
+    base = open_bytes("d.eqb", **ACCESS).base
+    contents = [overlay.open_for(data, key, base).content for data in (whole, (here / "o.eqo").read_bytes())]
+    assert contents[0] == contents[1]
+    assert not (here / "o.eqo.part").exists()
+
+
+def test_another_device_cannot_go_on(here) -> None:
+    """A checkpoint of another device, model or kind of run is not used."""
+    from edgeq.checkpoint import Checkpoint
+
+    mine, other = keys.load_device("device.key"), keys.load_device("other.key")
+    Checkpoint("o.eqo", mine, b"this").write(b"samples")
+    assert Checkpoint("o.eqo", mine, b"this").read() == b"samples"
+    assert Checkpoint("o.eqo", other, b"this").read() is None
+    assert Checkpoint("o.eqo", mine, b"that").read() is None
+    assert b"samples" not in (here / "o.eqo.part").read_bytes()
+    (here / "o.eqo.part").write_bytes(b"edgeq-checkpoint-1\nshort")
+    assert Checkpoint("o.eqo", mine, b"this").read() is None
+
+
+def test_observations_go_through_bytes() -> None:
+    """An observation comes back from its bytes as it was."""
+    rng = np.random.default_rng(0)
+    seen = Observation()
+    kept = seen.judge
+    for n in range(40):
+        kept = kept.shown_one((rng.normal(size=(1, 3)).astype(np.float32), np.array([n])), n, 10_000)
+    histogram = observation.Histogram().add(rng.normal(size=1000))
+    seen = Observation(40, {3: histogram}, kept, Observation().derive)
+    again = observation.from_bytes(observation.to_bytes(seen))
+    assert (again.consumed, again.judge.labels, again.judge.step) == (40, kept.labels, kept.step)
+    np.testing.assert_array_equal(again.histograms[3].counts, histogram.counts)
+    for a, b in zip(again.judge.inputs, kept.inputs, strict=True):
+        np.testing.assert_array_equal(a[0], b[0])
+
+
+def test_budgets_are_checked(here, capsys) -> None:
+    """Too few samples to judge by are refused, and a short time still looks at enough of them."""
+    assert main([*CALIBRATE, "--samples", "3"]) == 1
+    assert "samples must be at least 4" in capsys.readouterr().err
+    assert main([*CALIBRATE, "--minutes", "0.0000001"]) == 0
+    assert Budget(0).samples == 0
+
+
+# --- watching ---------------------------------------------------------------------------------------------------------
+
+
+def test_run_says_drift(here, capsys) -> None:
+    """`run --drift` on samples like those it was calibrated on says steady, on others recalibrate."""
+    assert main(CALIBRATE) == 0
+    for name, status in (("bright_held_out", "steady"), ("held_out", "recalibrate")):
+        capsys.readouterr()
+        line = ["run", "d.eqb", "-i", f"{name}.npz", "-o", "out.npz", "--drift", "--overlay", "o.eqo", *GRANTED]
+        assert main(line) == 0
+        assert re.search(rf"^drift +{status}$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_monitor_serves_metrics(here, capsys) -> None:
+    """While it runs, the monitor serves its figures on the loopback address, in Prometheus' text format, and nothing else."""
+    line = [
+        "monitor",
+        "digits_int8.tflite",
+        "-i",
+        "held_out.npz",
+        "--repeat",
+        "1000",
+        "--seconds",
+        "4",
+        "--prometheus",
+        "0",
+    ]
+    worker = threading.Thread(target=main, args=(line,))
+    worker.start()
+    try:
+        address = None
+        for _ in range(200):
+            address = address or re.search(r"http://127\.0\.0\.1:[0-9]+", capsys.readouterr().err)
+            if address:
+                break
+            time.sleep(0.05)
+        time.sleep(0.5)
+        body = urllib.request.urlopen(f"{address[0]}/metrics", timeout=5).read().decode()
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{address[0]}/", timeout=5)
+    finally:
+        worker.join()
+    for line in body.splitlines():
+        assert re.fullmatch(r'# (HELP|TYPE) edgeq_.*|edgeq_[a-z_]+(\{[a-z]+="[^"]*"\})? [0-9.e+-]+', line), line
+    assert float(re.search(r"^edgeq_latency_seconds_count ([0-9]+)", body, re.MULTILINE)[1]) > 0
+    assert 'edgeq_beyond_ratio{tensor="' in body
+    assert "drift" in capsys.readouterr().out
+
+
+def test_the_view_draws(here) -> None:
+    """The live view shows the state, latency, tensors and the greatest outputs."""
+    from rich.console import Console
+
+    from edgeq.cli.monitor import Seen, view
+    from edgeq.drift import watch
+
+    seen = Seen()
+    with watch(read((here / "digits_int8.tflite").read_bytes()), every=1) as model:
+        for x in np.load("held_out.npz")["x"][:20]:
+            start = time.perf_counter()
+            seen.outputs = {"probabilities": model(x[None], dequantize=True)}
+            seen.latencies.append(time.perf_counter() - start)
+            seen.inferences += 1
+        out = io.StringIO()
+        Console(file=out, width=100).print(view(seen, model.drift()))
+    text = out.getvalue()
+    for word in ("learning", "p99", "20 inferences", "beyond its codes", "probabilities", "["):
+        assert word in text
