@@ -9,7 +9,6 @@ import click
 from edgeq.cli import figures, models, show
 from edgeq.cli.models import Access
 from edgeq.errors import EdgeqError, UnsupportedError
-from edgeq.packed import densified
 
 if TYPE_CHECKING:
     from edgeq.graph import Graph, Op, Quantization, SubGraph, Tensor
@@ -68,6 +67,8 @@ def _model(file: str, data: bytes | memoryview, may_leave: bool, planned: bool) 
     from edgeq.tflite import read
 
     graph = read(data)
+    from edgeq.packed import densified  # NumPy: help and bundles do without
+
     graph = densified(graph)
     check(graph)
     show.facts(
