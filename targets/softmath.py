@@ -89,6 +89,17 @@ define hidden float @__floatdisf(i64 %x) nounwind {
   %y = fptrunc double %d to float
   ret float %y
 }
+define hidden float @__floatundisf(i64 %x) nounwind {
+  %large = icmp slt i64 %x, 0
+  %half = lshr i64 %x, 1
+  %lost = and i64 %x, 1
+  %odd = or i64 %half, %lost
+  %n = select i1 %large, i64 %odd, i64 %x
+  %f = call float @__floatdisf(i64 %n)
+  %twice = fadd float %f, %f
+  %y = select i1 %large, float %twice, float %f
+  ret float %y
+}
 """
 
 _DIVISION = """

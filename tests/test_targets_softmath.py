@@ -28,7 +28,7 @@ def engine() -> Any:
     text = softmath.TEXT
     for name in ("rint", "floor", "ceil", "trunc"):
         text = text.replace(f"@{name}f(", f"@edgeq_{name}f(").replace(f"@{name}(", f"@edgeq_{name}(")
-    for name in ("__fixdfdi", "__fixsfdi", "__floatdidf", "__floatdisf"):
+    for name in ("__fixdfdi", "__fixsfdi", "__floatdidf", "__floatdisf", "__floatundisf"):
         text = text.replace(f"@{name}(", f"@edgeq{name}(")
     built = llvm.create_mcjit_compiler(llvm.parse_assembly(text.replace("define hidden", "define")), machine)
     built.finalize_object()
@@ -66,6 +66,13 @@ def test_integers_become_floats_rounded_once(engine: Any) -> None:
     for name, kind, dtype in (("edgeq__floatdidf", F64, np.float64), ("edgeq__floatdisf", F32, np.float32)):
         f = function(engine, name, kind, I64)
         np.testing.assert_array_equal(np.array([f(int(v)) for v in integers()], dtype), integers().astype(dtype))
+
+
+def test_unsigned_integers_become_floats_rounded_once(engine: Any) -> None:
+    """uint64 to float32, to nearest, ties to even, above the range of int64 too."""
+    f = function(engine, "edgeq__floatundisf", F32, ctypes.c_uint64)
+    x = integers().astype(np.uint64)
+    np.testing.assert_array_equal(np.array([f(int(v)) for v in x], np.float32), x.astype(np.float32))
 
 
 def test_floats_become_integers(engine: Any) -> None:
