@@ -29,10 +29,13 @@ DEVICE_NEEDS = ("numpy", "cryptography", "click", "flatbuffers")
 """What a slim wheel depends on, of what edgeq does."""
 
 _COMMANDS = (
-    "app", "audit", "bench", "device", "doctor", "evaluate", "inspect", "keys", "lint", "mask", "pack", "quantize", "root", "run",
-    "status", "targets", "transform", "unseal", "verify",
+    "app", "audit", "bench", "calibrate", "device", "doctor", "evaluate", "inspect", "keys", "mask", "monitor", "pack",
+    "root", "run", "status", "targets", "transform", "unseal", "verify",
 )  # fmt: skip
-"""Modules of edgeq/cli that a device's wheel has: calibrate lives in quantize, the rest of it goes where samples are."""
+"""Modules of edgeq/cli that a device's wheel has."""
+
+_LEFT = ("edgeq/kernels/quantmod.py", "edgeq/cli/lint.py", "edgeq/cli/tune.py", "edgeq/quantize/run.py")
+"""What others import only where it is wanted: the first needs Numba, the rest is for where models are made."""
 
 _API = ("__init__", "__main__", "customs", "interpreter/__init__", "loader", "masking", "quantmod")
 
@@ -60,7 +63,7 @@ def device_files() -> dict[str, bytes]:
     """What the device's commands and the API reach, and the mark of typed packages."""
     everything = package_files()
     roots = [*(f"edgeq/{m}.py" for m in _API), *(f"edgeq/cli/{m}.py" for m in _COMMANDS)]
-    left = [*(f"edgeq/targets/{m}.py" for m in _STAYS), "edgeq/kernels/quantmod.py"]  # that one needs Numba
+    left = [*(f"edgeq/targets/{m}.py" for m in _STAYS), *_LEFT]
     taken = closure(everything, roots, left) | {"edgeq/py.typed"}
     return {name: content for name, content in everything.items() if name in taken}
 
@@ -106,7 +109,7 @@ def _metadata(needs: Sequence[str] | None = None) -> bytes:
         required = line.removeprefix("Requires-Dist:").strip() if line.startswith("Requires-Dist:") else ""
         if needs is None or not (optional or (required and not _is_one_of(required, needs))):
             kept.append(line)
-    return "\n".join([*kept, "", body]).encode()
+    return "\n".join([*kept, "", body if needs is None else ""]).encode()
 
 
 def _is_one_of(requirement: str, names: Sequence[str]) -> bool:
