@@ -25,7 +25,6 @@ from edgeq.opening import (
     overlay_content,
     verify,
 )
-from edgeq.packed import densified
 
 if TYPE_CHECKING:
     from edgeq.fallback import AnyModel
@@ -137,6 +136,7 @@ def load(
     from edgeq.check import check
     from edgeq.engine import build
     from edgeq.fallback import FallbackModel, FallbackWarning
+    from edgeq.packed import densified
     from edgeq.shapes import resize
     from edgeq.tflite import read
 

@@ -259,7 +259,7 @@ def suppress(g, scratch, lo, hi):
             if values[best] <= least:
                 break
         start[best] = np.int32(count)
-        if hard or values[best] <= least:
+        if hard or not values[best] > least:  # NaN goes, too: nothing would ever take it out
             alive[best] = np.uint8(0)
         elif values[best] == before:
             alive[best] = np.uint8(0)

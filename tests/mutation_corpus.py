@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+import control_models
 from naive.cases import cases
 from tflite_models import SMALL_MODELS, real_models
 
@@ -31,6 +32,10 @@ def _cases() -> dict[str, Graph]:
     own = {
         "BITCAST": _one_input("BITCAST", "float32", "int32"),
         "RELU_N1_TO_1": _one_input("RELU_N1_TO_1", *2 * ["float32"]),
+        "IF": control_models.conditional(),
+        "WHILE": control_models.loop(),
+        "variables": control_models.counter(),
+        "variables int8": control_models.counter("int8"),
     }
     return {CASE + c.name: c.graph for c in cases()} | {CASE + name: graph for name, graph in own.items()}
 
