@@ -63,6 +63,8 @@ def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     except MemoryError:
         size = math.prod(shape) * dtype.itemsize
         raise MachineError(f"an array of {size} bytes is needed, and there is no memory for it") from None
+    except ValueError:  # NumPy multiplies the dimensions that are not 0, too
+        raise MachineError(f"an array of shape {list(shape)} is needed, more than NumPy can hold") from None
 
 
 def aligned(size: int) -> Array:

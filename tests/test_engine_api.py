@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeq.engine import Tracer, build
-from edgeq.errors import CheckError, InputError, UnsupportedError
+from edgeq.engine import Tracer, build, zeros
+from edgeq.errors import CheckError, InputError, MachineError, UnsupportedError
 from edgeq.graph import Graph, Op, SubGraph, Tensor
 from edgeq.interpreter import Interpreter
 from edgeq.machine import get
@@ -202,3 +202,9 @@ def test_overflowing_arithmetic_is_refused_as_the_models() -> None:
 
     with pytest.raises(CheckError, match="too large to compute with"):
         plan()
+
+
+def test_no_array_can_be_that_large() -> None:
+    """A shape whose other dimensions overflow is refused as one without memory is, though it holds nothing."""
+    with pytest.raises(MachineError, match="more than NumPy can hold"):
+        zeros((0, 8, 2**31 - 1, 2**31 - 2), np.dtype(np.uint8))

@@ -66,7 +66,7 @@ def half() -> Graph:
         (custom, "tflm", {(0, "refused")}),
         (half, "tflm", {(0, "refused"), (1, "slow")}),
     ],
-    ids=lambda v: getattr(v, "__name__", str(v))[:30],
+    ids=lambda v: (getattr(v, "__name__", None) or str(sorted(v) if isinstance(v, set) else v))[:30],
 )  # fmt: skip
 def test_remarks(make, target: str, expected: set[tuple[int, str]]) -> None:
     """Each model has the remarks, by operation and kind, that it must have, and no others."""

@@ -244,8 +244,8 @@ def test_weights_that_are_not_finite():
 def test_what_the_engine_does_not_run():
     """An operation that edgeq cannot calibrate is named."""
     net = Net((1, 4))
-    graph = net.graph(net.dense(net.op("MATRIX_SET_DIAG", (0, 0), (1, 4)), 4))
-    with pytest.raises(UnsupportedError, match="MATRIX_SET_DIAG"):
+    graph = net.graph(net.add(net.op("MATRIX_DIAG", (0,), (1, 4, 4)), net.op("MATRIX_DIAG", (0,), (1, 4, 4))))
+    with pytest.raises(UnsupportedError, match="MATRIX_DIAG"):
         quantize(graph, [(np.zeros((1, 4)),)])
 
 

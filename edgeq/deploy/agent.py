@@ -78,12 +78,13 @@ def _put(sha256: str, size: int, offset: int) -> None:
     _make("parts")
     part, path = os.path.join("parts", sha256), os.path.join("objects", sha256)
     _need(size - offset)
+    stdin: Any = sys.stdin.buffer
     with open(part, "r+b" if offset else "wb") as file:
         file.seek(offset)
         file.truncate()
         try:
             while True:
-                piece = sys.stdin.buffer.read(_PIECE)
+                piece = stdin.read1(_PIECE)  # what has come, so that a copy that breaks keeps it
                 if not piece:
                     break
                 file.write(piece)

@@ -74,17 +74,17 @@ class Search:
         order: list[int],
         progress: Progress = silent,
         *,
-        budget: float = BUDGET,
+        budget: float | None = None,
         late: Callable[[], bool] = lambda: False,
     ) -> Found:
-        """Spans widened or narrowed one group at a time, in `order`, as far as the budget goes, or until it is `late`.
+        """Spans widened or narrowed one group at a time, in `order`, as far as the budget (BUDGET) goes, or until it is `late`.
 
         The tries look at a part of the inputs; all of them decide whether the outcome is kept.
         """
         judge = self.judge.first(REFINED)
         few = Search(self._make, judge)
         cost = sum(t.size for t in found.done.graph.tensors if t.data is None) * len(judge.inputs) + FIXED
-        most = min(int(budget / cost), len(order) * sum(map(len, FACTORS)))
+        most = min(int((BUDGET if budget is None else budget) / cost), len(order) * sum(map(len, FACTORS)))
         if most < LEAST_TRIES:
             return found
         best, tries = few.candidate(found.name, found.spans), 0
