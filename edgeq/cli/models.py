@@ -13,6 +13,7 @@ from edgeq.cli import show
 from edgeq.cli.passphrase import with_passphrase
 
 if TYPE_CHECKING:
+    from edgeq.changes import Changes
     from edgeq.fallback import AnyModel
     from edgeq.graph import Graph
     from edgeq.opening import Opened
@@ -171,26 +172,32 @@ def read_graph(path: str, access: Access, *operations: str) -> Graph:
 
 def overlaid(graph: Graph, found: Opened, access: Access) -> Graph:
     """The graph as the overlay that was named makes it; as it is without one."""
-    if access.overlay is None:
+    return with_changes(graph, changes_of(found, access))
+
+
+def with_changes(graph: Graph, changed: Changes | None) -> Graph:
+    """The checked graph with what calibration changed, as it is without that."""
+    if changed is None:
         return graph
     from edgeq import changes
     from edgeq.check import check
 
-    content = overlay_content(found, access)
-    graph = changes.apply(graph, changes.from_bytes(content))
+    graph = changes.apply(graph, changed)
     check(graph)
     return graph
 
 
-def overlay_content(found: Opened, access: Access) -> bytes:
-    """What the overlay that was named holds for this model."""
-    from edgeq import opening
-
+def changes_of(found: Opened, access: Access) -> Changes | None:
+    """What the overlay that was named holds for this model, None where none was."""
     named = access.overlay
-    assert named is not None
-    return opened(
+    if named is None:
+        return None
+    from edgeq import changes, opening
+
+    content = opened(
         access, lambda identity: opening.overlay_content(named, found.base, identity=identity, state=access.state)
     )
+    return changes.from_bytes(content)
 
 
 def open_model(

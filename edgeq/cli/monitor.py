@@ -109,14 +109,12 @@ def monitor(
 
 
 def _open(model: str, access: Access, rounding: str, threads: int, every: int | None) -> WatchedModel:
-    from edgeq import changes
     from edgeq.drift import watch
 
     found = models.open_bytes(model, access, "load")
-    graph = models.overlaid(_graph(found.data), found, access)
-    baseline: Mapping[str, Any] = {}
-    if access.overlay is not None:
-        baseline = changes.from_bytes(models.overlay_content(found, access)).baseline
+    changed = models.changes_of(found, access)
+    graph = models.with_changes(_graph(found.data), changed)
+    baseline = {} if changed is None else changed.baseline
     return watch(graph, baseline, rounding=rounding, threads=threads, every=every)
 
 

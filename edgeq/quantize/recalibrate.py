@@ -91,7 +91,7 @@ def recalibrate(
         raise QuantizeError(f"expected at least {HOLD_BACK} samples, of which one judges, got {seen.consumed}")
     groups = _seen(free, seen.histograms)
     place = {i: i for i, t in enumerate(graph.tensors) if t.data is None}
-    search = Search(_maker(graph, free, place), *_judge(graph, guide, real, seen.judge.inputs))
+    search = Search(_maker(graph, free, place), _judge(graph, guide, real, seen.judge.inputs))
 
     say(0, 2, "choosing ranges")
     old = search.candidate("the ranges it has", {})
@@ -143,14 +143,14 @@ def _inputs_free(graph: Graph, found: Scales) -> Scales:
     return replace(found, pinned=found.pinned | pinned)
 
 
-def _maker(graph: Graph, free: Scales, place: Mapping[int, int]):  # type: ignore[no-untyped-def]
+def _maker(graph: Graph, free: Scales, place: Mapping[int, int]) -> Callable[[Spans], Rewritten]:
     def make(at: Spans) -> Rewritten:
         return Rewritten(rescale(graph, free, at) if at else graph, dict(place), {})
 
     return make
 
 
-def _judge(graph: Graph, guide: Graph, real: Graph, inputs: Sequence[Inputs]) -> tuple[Judge]:
+def _judge(graph: Graph, guide: Graph, real: Graph, inputs: Sequence[Inputs]) -> Judge:
     """A judge by the guide, whose targets are numbered as in the integer graph."""
     by = judge_by(guide, inputs)
     own = judged(real)
@@ -159,7 +159,7 @@ def _judge(graph: Graph, guide: Graph, real: Graph, inputs: Sequence[Inputs]) ->
     sizes = [tuple(graph.tensors[i].size for i in own), tuple(guide.tensors[i].size for i in by.targets)]
     if sizes[0] != sizes[1]:
         raise QuantizeError(f"the teacher's scores have sizes {sizes[1]}, the model's {sizes[0]}")
-    return (Judge(tuple(own), inputs, by.answers),)
+    return Judge(tuple(own), inputs, by.answers)
 
 
 def _ranged(search: Search, old: Found, seen: Mapping[int, Histogram], graph: Graph) -> Found:
