@@ -1,0 +1,246 @@
+"""Vectors from memory and to it: whole, widened, narrowed, in every lane, or the first few lanes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from . import neon
+from .isa import ARM64, X86
+from .vec import BYTES, I32, ISA, VF32, VI32, VPAIR, VQUAD, L, Vec, llvm, splat, store_bytes_some, store_masked
+
+
+def _loader(vec: Vec) -> Any:
+    @intrinsic
+    def load(typingctx, address):
+        def codegen(context, builder, signature, args):
+            r = builder.load(builder.inttoptr(args[0], llvm(vec.element, vec.lanes).as_pointer()))
+            r.align = BYTES[vec.element]
+            return r
+
+        return vec(types.int64), codegen
+
+    return load
+
+
+load_i32 = _loader(VI32)
+load_f32 = _loader(VF32)
+load_quad = _loader(VQUAD)
+load_pair = _loader(VPAIR)
+load_16 = _loader(Vec("i8", 16))
+
+
+@intrinsic
+def store(typingctx, address, vector):
+    """Write a vector's lanes to `address`."""
+
+    def codegen(context, builder, signature, args):
+        st = builder.store(args[1], builder.inttoptr(args[0], args[1].type.as_pointer()))
+        st.align = BYTES[vector.element]
+        return context.get_dummy_value()
+
+    return types.void(types.int64, vector), codegen
+
+
+def _broadcast32(vec: Vec) -> Any:
+    @intrinsic
+    def broadcast(typingctx, address):
+        """The 32 bits at `address`, unaligned, in every lane."""
+
+        def codegen(context, builder, signature, args):
+            word = builder.load(builder.inttoptr(args[0], I32.as_pointer()))
+            word.align = 1
+            return builder.bitcast(splat(builder, word, L), llvm(vec.element, vec.lanes))
+
+        return vec(types.int64), codegen
+
+    return broadcast
+
+
+broadcast_quad = _broadcast32(VQUAD)
+broadcast_pair = _broadcast32(VPAIR)
+broadcast_f32 = _broadcast32(VF32)
+
+
+@intrinsic
+def broadcast_two(typingctx, first, second):
+    """The 32 bits at address `first` in the lower half of the lanes, those at `second` in the upper half."""
+
+    def codegen(context, builder, signature, args):
+        halves = []
+        for address in args:
+            word = builder.load(builder.inttoptr(address, I32.as_pointer()))
+            word.align = 1
+            halves.append(splat(builder, word, L))
+        upper = ir.Constant(ir.VectorType(ir.IntType(1), L), [i >= L // 2 for i in range(L)])
+        return builder.bitcast(builder.select(upper, halves[1], halves[0]), llvm("i8", 4 * L))
+
+    return VQUAD(types.int64, types.int64), codegen
+
+
+@intrinsic
+def load_steps(typingctx, address):
+    """16 bytes of activations, four k-steps, made ready for dot_step: ARM alone."""
+
+    def codegen(context, builder, signature, args):
+        x = builder.load(builder.inttoptr(args[0], neon.V16I8.as_pointer()))
+        x.align = 1
+        return neon.flip(builder, x) if ISA.offset else x
+
+    return VQUAD(types.int64), codegen
+
+
+def _widening_load(element: str, signed: bool) -> Any:
+    @intrinsic
+    def load(typingctx, address):
+        def codegen(context, builder, signature, args):
+            r = builder.load(builder.inttoptr(args[0], llvm(element, L).as_pointer()))
+            r.align = BYTES[element]
+            return (builder.sext if signed else builder.zext)(r, llvm("i32", L))
+
+        return VI32(types.int64), codegen
+
+    return load
+
+
+load_u8_as_i32 = _widening_load("i8", signed=False)
+load_i8_as_i32 = _widening_load("i8", signed=True)
+load_i16_as_i32 = _widening_load("i16", signed=True)
+
+
+def _narrow_store(element: str, masked: bool) -> Any:
+    narrow = llvm(element, L)
+
+    @intrinsic
+    def store_all(typingctx, address, vector):
+        """The low bits of each lane, packed, to `address`."""
+
+        def codegen(context, builder, signature, args):
+            st = builder.store(builder.trunc(args[1], narrow), builder.inttoptr(args[0], narrow.as_pointer()))
+            st.align = BYTES[element]
+            return context.get_dummy_value()
+
+        return types.void(types.int64, vector), codegen
+
+    @intrinsic
+    def store_some(typingctx, address, vector, count):
+        """The low bits of the first `count` lanes, packed, to `address`; nothing behind them is touched."""
+
+        def codegen(context, builder, signature, args):
+            n = builder.trunc(args[2], I32)
+            ids = ir.Constant(llvm("i32", L), list(range(L)))
+            mask = builder.icmp_signed("<", ids, splat(builder, n, L))
+            p = builder.inttoptr(args[0], narrow.as_pointer())
+            name = f"llvm.masked.store.v{L}{element}.p0"
+            store_masked(builder, name, builder.trunc(args[1], narrow), p, mask)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, vector, types.int64), codegen
+
+    return store_some if masked else store_all
+
+
+store_u8 = _narrow_store("i8", masked=False)
+store_u8_some = _narrow_store("i8", masked=True)
+store_i16 = _narrow_store("i16", masked=False)
+store_i16_some = _narrow_store("i16", masked=True)
+
+
+@intrinsic
+def store_f32_some(typingctx, address, vector, count):
+    """The first `count` float32 lanes to `address`; nothing behind them is touched."""
+
+    def codegen(context, builder, signature, args):
+        n = builder.trunc(args[2], I32)
+        ids = ir.Constant(llvm("i32", L), list(range(L)))
+        mask = builder.icmp_signed("<", ids, splat(builder, n, L))
+        p = builder.inttoptr(args[0], llvm("f32", L).as_pointer())
+        store_masked(builder, f"llvm.masked.store.v{L}f32.p0", args[1], p, mask)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, vector, types.int64), codegen
+
+
+@intrinsic
+def store_quad_some(typingctx, address, vector, count):
+    """The first `count` bytes of a quad to `address`; nothing behind them is touched."""
+
+    def codegen(context, builder, signature, args):
+        store_bytes_some(builder, args[0], args[1], args[2])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, vector, types.int64), codegen
+
+
+def _half(builder: Any, quad: Any, k: int) -> Any:
+    """The k-th 8 bytes of every 16: one of two rows that `pack_codes` has put side by side."""
+    words = builder.bitcast(quad, llvm("i64", L // 2))
+    chosen = ir.Constant(ir.VectorType(I32, L // 4), [2 * p + k for p in range(L // 4)])
+    return builder.bitcast(builder.shuffle_vector(words, words, chosen), llvm("i8", 2 * L))
+
+
+def _store_half(k: int) -> Any:
+    @intrinsic
+    def store_half(typingctx, address, vector, count):
+        """Row k of two packed side by side, `count` bytes of it (2·L or more: all)."""
+
+        def codegen(context, builder, signature, args):
+            half = llvm("i8", 2 * L)
+            row = _half(builder, args[1], k)
+            pointer = builder.inttoptr(args[0], half.as_pointer())
+            whole = builder.icmp_signed(">=", args[2], ir.Constant(ir.IntType(64), 2 * L))
+            with builder.if_else(whole) as (then, otherwise):
+                with then:
+                    st = builder.store(row, pointer)
+                    st.align = 1
+                with otherwise:
+                    store_bytes_some(builder, args[0], row, args[2])
+            return context.get_dummy_value()
+
+        return types.void(types.int64, vector, types.int64), codegen
+
+    return store_half
+
+
+store_first_half, store_second_half = _store_half(0), _store_half(1)
+
+
+def _store_row(k: int) -> Any:
+    @intrinsic
+    def store_row(typingctx, address, vector, count):
+        """Bytes k·L … k·L + L − 1 of a quad, `count` of them (L or more: all)."""
+
+        def codegen(context, builder, signature, args):
+            part = ir.Constant(ir.VectorType(I32, L), list(range(k * L, k * L + L)))
+            row = builder.shuffle_vector(args[1], args[1], part)
+            whole = builder.icmp_signed(">=", args[2], ir.Constant(ir.IntType(64), L))
+            with builder.if_else(whole) as (then, otherwise):
+                with then:
+                    st = builder.store(row, builder.inttoptr(args[0], row.type.as_pointer()))
+                    st.align = 1
+                with otherwise:
+                    store_bytes_some(builder, args[0], row, args[2])
+            return context.get_dummy_value()
+
+        return types.void(types.int64, vector, types.int64), codegen
+
+    return store_row
+
+
+store_row_0, store_row_1, store_row_2, store_row_3 = (_store_row(k) for k in range(4))
+
+
+@intrinsic
+def opaque(typingctx, address):
+    """The same number, of which the compiler knows nothing: it cannot replace steps between addresses by a register each."""
+
+    def codegen(context, builder, signature, args):
+        if ISA not in (*X86, *ARM64):
+            return args[0]
+        kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)])
+        return builder.asm(kind, "", "=r,0", [args[0]], side_effect=False)
+
+    return types.int64(types.int64), codegen

@@ -1,0 +1,240 @@
+"""Vectors of bytes: dot products, and int32 lanes packed to bytes.
+
+dot_u8s8(acc, x, w): acc[l] + Σ_{j<4} (x[l][j] − ISA.offset)·w[l][j], x unsigned bytes, w signed bytes of at least
+ISA.least_weight, exact in int32 on every instruction set. dot_any allows −128 everywhere.
+dot_s16(acc, x, w): acc[l] + Σ_{j<2} x[l][j]·w[l][j] of int16 pairs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from . import neon, plain, x86
+from .isa import ARM32, ARM64, X86
+from .vec import I32, ISA, VI32, VQUAD, L, Vec, call, const, llvm, splat
+
+
+def _byte_splatter(vec: Vec) -> Any:
+    @intrinsic
+    def splat_bytes(typingctx, value):
+        """All bytes the low byte of `value`."""
+
+        def codegen(context, builder, signature, args):
+            return splat(builder, builder.trunc(args[0], ir.IntType(8)), vec.lanes)
+
+        return vec(types.int64), codegen
+
+    return splat_bytes
+
+
+splat_quad, splat_16 = _byte_splatter(VQUAD), _byte_splatter(Vec("i8", 16))
+
+
+@intrinsic
+def ones_quad(typingctx):
+    """A quad of ones: dot_u8s8 with it adds bytes up."""
+    return VQUAD(), lambda context, builder, signature, args: const("i8", 4 * L, 1)
+
+
+def _dot_u8s8(builder: Any, acc: Any, x: Any, w: Any) -> Any:
+    if ISA in (*ARM64, *ARM32):
+        return neon.dot_signed(builder, ISA.dot, acc, neon.flip(builder, x) if ISA.offset else x, w)
+    return (x86 if ISA in X86 else plain).dot_u8s8(builder, acc, x, w)
+
+
+def _dot_any(builder: Any, acc: Any, x: Any, w: Any) -> Any:
+    if ISA in (*ARM64, *ARM32):
+        return neon.dot_any(builder, ISA.dot, acc, neon.flip(builder, x) if ISA.offset else x, w)
+    return _dot_u8s8(builder, acc, x, w)
+
+
+def _dot_s16(builder: Any, acc: Any, x: Any, w: Any) -> Any:
+    if ISA in (*ARM64, *ARM32):
+        return neon.dot_s16(builder, ISA.dot, acc, x, w)
+    return (x86 if ISA in X86 else plain).dot_s16(builder, acc, x, w)
+
+
+@intrinsic
+def dot_u8s8(typingctx, acc, x, w):
+    """acc + four byte products per lane, x unsigned, w signed."""
+    return VI32(acc, x, w), lambda context, builder, signature, args: _dot_u8s8(builder, *args)
+
+
+@intrinsic
+def dot_any(typingctx, acc, x, w):
+    """As dot_u8s8, for weights of −128 too."""
+    return VI32(acc, x, w), lambda context, builder, signature, args: _dot_any(builder, *args)
+
+
+def _dot_step(k: int) -> Any:
+    @intrinsic
+    def dot_step(typingctx, acc, x, w):
+        """dot_u8s8 with the k-th 32 bits of what load_steps has loaded in every lane."""
+
+        def codegen(context, builder, signature, args):
+            return neon.dot_lane(builder, ISA.dot, args[0], args[1], k, args[2])
+
+        return VI32(acc, x, w), codegen
+
+    return dot_step
+
+
+dot_step0, dot_step1, dot_step2, dot_step3 = (_dot_step(k) for k in range(4))
+
+
+@intrinsic
+def dot_s16(typingctx, acc, x, w):
+    """acc + two int16 products per lane."""
+    return VI32(acc, x, w), lambda context, builder, signature, args: _dot_s16(builder, *args)
+
+
+def _unpack(size: int, high: bool) -> Any:
+    """vpunpck: in each 16-byte part, the low or high half of two vectors, elements of `size` bytes alternating."""
+    count = 16 // size
+    pattern = [
+        part * count + count // 2 * high + i // 2 + (i % 2) * (4 * L // size)
+        for part in range(L // 4)
+        for i in range(count)
+    ]
+    element = {1: "i8", 2: "i16"}[size]
+
+    @intrinsic
+    def unpack(typingctx, a, b):
+        def codegen(context, builder, signature, args):
+            lanes = 4 * L // size
+            a, b = (builder.bitcast(v, llvm(element, lanes)) for v in args)
+            mixed = builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, lanes), pattern))
+            return builder.bitcast(mixed, llvm("i8", 4 * L))
+
+        return VQUAD(a, b), codegen
+
+    return unpack
+
+
+unpack8_low, unpack8_high = _unpack(1, False), _unpack(1, True)
+unpack16_low, unpack16_high = _unpack(2, False), _unpack(2, True)
+
+
+@intrinsic
+def pack_u8(typingctx, a, b, c, d):
+    """Four vectors of numbers in [0, 255] to bytes: part p of the result holds lanes 4p … 4p + 3 of a, b, c, d in turn.
+
+    Lane 4p + e of vector j thus is byte 16p + 4j + e: the inverse of what the unpacks do to four rows of bytes.
+    """
+
+    def codegen(context, builder, signature, args):
+        if ISA in X86:
+            return x86.packed(builder, list(args), None)
+        if ISA in ARM64:
+            return neon.packed(builder, list(args), None)
+        return plain.packed(builder, list(args))
+
+    return VQUAD(a, b, c, d), codegen
+
+
+@intrinsic
+def scaled_codes(typingctx, acc, scale, hi):
+    """rint(min(float32(acc)·scale, hi)), ties to even; far below the range it may be any number below −2^16.
+
+    hi is at most 255. What comes out goes into `pack_codes`, which saturates.
+    """
+
+    def codegen(context, builder, signature, args):
+        acc, scale, hi = args
+        f = builder.fmul(builder.sitofp(acc, scale.type), scale)
+        if ISA in ARM64:
+            return neon.to_nearest(builder, call(builder, "llvm.minnum.v4f32", f.type, f, hi))
+        f = builder.select(builder.fcmp_ordered("<", f, hi), f, hi)
+        if ISA not in X86:
+            low = const("f32", L, -65536.0)
+            f = builder.select(builder.fcmp_ordered(">", f, low), f, low)
+            f = builder.fadd(f, const("f32", L, 12582912.0))  # as in scale_to_i32
+            return builder.sub(builder.bitcast(f, acc.type), const("i32", L, 0x4B400000))
+        return x86.to_nearest(builder, f)
+
+    return VI32(acc, scale, hi), codegen
+
+
+@intrinsic
+def pack_codes(typingctx, a, b, c, d, zero, lo):
+    """max(saturate(v + zero), lo) of four vectors as bytes, in the order of `pack_u8`; zero and lo are scalars in [0, 255]."""
+
+    def codegen(context, builder, signature, args):
+        a, b, c, d, zero, lo = args
+        quad = llvm("i8", 4 * L)
+        if ISA in X86:
+            q, low = x86.packed(builder, [a, b, c, d], zero), splat(builder, builder.trunc(lo, ir.IntType(8)), 4 * L)
+            return call(builder, f"llvm.umax.v{4 * L}i8", quad, q, low)
+        if ISA in ARM64:
+            wide = splat(builder, builder.trunc(zero, ir.IntType(16)), 8)
+            q, low = neon.packed(builder, [a, b, c, d], wide), splat(builder, builder.trunc(lo, ir.IntType(8)), 16)
+            return call(builder, "llvm.umax.v16i8", quad, q, low)
+        offset = splat(builder, zero, L)
+        return plain.saturated(builder, [builder.add(v, offset) for v in (a, b, c, d)], splat(builder, lo, L))
+
+    return VQUAD(a, b, c, d, types.int32, types.int32), codegen
+
+
+@intrinsic
+def codes(typingctx, acc, scale):
+    """rint(float32(acc)·scale), ties to even; it must fit an int32. What is beyond ±2^16 may come out nearer to that."""
+
+    def codegen(context, builder, signature, args):
+        acc, scale = args
+        f = builder.fmul(builder.sitofp(acc, scale.type), scale)
+        if ISA not in X86:
+            for bound, far in ((-65536.0, ">"), (65536.0, "<")):
+                limit = const("f32", L, bound)
+                f = builder.select(builder.fcmp_ordered(far, f, limit), f, limit)
+            return builder.fptosi(call(builder, f"llvm.rint.v{L}f32", f.type, f), acc.type)
+        return x86.to_nearest(builder, f)
+
+    return VI32(acc, scale), codegen
+
+
+@intrinsic
+def pack_plain(typingctx, a, b, c, d):
+    """saturate(v) of four vectors as bytes, in the order of `pack_u8`: `pack_capped` where it adds and clamps nothing."""
+
+    def codegen(context, builder, signature, args):
+        if ISA in X86:
+            return x86.packed(builder, list(args), None)
+        return plain.saturated(builder, list(args), const("i32", L, 0))
+
+    return VQUAD(a, b, c, d), codegen
+
+
+@intrinsic
+def max_quad(typingctx, a, b):
+    """The greater of each two unsigned bytes."""
+    return VQUAD(a, b), lambda context, builder, signature, args: call(
+        builder, f"llvm.umax.v{4 * L}i8", args[0].type, *args
+    )
+
+
+@intrinsic
+def cap(typingctx, quad, hi):
+    """Bytes no greater than the scalar hi."""
+
+    def codegen(context, builder, signature, args):
+        top = splat(builder, builder.trunc(args[1], ir.IntType(8)), 4 * L)
+        return call(builder, f"llvm.umin.v{4 * L}i8", args[0].type, args[0], top)
+
+    return VQUAD(quad, types.int32), codegen
+
+
+@intrinsic
+def in_rows(typingctx, quad):
+    """What `pack_codes` made of four vectors, in their order: the L bytes of the first, then those of the second, …"""
+
+    def codegen(context, builder, signature, args):
+        words = builder.bitcast(args[0], llvm("i32", L))
+        order = [4 * p + i for i in range(4) for p in range(L // 4)]
+        moved = builder.shuffle_vector(words, words, ir.Constant(ir.VectorType(I32, L), order))
+        return builder.bitcast(moved, llvm("i8", 4 * L))
+
+    return VQUAD(quad), codegen
