@@ -5,7 +5,6 @@ Pure functions: what is asked for, what the device remembers, and the time come 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from edgeq import grant as grants
@@ -13,6 +12,7 @@ from edgeq import state as states
 from edgeq import status as statuses
 from edgeq.bundle import Signed
 from edgeq.grant import Grant
+from edgeq.records import dataclass
 from edgeq.state import State
 from edgeq.status import Status
 from edgeq.trust import Trust

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -29,6 +28,7 @@ from edgeq.errors import (
 from edgeq.fields import KEY_ID, MODEL_ID, SOME_OPERATIONS, TIME, VERSION
 from edgeq.keys import PublisherPublic, Signer, SigningKey
 from edgeq.recipients import Identity
+from edgeq.records import dataclass, field
 
 CHECKPOINT_EVERY: Final = 64
 """The lines whose number is a multiple of this are checkpoints."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from edgeq import container, dsse, manifest, oms, second
 from edgeq.errors import BadSignatureError, DigestError, FileSetError, InnerSignatureError, LengthError
 from edgeq.keys import PublisherKey, PublisherPublic
 from edgeq.manifest import MANIFEST_FILE, Manifest
+from edgeq.records import dataclass
 from edgeq.trust import Trust
 
 PAYLOAD_FILE: Final = "payload.bin"

@@ -11,11 +11,11 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from edgeq import limits
 from edgeq.errors import CodingError
+from edgeq.records import dataclass, field
 
 MAGIC: Final = b"EQC1"
 HEADER: Final = struct.Struct("<4sI32sI")

@@ -6,11 +6,11 @@ Every length is compared with its cap and with the size of the file before anyth
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Final
 
 from edgeq import limits
 from edgeq.errors import ContainerError, LengthError, SuiteError, TruncatedError
+from edgeq.records import dataclass
 
 MAGIC: Final = b"EQB\r\n\x1a\n\x00"
 """As PNG's: text-mode transfers, which change line ends or stop at Ctrl-Z, change it."""

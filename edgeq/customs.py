@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from edgeq.errors import CustomOpError, InputError
 from edgeq.graph import NUMPY_DTYPES, Array, Op, Quantization, Tensor
+from edgeq.records import dataclass
 from edgeq.tflite.limits import MAX_RANK, MAX_TENSOR_BYTES
 
 Shape: TypeAlias = tuple[int, ...]

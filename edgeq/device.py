@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +35,7 @@ from edgeq.errors import (
 from edgeq.files import PRIVATE, PRIVATE_FOLDER, PUBLIC, PathLike, read_limited, remove_leftovers, write_atomic
 from edgeq.grant import Grant
 from edgeq.recipients import Identity, Secret
+from edgeq.records import dataclass, field, replace
 from edgeq.root import Root
 from edgeq.state import RootSeen, State, StatusSeen
 from edgeq.status import Status

@@ -7,11 +7,11 @@ must sign together (a root) does an envelope have as many as it needs, each by a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from edgeq import strict
 from edgeq.errors import DocumentError, EnvelopeError, SignatureCountError
+from edgeq.records import dataclass, field
 
 _SIGNATURE_BYTES = 256  # a P-256 signature in DER has at most 72
 

@@ -13,7 +13,6 @@ import math
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +33,7 @@ from edgeq.plan.callout import failure
 from edgeq.plan.cost import PARALLEL_NS
 from edgeq.plan.types import CONSTANT, FLIPPED, Rounding
 from edgeq.quantmod import QuantMod
+from edgeq.records import dataclass
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from types import TracebackType
@@ -23,6 +22,7 @@ from edgeq.machine import get
 from edgeq.plan.bounded import bounded
 from edgeq.plan.survey import NO_OPERATION, OTHER_RUNTIME, Finding, survey
 from edgeq.plan.types import Rounding
+from edgeq.records import dataclass, replace
 
 MODULES = {"ai-edge-litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
 """Distribution → the package that holds its interpreter."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -37,6 +36,7 @@ from edgeq.fields import KEY_ID, MODEL_ID, OPERATIONS, SOME_OPERATIONS, SUITE, T
 from edgeq.keys import PublisherKey
 from edgeq.manifest import Manifest
 from edgeq.recipients import WRAPPED_KEY_SIZES, ContentKey, Identity, Recipient
+from edgeq.records import dataclass, field, replace
 from edgeq.state import State
 from edgeq.stream import check_commitment
 from edgeq.trust import Trust

@@ -8,13 +8,14 @@ array of the tensor's own dtype and shape for a constant (read-only, possibly a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from edgeq.records import dataclass, field, replace
 
 Array = npt.NDArray[Any]
 

@@ -12,7 +12,6 @@ import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -24,6 +23,7 @@ from edgeq import limits, pem
 from edgeq.errors import BadSignatureError, KeyFileError
 from edgeq.files import PRIVATE, PathLike, read_limited, write_atomic
 from edgeq.recipients import ContentKey, DeviceKey, Recipient, private_half, public_half
+from edgeq.records import dataclass, field
 
 # As model_signing pairs them: the hash is as long as the curve asks for.
 _ECDSA = {

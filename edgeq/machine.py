@@ -23,13 +23,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from edgeq.errors import MachineError, OutputError
 from edgeq.files import write_atomic
 from edgeq.kernels import isa
+from edgeq.records import dataclass
 from edgeq.targets import objects
 from edgeq.targets.detect import detect
 from edgeq.targets.identity import ABI, source_digest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from edgeq import limits, strict
@@ -11,6 +10,7 @@ from edgeq.errors import LengthError
 from edgeq.fields import KEY_ID, MODEL_ID, SUITE, VERSION
 from edgeq.keys import RAW_SIGNATURE_SIZE
 from edgeq.recipients import WRAPPED_KEY_SIZES
+from edgeq.records import dataclass, field
 from edgeq.stream import sealed_size
 
 MANIFEST_FILE: Final = "manifest.json"

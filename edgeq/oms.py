@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
 from edgeq import dsse, limits, strict
 from edgeq.errors import DocumentError, EnvelopeError, SuiteError
 from edgeq.keys import PublisherKey, PublisherPublic
+from edgeq.records import dataclass
 from edgeq.trust import Trust
 
 SIGNATURE_FILE: Final = "model.sig"

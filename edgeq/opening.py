@@ -10,7 +10,6 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from queue import SimpleQueue
@@ -46,6 +45,7 @@ from edgeq.locked import LockedMemory
 from edgeq.manifest import Manifest
 from edgeq.overlay import Base
 from edgeq.recipients import ContentKey, Identity
+from edgeq.records import dataclass, field
 from edgeq.root import Root
 from edgeq.source import PlainModel, StoredBundle, StoredDirectory, open_source
 from edgeq.trust import Trust

@@ -7,7 +7,6 @@ knows; here it is bytes. docs/trust-formats.md has the format.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from edgeq.errors import (
 from edgeq.fields import KEY_ID, MODEL_ID, SUITE, TIME, VERSION
 from edgeq.keys import PublisherPublic
 from edgeq.recipients import Identity
+from edgeq.records import dataclass, field
 
 FORMAT: Final = "edgeq-overlay/1"
 

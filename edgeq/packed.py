@@ -7,13 +7,13 @@ with lite/kernels/internal/utils/sparsity_format_converter.cc. Everything comes 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from edgeq.errors import CheckError
 from edgeq.graph import NUMPY_DTYPES, Array, Graph, Table, Tensor
+from edgeq.records import replace
 from edgeq.tflite.limits import MAX_RANK, MAX_TENSOR_BYTES
 
 DENSE, SPARSE_CSR = 0, 1

@@ -10,7 +10,6 @@ import base64
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from edgeq import limits
 from edgeq.errors import KeyFileError, PassphraseError
+from edgeq.records import dataclass
 
 
 @dataclass(frozen=True, eq=False)

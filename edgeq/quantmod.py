@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InputError
+from edgeq.records import dataclass
 
 Array = npt.NDArray[Any]
 

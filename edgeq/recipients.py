@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Final, Protocol
 
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from edgeq import pem
 from edgeq.errors import KeyFileError, WrappedKeyError
+from edgeq.records import dataclass, field
 
 _KDF, _AEAD = hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305
 _CLASSICAL = hpke.Suite(hpke.KEM.X25519, _KDF, _AEAD)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ from edgeq.errors import (
 )
 from edgeq.fields import KEY_ID, OPERATIONS, SOME_OPERATIONS, SUITE, TIME
 from edgeq.keys import PublisherPublic, Signer, parse_second_der, parse_signing_der
+from edgeq.records import dataclass, field, replace
 
 FORMAT: Final = "edgeq-root/1"
 

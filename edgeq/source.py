@@ -11,7 +11,6 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from io import FileIO
 from typing import Final
 
@@ -21,6 +20,7 @@ from edgeq.errors import FileSetError, InputError, LengthError, NotAModelError, 
 from edgeq.files import PathLike, open_regular
 from edgeq.manifest import MANIFEST_FILE
 from edgeq.oms import SIGNATURE_FILE
+from edgeq.records import dataclass
 from edgeq.second import SIGNATURE_FILE as SECOND_FILE
 
 _IDENTIFIER: Final = b"TFL3"  # of .tflite flatbuffers, behind four bytes of offset

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ from edgeq.errors import (
 )
 from edgeq.fields import KEY_ID, MODEL_ID, SUITE, TIME, VERSION
 from edgeq.recipients import Identity, Secret
+from edgeq.records import dataclass, field, replace
 
 FORMAT: Final = "edgeq-state/1"
 

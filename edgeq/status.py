@@ -9,7 +9,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ from edgeq.errors import (
 )
 from edgeq.fields import KEY_ID, MODEL_ID, SUITE, TIME, VERSION
 from edgeq.keys import Signer
+from edgeq.records import dataclass, field, replace
 from edgeq.state import StatusSeen
 from edgeq.trust import Trust
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from edgeq.graph import Graph, Op, SubGraph, Table
+from edgeq.records import replace
 
 FIELD_ENDINGS = ("subgraph", "subgraph_index", "branch_subgraph_indices", "called_computations")
 """How the names of options end that are the index of a subgraph, or several."""

@@ -7,7 +7,6 @@ under a root, each key may do what the root says, until then.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from datetime import datetime
 
 from edgeq import clock, root
@@ -19,6 +18,7 @@ from edgeq.errors import (
     UntrustedKeyError,
 )
 from edgeq.keys import PublisherPublic
+from edgeq.records import dataclass
 from edgeq.root import Delegation, Root
 
 

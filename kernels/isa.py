@@ -7,7 +7,8 @@ what the processor offers, or with the name of a target. The names are ordered f
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+
+from edgeq.records import dataclass
 
 
 @dataclass(frozen=True)

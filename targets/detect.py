@@ -11,8 +11,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+
+from edgeq.records import dataclass
 
 AT_HWCAP, AT_HWCAP2 = 16, 26
 

@@ -14,10 +14,10 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgeq.records import dataclass, field
 from edgeq.targets.detect import Cpu
 from edgeq.targets.identity import ABI, source_digest
 

@@ -7,7 +7,8 @@ size: Pisarchyk & Lee, "Efficient Memory Management for Deep Neural Net Inferenc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from edgeq.records import dataclass
 
 ALIGNMENT = 64
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from edgeq.plan.cost import SHARED_NS, estimated_ns
 from edgeq.plan.multiplier import activation_bounds, float_bits
 from edgeq.plan.types import CONSTANT, FLIPPED, Instruction, Plan, Port, Ref, Rounding, Word
 from edgeq.quantmod import QuantMod
+from edgeq.records import dataclass, replace
 from edgeq.tflite.limits import MAX_TENSOR_BYTES
 
 MAX_ARENA_BYTES = 1 << 31

@@ -9,13 +9,13 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from edgeq.errors import CustomOpError
+from edgeq.records import dataclass
 
 Callback = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 

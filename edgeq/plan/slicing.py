@@ -6,8 +6,9 @@ Source: TFLite kernels/internal/strided_slice_logic.h and kernels/strided_slice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from edgeq.records import dataclass
 
 Shape = tuple[int, ...]
 

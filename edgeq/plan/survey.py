@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from edgeq.errors import UnsupportedError
 from edgeq.graph import Graph, Op
 from edgeq.kernels.isa import Isa
@@ -11,6 +9,7 @@ from edgeq.plan.build import lower
 from edgeq.plan.builder import Builder, nbytes
 from edgeq.plan.lower import has_lowering
 from edgeq.plan.types import Rounding
+from edgeq.records import dataclass
 
 NO_OPERATION = -1
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 import numpy as np
 
 from edgeq.graph import Array, Tensor
+from edgeq.records import dataclass, field
 
 
 class Rounding(str, Enum):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from edgeq.graph import Op, Padding, Tensor
 from edgeq.kernels.words import move as mw
 from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.types import Ref, Words
+from edgeq.records import dataclass
 
 
 @dataclass(frozen=True)

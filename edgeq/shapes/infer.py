@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from edgeq.customs import prepared, registered
 from edgeq.errors import CheckError, InputError, UnsupportedError
 from edgeq.graph import Array, Graph, Op, SubGraph, Tensor
+from edgeq.records import replace
 from edgeq.shapes.node import Node, Shape
 from edgeq.shapes.rules import CUSTOM_RULES, RULES
 from edgeq.shapes.values import MAX_ELEMENTS, known

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edgeq.errors import CheckError, UnsupportedError
 from edgeq.graph import Array, Op
+from edgeq.records import dataclass
 
 Shape = tuple[int, ...]
 

@@ -12,8 +12,9 @@ they like here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from edgeq.records import dataclass
 
 _TEXT = """
 ABS 1 1

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from edgeq.graph import (
     Table,
     Tensor,
 )
+from edgeq.records import replace
 from edgeq.tflite import limits
 from edgeq.tflite.buffers import EMPTY
 from edgeq.tflite.decode import Decoder, view

@@ -18,12 +18,12 @@ A union member without a line in TABLES is a table without fields. Enum members 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal
 
 from edgeq.graph import Table
+from edgeq.records import dataclass
 
 FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3

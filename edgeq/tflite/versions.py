@@ -10,11 +10,11 @@ computes exactly, but registers up to 10.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from edgeq.graph import Activation, Op, SubGraph, Table, Tensor
+from edgeq.records import replace
 
 _BY_DTYPE_TEXT = """
 ABS int8=2 int16=3

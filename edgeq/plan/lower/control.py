@@ -6,7 +6,6 @@ What goes round a WHILE lies in blocks of its own, from which condition and body
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from edgeq.plan.builder import MAX_TURNS, Builder, itemsize, nbytes
 from edgeq.plan.cost import estimated_ns
 from edgeq.plan.types import FLIPPED, Ref
 from edgeq.plan.window import copy
+from edgeq.records import replace
 
 MAX_DEPTH = 16
 """Calls inside one another."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 
 from edgeq.errors import CheckError
@@ -26,6 +24,7 @@ from edgeq.plan.requantize import (
 )
 from edgeq.plan.types import Ref, Words
 from edgeq.plan.window import Axis, axis, copy, fill_value, image, padded_input
+from edgeq.records import dataclass, replace
 
 PER_STEP = {"u8": 4, "s16": 2, "f32": 1, "hybrid": 4}
 STRIP_BYTES = 1 << 14

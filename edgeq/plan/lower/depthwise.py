@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from edgeq.plan.lower.conv import is_wide, kind_of, product, window_rows
 from edgeq.plan.requantize import bias_values, float_limits, packing_order, pad_to, requantize_words, stays_small
 from edgeq.plan.types import Ref, Words
 from edgeq.plan.window import Axis, axis, copy, image, padded_input, phased_input
+from edgeq.records import dataclass
 
 MAX_REPEATED_BYTES = 1 << 16
 """Weights that may be written out repeatedly so that blocks can hold several pixels' channels."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from edgeq.plan.builder import Builder
 from edgeq.plan.flexbuffer import scalars
 from edgeq.plan.lower.rescale import KIND
 from edgeq.plan.types import Ref, Words
+from edgeq.records import dataclass
 
 MAX_BOXES = 1 << 20
 

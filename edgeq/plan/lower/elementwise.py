@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from edgeq.plan.multiplier import f32, float_bounds, quantize_multiplier
 from edgeq.plan.tables import multiply_double, pot_shifts, quotient
 from edgeq.plan.types import Words
 from edgeq.plan.window import broadcasted, same_type
+from edgeq.records import dataclass, replace
 
 VECTOR = 16
 """Elements that LiteRT's int16 ADD takes at a time; what is left over is rounded otherwise (docs/exactness.md)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from edgeq.errors import CheckError
 from edgeq.graph import Op, Padding, Table, Tensor
 from edgeq.plan.builder import Builder
 from edgeq.plan.lower import conv, detection
+from edgeq.records import replace
 
 
 def transpose_conv_bias(b: Builder, op: Op) -> None:

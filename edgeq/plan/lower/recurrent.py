@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from edgeq.plan.lower.matmul import hybrid_rows, plain_product, stored
 from edgeq.plan.lower.variables import state
 from edgeq.plan.multiplier import quantize_multiplier
 from edgeq.plan.types import Ref, Words
+from edgeq.records import dataclass
 
 GATES = 4  # input, forget, cell, output
 

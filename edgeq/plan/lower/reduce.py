@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from edgeq.graph import Op
 from edgeq.kernels.words import reduce as rw
@@ -15,6 +14,7 @@ from edgeq.plan.lower.slices import axis_of, numbers
 from edgeq.plan.multiplier import f32, quantize_multiplier
 from edgeq.plan.types import Ref, Words
 from edgeq.plan.window import permuted, same_type
+from edgeq.records import dataclass
 
 MAX_REDUCED = 1 << 23
 """8-bit values whose sum surely fits int32."""
