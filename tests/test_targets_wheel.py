@@ -192,13 +192,22 @@ STRIPPED = {
     "a function's": ('def f():\n    """Words."""\n    return "#"  # why\n', 'def f():\n\n    return "#"  # why\n'),
     "a comment on its own line": ("# why\nx = 1\n", "\nx = 1\n"),
     "what only looks like one": ('x = """\n# text\n"""\n', 'x = """\n# text\n"""\n'),
+    "types of arguments and results": (
+        "def f(a: int, *b: str, c: A | None = None, **d: Any) -> list[int]:\n    x: int = 1\n    return x\n",
+        "def f(a, *b, c = None, **d):\n    x: int = 1\n    return x\n",
+    ),
+    "types on lines of their own": (
+        "def f(a: dict[\n    str, int]) -> int:\n    pass\n",
+        "def f(a: dict[\n    str, int]):\n    pass\n",
+    ),
+    "a field's type": ("class A:\n    x: int = 1\n", "class A:\n    x: int = 1\n"),
     "two statements on a line": ('"a"; x = 1\n', '"a"; x = 1\n'),
 }
 
 
 @pytest.mark.parametrize("case", STRIPPED)
 def test_stripping_keeps_lines_and_program(case: str) -> None:
-    """Docstrings and comments go, line numbers and everything else stay."""
+    """Docstrings, comments and the types of functions go, line numbers and everything else stay."""
     before, after = STRIPPED[case]
     assert strip.strip(before) == after
 
