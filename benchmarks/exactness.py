@@ -73,7 +73,7 @@ class Row:
 
 def engine(graph: Graph, rounding: str) -> Runner:
     """The compiled engine."""
-    from edgeq.engine import build
+    from edgeq.dynamic import build
 
     model = build(graph, rounding=rounding)
     names = [p.name for p in model.inputs]
@@ -124,6 +124,8 @@ def compared(row: Row, found: Array, expected: Array) -> Row:
 
 def random_inputs(graph: Graph, count: int, rng: np.random.Generator) -> list[Inputs]:
     """Random inputs; one that states TRANSPOSE_CONV's output shape states the right one, indices lie within their tensors."""
+    if any(op.code == "SLICE" and op.inputs[1] in graph.inputs for op in graph.ops):
+        return [sliced(graph, rng) for _ in range(count)]
     shapes = {
         op.inputs[0]: np.array(graph.tensors[op.outputs[0]].shape, np.int32)
         for op in graph.ops
@@ -135,6 +137,18 @@ def random_inputs(graph: Graph, count: int, rng: np.random.Generator) -> list[In
         return shapes[i] if i in shapes else x % limits[i] if i in limits else x
 
     return [tuple(map(fitted, graph.inputs, draw(graph, rng))) for _ in range(count)]
+
+
+def sliced(graph: Graph, rng: np.random.Generator) -> Inputs:
+    """Inputs of a model that is one SLICE, begin and size fed too: any lengths, a part of them, now and then −1 for all."""
+    op = graph.ops[0]
+    lengths = [int(n) for n in rng.integers(1, 9, len(graph.tensors[op.inputs[0]].shape))]
+    begin = [int(rng.integers(0, n)) for n in lengths]
+    size = [int(rng.integers(1, n - b + 1)) if rng.random() < 0.8 else -1 for n, b in zip(lengths, begin, strict=True)]
+    kinds = [graph.tensors[i].dtype for i in op.inputs]
+    made = dict(zip(op.inputs, (rng.standard_normal(lengths).astype(kinds[0]), np.array(begin, kinds[1]),
+                                np.array(size, kinds[2])), strict=True))  # fmt: skip
+    return tuple(made[i] for i in graph.inputs)
 
 
 def index_limits(graph: Graph) -> dict[int, int]:

@@ -17,6 +17,7 @@ from naive.cases import Case, cases
 from edgeq.errors import EdgeqError
 from edgeq.machine import host
 from edgeq.plan import make_plan
+from edgeq.plan.build import UNSHAPED
 from edgeq.plan.fold import FOLDS
 from edgeq.plan.lower import LOWERINGS
 from edgeq.plan.lower.known import LOWERINGS as KNOWN
@@ -38,36 +39,41 @@ Cells say what becomes of an operation by the type of its data:
 - **·**: no model of it is tested. edgeq refuses it when the model is loaded, or runs it if the type only moves; what it
   refuses falls back (`backend="auto"`) to an installed runtime that has it, and is refused otherwise.
 
+Operations whose shapes come from values that are fed or computed (SLICE, RESHAPE, FILL, TILE, PAD, TRANSPOSE, resizes …) run in
+every type of their row, planned while the model runs (docs/adr/0017): outputs are dynamic as in TFLite's interpreter.
+
 | operation | float32 | int8 | uint8 | int16 | int32 | int64 | bool | notes |
 |---|---|---|---|---|---|---|---|---|
 """
 
 CONTROL = "tests/test_control.py, both runtimes"
+DYNAMIC = "between two plans (edgeq.dynamic); tests/test_dynamic.py, both runtimes"
 NOTES = {
     "ASSIGN_VARIABLE": CONTROL,
     "CALL_ONCE": f"first values that are constants; {CONTROL}",
-    "IF": f"branches whose outputs have one shape; {CONTROL}",
+    "IF": f"{CONTROL}",
     "READ_VARIABLE": CONTROL,
     "VAR_HANDLE": CONTROL,
-    "WHILE": f"at most 2^20 turns; {CONTROL}",
+    "WHILE": f"at most 2^20 turns, 2^16 where shapes change; {CONTROL}",
     "BATCH_MATMUL": "also int8 weights on float32 (hybrid)",
     "BIDIRECTIONAL_SEQUENCE_LSTM": "without an auxiliary input",
     "BIDIRECTIONAL_SEQUENCE_RNN": "float32, without an auxiliary input; no case of its own",
     "BITCAST": "between types of one size",
-    "BROADCAST_ARGS": "of constants",
+    "BROADCAST_ARGS": DYNAMIC,
     "CONV_2D": "grouped, dilated; also int8 weights on float32 (hybrid)",
     "DENSIFY": "of sparse constants, which reading makes dense",
     "DEQUANTIZE": "also float16 constants",
     "FULLY_CONNECTED": "weights constant or computed, int8 on float32 (hybrid)",
     "LSTM": "the full kernel; the basic one falls back",
-    "RANGE": "of constants",
+    "RANGE": f"a constant, or {DYNAMIC}",
     "RANK": "a constant",
     "RELU_N1_TO_1": "as RELU; no case of its own",
     "SHAPE": "a constant",
     "SVDF": "also int8 weights on float32 (hybrid)",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "int8 with an int16 cell; int8 weights on float32 (hybrid); all options",
     "UNIDIRECTIONAL_SEQUENCE_RNN": "also int8 weights on float32 (hybrid)",
-    "WHERE": "of constants: what is computed has no shape before it runs",
+    "UNIQUE": DYNAMIC,
+    "WHERE": DYNAMIC,
 }
 
 
@@ -100,7 +106,7 @@ def text() -> str:
         if others:
             notes.append(f"{', '.join(f'{t} {cells[t]}' for t in sorted(others))}")
         if name not in LOWERINGS:
-            notes = notes if name in (*FOLDS, "SHAPE", "RANK") else ["falls back"]
+            notes = notes if name in (*FOLDS, *UNSHAPED, "SHAPE", "RANK") else ["falls back"]
         rows.append(f"| {name} | {' | '.join(cells.get(t, NONE) for t in TYPES)} | {'; '.join(notes)} |")
     native = sum(1 for n in OP_FACTS if n in LOWERINGS)
     count = f"\n{native} of {len(OP_FACTS)} operations have a lowering; StableHLO operations have none.\n"

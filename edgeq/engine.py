@@ -124,6 +124,19 @@ class Context:
             start = plan.offset(place)
             self.arena[start : start + values.size] = values
 
+    def recall(self, plan: Plan, variables: Mapping[str | int, Array]) -> None:
+        """Put in what `remember` of this or another plan has kept of the same variables."""
+        for key, (place, size) in plan.variables.items():
+            kept, start = variables.get(key), plan.offset(place)
+            if kept is not None and kept.size == size:
+                self.arena[start : start + size] = kept
+
+    def remember(self, plan: Plan, variables: dict[str | int, Array]) -> None:
+        """Keep what the variables hold now, (bytes,) uint8 each."""
+        for key, (place, size) in plan.variables.items():
+            start = plan.offset(place)
+            variables[key] = self.arena[start : start + size].copy()
+
 
 class Staged(Context):
     """A context with arrays of its own for one sample of one input and one output: a call need not look addresses up.
@@ -209,11 +222,25 @@ class Program:
         self._only = Context(plan, self.constants, threads) if plan.initial else None
         self._recalling = threading.Lock()  # who holds it may change what the model remembers
 
-    def run(self, inputs: Sequence[Array], outputs: Sequence[Array], samples: int) -> None:
-        """Contiguous arrays of the ports' dtypes; `samples` of each port's size lie behind one another in every array."""
+    def run(
+        self,
+        inputs: Sequence[Array],
+        outputs: Sequence[Array],
+        samples: int,
+        variables: dict[str | int, Array] | None = None,
+    ) -> None:
+        """Contiguous arrays of the ports' dtypes; `samples` of each port's size lie behind one another in every array.
+
+        variables: what other plans of the same model have left in its variables, and where this one leaves them.
+        """
         if self._only is not None:
             with self._recalling:
+                if variables is not None:
+                    self._only.reset(self.plan)
+                    self._only.recall(self.plan, variables)
                 self.run_in(self._only, inputs, outputs, samples)
+                if variables is not None:
+                    self._only.remember(self.plan, variables)
             return
         context = self.acquire()
         try:

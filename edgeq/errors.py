@@ -41,6 +41,17 @@ class UnsupportedError(ModelError):
     """The model is sound, but it holds an operation, type or option that edgeq does not run."""
 
 
+class DataDependentError(UnsupportedError):
+    """What a plan must know before anything runs is computed or fed: edgeq.dynamic runs such a model piece by piece.
+
+    tensor: the index of the tensor whose values are wanted, -1 where it is the operation as a whole.
+    """
+
+    def __init__(self, message: str, tensor: int = -1) -> None:
+        super().__init__(message)
+        self.tensor = tensor
+
+
 class ConvertError(EdgeqError):
     """A converter for another format is missing, or failed."""
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from edgeq.plan.bounded import bounded
 from edgeq.plan.survey import NO_OPERATION, OTHER_RUNTIME, Finding, survey
 from edgeq.plan.types import Rounding
 from edgeq.records import dataclass, replace
+
+if TYPE_CHECKING:
+    from edgeq.dynamic import DynamicModel
 
 MODULES = {"ai-edge-litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
 """Distribution → the package that holds its interpreter."""
@@ -202,7 +205,7 @@ class FallbackModel:
         self.close()
 
 
-AnyModel = Model | FallbackModel
+AnyModel: TypeAlias = "Model | DynamicModel | FallbackModel"
 """What `edgeq.load` returns."""
 
 

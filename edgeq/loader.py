@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from edgeq.errors import InputError, UnsupportedError
+from edgeq.errors import DataDependentError, InputError, UnsupportedError
 from edgeq.files import PathLike
 from edgeq.opening import (
     GrantLike,
@@ -114,6 +114,9 @@ def load(
     FallbackWarning says so, and the result is an edgeq.fallback.FallbackModel. Its plain bytes leave edgeq with that, so
     an encrypted bundle must be granted for `export`. With backend="native" such a model is refused instead.
 
+    A model whose shapes depend on the values that it is fed is planned while it runs: the result is then an
+    edgeq.dynamic.DynamicModel.
+
     With `selfcheck` = N, every N inferences a part of the parameters is hashed again and a layer's result checked
     (edgeq.selfcheck); IntegrityError if something is not what it was.
 
@@ -166,6 +169,11 @@ def load(
             )
         return build(whole, rounding=rounding, threads=threads, memory=opened.memory)
     except UnsupportedError as error:
+        if isinstance(error, DataDependentError) and selfcheck is None and not drift:
+            from edgeq.dynamic import DynamicModel, is_dynamic  # few models need it
+
+            if is_dynamic(graph, rounding):
+                return DynamicModel(graph, rounding=rounding, threads=threads, memory=opened.memory, shapes=given)
         findings = fallback.lacking(graph, rounding) or (fallback.because(error),)
     if selfcheck is not None:
         raise InputError(f"{path}: selfcheck is for models that edgeq runs itself: {findings[0]}")

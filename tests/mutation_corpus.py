@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import control_models
+import dynamic_models
 from naive.cases import cases
 from tflite_models import SMALL_MODELS, real_models
 
@@ -36,6 +37,7 @@ def _cases() -> dict[str, Graph]:
         "WHILE": control_models.loop(),
         "variables": control_models.counter(),
         "variables int8": control_models.counter("int8"),
+        **{f"fed {name}": make() for name, (make, _) in {**dynamic_models.SINGLE, **dynamic_models.WHOLE}.items()},
     }
     return {CASE + c.name: c.graph for c in cases()} | {CASE + name: graph for name, graph in own.items()}
 

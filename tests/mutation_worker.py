@@ -25,10 +25,12 @@ from mutation_corpus import original
 from trusted import NOW, device, granted, publisher, trust
 
 from edgeq import check as check_module
-from edgeq import engine, explain, seal
-from edgeq.errors import EdgeqError, MachineError, TrustError
+from edgeq import dynamic, engine, explain, seal
+from edgeq.errors import DataDependentError, EdgeqError, MachineError, TrustError
 from edgeq.fallback import lacking
+from edgeq.graph import Graph
 from edgeq.interpreter import Interpreter
+from edgeq.interpreter.dynamic import DynamicSession
 from edgeq.loader import read_model
 from edgeq.plan import builder
 from edgeq.shapes import resize
@@ -59,7 +61,13 @@ def attempt(data: bytes, seed: int) -> str:
         lacking(graph, rounding)
     if way == "resized":
         graph = resize(graph, _other_shapes(graph, seed))
-    with engine.build(graph, rounding=rounding) as model:
+    try:
+        model = engine.build(graph, rounding=rounding)
+    except DataDependentError:
+        if not dynamic.is_dynamic(graph, rounding):
+            raise
+        return _unfixed(graph, seed, rounding)
+    with model:
         if way == "survey":
             explain.steps(graph, model.plan, model.program.machine.isa)
         if sum(p.dtype.itemsize * float(np.prod(p.shape, dtype=float)) for p in model.inputs) > LARGEST_INPUT:
@@ -67,6 +75,22 @@ def attempt(data: bytes, seed: int) -> str:
         if model.plan.nanoseconds > LONGEST_NS:
             return "built"
         model(_inputs(model, seed))
+    return "ran"
+
+
+def _unfixed(graph: Graph, seed: int, rounding: str) -> str:
+    """A model that is planned while it runs, in inputs of several lengths where they are open."""
+    rng = np.random.default_rng(seed)
+    with dynamic.DynamicModel(graph, rounding=rounding, most_ns=LONGEST_NS) as model:
+        for _ in range(1 + seed % 2):
+            given = {}
+            for p, i in zip(model.inputs, graph.inputs, strict=True):
+                marks = graph.tensors[i].shape_signature or p.shape
+                shape = tuple(int(rng.integers(0, 6)) if m == -1 else d for m, d in zip(marks, p.shape, strict=True))
+                if p.dtype.itemsize * float(np.prod(shape, dtype=float)) > LARGEST_INPUT:
+                    return "built"
+                given[p.name] = _values(rng, shape, p.dtype)
+            model(given)
     return "ran"
 
 
@@ -104,8 +128,11 @@ def _interpret(data: bytes, seed: int, rounding: str) -> str:
         if float(np.prod(d["shape"], dtype=float)) > LARGEST_INPUT:
             return "built"
         found.set_tensor(d["index"], _values(rng, tuple(d["shape"]), np.dtype(d["dtype"])))
-    if found._main is None or found._main._session is None or found._main._session.plan.nanoseconds > LONGEST_NS:
+    session = found._main._session if found._main is not None else None
+    if session is None or (not isinstance(session, DynamicSession) and session.plan.nanoseconds > LONGEST_NS):
         return "built"
+    if isinstance(session, DynamicSession):
+        session._evaluator._most_ns = LONGEST_NS
     found.invoke()
     for d in found.get_output_details():
         found.get_tensor(d["index"])

@@ -8,7 +8,7 @@ import click
 
 from edgeq.cli import figures, models, show
 from edgeq.cli.models import Access
-from edgeq.errors import EdgeqError, UnsupportedError
+from edgeq.errors import DataDependentError, EdgeqError, UnsupportedError
 
 if TYPE_CHECKING:
     from edgeq.graph import Graph, Op, Quantization, SubGraph, Tensor
@@ -129,12 +129,15 @@ def _steps(graph: Graph) -> None:
 
 def _plan(file: str, graph: Graph, may_leave: bool) -> list[tuple[str, object]]:
     """What running it takes, or why it cannot be run here."""
+    from edgeq.dynamic import is_dynamic
     from edgeq.engine import build
 
     try:
         with build(graph) as model:
             plan = model.plan
     except UnsupportedError as error:
+        if isinstance(error, DataDependentError) and is_dynamic(graph, "xnnpack"):
+            return [("plan", f"made while it runs, as shapes depend on values: {error}")]
         return [("plan", f"none: {error}"), ("runs in", _instead(file, graph, may_leave))]
     except EdgeqError as error:
         return [("plan", f"none: {error}")]

@@ -14,6 +14,7 @@ from edgeq.cli.passphrase import with_passphrase
 
 if TYPE_CHECKING:
     from edgeq.changes import Changes
+    from edgeq.dynamic import DynamicModel
     from edgeq.fallback import AnyModel
     from edgeq.graph import Graph
     from edgeq.opening import Opened
@@ -231,13 +232,37 @@ def open_model(
 
 
 def predictions(model: AnyModel, inputs: Mapping[str, Array], samples_at_once: int) -> Iterator[dict[str, Array]]:
-    """The outputs by name for `inputs` (N, …), in order, some samples at a time."""
+    """The outputs by name for `inputs` (N, …), in order, some samples at a time; one where shapes depend on values."""
+    from edgeq.dynamic import DynamicModel
+
+    if isinstance(model, DynamicModel):
+        yield from _one_by_one(model, inputs)
+        return
     n = len(next(iter(inputs.values())))
     for start in range(0, n, samples_at_once):
         piece = {name: array[start : start + samples_at_once] for name, array in inputs.items()}
         outputs = model(piece if len(piece) > 1 else next(iter(piece.values())))
         named = outputs if isinstance(outputs, dict) else {model.outputs[0].name: outputs}
         yield {port.name: named[port.name].reshape(-1, *port.shape[1:]) for port in model.outputs}
+
+
+def _one_by_one(model: DynamicModel, inputs: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+    """The outputs of each sample behind a new axis; raises InputError where they have other shapes than the first one's."""
+    from edgeq.errors import InputError
+
+    first: dict[str, tuple[int, ...]] = {}
+    lengths = {p.name: p.shape[0] if p.shape else 1 for p in model.inputs}
+    for k in range(min(len(a) // max(lengths[name], 1) for name, a in inputs.items())):
+        piece = {name: a[k * lengths[name] : (k + 1) * lengths[name]] for name, a in inputs.items()}
+        outputs = model(piece if len(piece) > 1 else next(iter(piece.values())))
+        named = outputs if isinstance(outputs, dict) else {model.outputs[0].name: outputs}
+        for name, found in named.items():
+            if first.setdefault(name, found.shape) != found.shape:
+                raise InputError(
+                    f"sample {k} gives {name!r} shape {list(found.shape)}, the first one {list(first[name])}: "
+                    "outputs of different shapes do not go into one array"
+                )
+        yield {name: found[None] for name, found in named.items()}
 
 
 def batch(model: AnyModel) -> int:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeq.errors import CheckError, EdgeqError, GrantOperationError
+from edgeq.errors import CheckError, DataDependentError, EdgeqError, GrantOperationError
 from edgeq.graph import NUMPY_DTYPES, Array, Graph, SubGraph
 from edgeq.interpreter.details import constant, describe
 from edgeq.interpreter.errors import ArgumentError, StateError, in_both
@@ -25,6 +25,9 @@ from edgeq.plan.types import Rounding
 from edgeq.shapes import resize
 from edgeq.subgraphs import promoted
 from edgeq.tflite.limits import MAX_TENSOR_BYTES
+
+if TYPE_CHECKING:
+    from edgeq.interpreter.dynamic import DynamicSession
 
 HELD = """There is at least 1 reference to internal data in the interpreter in the form of a numpy array or slice. Be sure to \
 only hold the function returned from tensor() if you are using raw data access."""
@@ -52,7 +55,8 @@ class Runner:
         self._machine, self._options = machine, options
         self._shapes: dict[int, tuple[int, ...]] = {}
         self._plan: Plan | None = None
-        self._session: Session | None = None
+        self._session: Session | DynamicSession | None = None
+        self._dynamic = False
         self._memory: Mapping[int, Array] = {}
         self._allocated = self._graph
 
@@ -69,12 +73,23 @@ class Runner:
     def prepare(self) -> None:
         """Plan for the file's own shapes; raises UnsupportedError for what edgeq lacks.
 
-        Shapes that contradict are no reason to give up: files that are meant to be resized have placeholders.
+        Shapes that contradict are no reason to give up: files that are meant to be resized have placeholders. Nor are shapes
+        that depend on values: every run plans for its own.
         """
         try:
             self._plan = make_plan(self._graph, self._machine.isa, self._options.rounding, keep=self._options.keep)
         except CheckError:
             self._plan = None
+        except DataDependentError:
+            if not self._is_dynamic():
+                raise
+            self._dynamic = True
+
+    def _is_dynamic(self) -> bool:
+        """Whether a plan lacks nothing but values that a run will know."""
+        from edgeq.dynamic import is_dynamic  # few models need it
+
+        return is_dynamic(self._graph, self._options.rounding)
 
     def resize(self, i: int, shape: Sequence[int], strict: bool) -> None:
         """Give an input another shape, from the next allocation on."""
@@ -118,6 +133,23 @@ class Runner:
             if self._session.held():
                 raise StateError(HELD)
             return
+        if not self._dynamic:
+            try:
+                self._allocate()
+                return
+            except DataDependentError:
+                if not self._is_dynamic():
+                    raise
+                self._dynamic = True
+        from edgeq.interpreter.dynamic import DynamicSession
+
+        options = self._options
+        self._session = DynamicSession(
+            self._graph, self._shapes, self._machine, options.rounding, options.threads, keep=options.keep
+        )
+        self._memory = self._session.arrays
+
+    def _allocate(self) -> None:
         graph = resize(self._graph, self._shapes) if self._shapes else self._graph
         plan = self._plan
         if plan is None or self._shapes:
@@ -147,7 +179,8 @@ class Runner:
 
     def shape(self, i: int) -> tuple[int, ...]:
         """The shape of a tensor: as asked for, as allocated, or as the file has it."""
-        return self._shapes.get(i, self._allocated.tensors[i].shape)
+        found = self._session.shape(i) if self._session is not None and self._dynamic else None
+        return self._shapes.get(i, self._allocated.tensors[i].shape) if found is None else found
 
     def describe(self, i: int) -> dict[str, Any]:
         """A tensor's details."""
@@ -211,6 +244,8 @@ class Runner:
         if self._session is None:
             raise ArgumentError(NULL)
         found = self._session.computed(i)
+        if found is None and self._dynamic and i in self.subgraph.outputs:
+            raise ArgumentError(NULL)
         if found is None:
             raise ArgumentError(
                 f"tensor {i} ({t.name}) is an intermediate value: experimental_preserve_all_tensors=True keeps it"

@@ -67,6 +67,10 @@ class Session:
         """Forget what earlier runs have left in the model's variables."""
         self._context.reset(self.plan)
 
+    def shape(self, i: int) -> tuple[int, ...] | None:
+        """The shape of a tensor, where this has it."""
+        return self.plan.tensors[i].shape
+
     def held(self) -> bool:
         """Whether anybody but this session refers to the memory of an input or output."""
         return [sys.getrefcount(a) for a in self._watched] != self._references

@@ -34,12 +34,18 @@ def lower(b: Builder, op: Op) -> None:
     if fold(b, op):
         return
     function = LOWERINGS.get(op.code)
+    if function is None and op.code in UNSHAPED:
+        raise b.data_dependent(op, -1, "its output has no shape before it runs")
     if function is None:
         raise b.unsupported(op, LACKING)
     function(b, op)
 
 
+UNSHAPED = frozenset({"WHERE", "RANGE", "UNIQUE", "BROADCAST_ARGS"})
+"""Operations that are folded, or else computed between two plans (edgeq.dynamic.host)."""
+
+
 def unsupported_ops(graph: Graph) -> list[str]:
     """Names of the operations in the graph that have no lowering, each once, in order."""
-    unknown = [op for op in graph.ops if not has_lowering(op) and op.code not in (*FOLDS, "SHAPE", "RANK")]
+    unknown = [op for op in graph.ops if not has_lowering(op) and op.code not in (*FOLDS, *UNSHAPED, "SHAPE", "RANK")]
     return list(dict.fromkeys(op.custom_code or op.code for op in unknown))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from edgeq.errors import CheckError, UnsupportedError
+from edgeq.errors import CheckError, DataDependentError, UnsupportedError
 from edgeq.graph import NUMPY_DTYPES, Activation, Array, Graph, Op, Tensor
 from edgeq.kernels.isa import Isa
 from edgeq.kernels.words import OPCODES
@@ -109,7 +109,7 @@ class Builder:
         i = op.inputs[k] if k < len(op.inputs) else -1
         data = self.known(i) if i >= 0 else None
         if data is None:
-            raise UnsupportedError(f"{self.where(op)}: input {k} is computed; edgeq needs it to be a constant")
+            raise self.data_dependent(op, k, f"input {k} is computed; edgeq needs it to be a constant")
         if dtype is not None and data.dtype != np.dtype(dtype):
             raise UnsupportedError(f"{self.where(op)}: input {k} is {data.dtype}, {dtype} is expected")
         return data
@@ -128,13 +128,14 @@ class Builder:
                     f"{self.where(op)}: input {k} is {self.constant_value(op, k).tolist()}, {value.tolist()} is expected"
                 )
         elif (
-            i in self.graph.inputs and self.tensors[i].dtype == value.dtype.name and self.tensors[i].size == value.size
+            i in self.graph.inputs
+            and not self.reshaped
+            and self.tensors[i].dtype == value.dtype.name
+            and self.tensors[i].size == value.size
         ):
             self.required[i] = value
         else:
-            raise UnsupportedError(
-                f"{self.where(op)}: input {k} is computed; edgeq needs it to be a constant or an input"
-            )
+            raise self.data_dependent(op, k, f"input {k} is computed; edgeq needs it to be a constant or an input")
 
     def fold(self, op: Op, value: Array, k: int = 0) -> None:
         """Declare output k a constant."""
@@ -269,6 +270,11 @@ class Builder:
         """Instructions that follow belong to this operation."""
         self._op = index
 
+    @property
+    def at(self) -> int:
+        """The operation that is being lowered."""
+        return self._op
+
     def where(self, op: Op) -> str:
         """How messages name an operation."""
         return f"operation {self._op} ({op.custom_code or op.code})"
@@ -295,6 +301,10 @@ class Builder:
     def unsupported(self, op: Op, what: str) -> UnsupportedError:
         """The error for a sound operation that edgeq does not run."""
         return UnsupportedError(f"{self.where(op)}: {what}")
+
+    def data_dependent(self, op: Op, k: int, what: str) -> DataDependentError:
+        """The error for a plan that cannot be made before the values of input k are known (k = -1: before it runs)."""
+        return DataDependentError(f"{self.where(op)}: {what}", op.inputs[k] if 0 <= k < len(op.inputs) else -1)
 
     def keep_alive(self, thing: object) -> None:
         """The plan holds on to this: the instructions know its address only."""
@@ -350,7 +360,19 @@ class Builder:
             tuple(self.instructions), table, np.array(arena_words, np.int64), np.array(constant_words, np.int64), constants,
             arena_bytes, offsets, inputs, outputs, self.rounding, live, self.required, sum(costs), self.folded,
             kept=tuple(self._kept), tensors=tuple(self.tensors[: len(self.graph.tensors)]), initial=tuple(self.initial),
+            variables=self._variables(),
         )  # fmt: skip
+
+    def _variables(self) -> dict[str | int, tuple[Ref, int]]:
+        """Where the model's variables lie: resources by name, variable tensors of the main subgraph by index."""
+        kept = {place.block for place, _ in self.initial}
+        found: dict[str | int, tuple[Ref, int]] = {}
+        for name, v in self.variables.items():
+            found[name] = (v.place, math.prod(v.shape) * NUMPY_DTYPES[v.dtype].itemsize)
+        for i, t in enumerate(self.graph.tensors):
+            if t.is_variable and i in self.places and self.places[i].block in kept:
+                found[i] = (self.places[i], nbytes(t))
+        return found
 
     def _port(self, i: int) -> Port:
         t = self.tensors[i]

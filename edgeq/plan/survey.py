@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeq.errors import UnsupportedError
+from edgeq.errors import CheckError, DataDependentError, UnsupportedError
 from edgeq.graph import Graph, Op
 from edgeq.kernels.isa import Isa
 from edgeq.plan.build import lower
@@ -31,10 +31,14 @@ class Finding:
 def survey(graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPACK) -> tuple[Finding, ...]:
     """Every operation, type or option of a checked graph that edgeq does not run, in order; none means that it runs.
 
+    What a plan cannot know beforehand is none of them: edgeq.dynamic runs it. Behind such an operation the shapes that a file
+    states are placeholders, and nothing is held against them.
+
     Raises CheckError, as planning does, where the graph's shapes contradict what its operations yield.
     """
     b = Builder(graph, Rounding(rounding), isa, keep=False, lower=lower)
     findings = []
+    unfixed = False
     lost: set[int] = set()  # tensors without a value, because what computes them was reported
     for i in graph.inputs:
         if graph.tensors[i].data is None:
@@ -50,11 +54,18 @@ def survey(graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPACK) 
             continue
         try:
             lower(b, op)
+        except DataDependentError:
+            unfixed = True
+            lost.update(_without_place(b, op))
+        except CheckError:
+            if not unfixed:
+                raise
+            lost.update(op.outputs)
         except UnsupportedError as error:
             reason = str(error).removeprefix(f"{b.where(op)}: ").removeprefix(f"{b.where(op)} ")
             findings.append(Finding(index, op.custom_code or op.code, reason, remedy(op, reason)))
             lost.update(_without_place(b, op))
-    if not findings:
+    if not findings and not unfixed:
         try:
             b.finish()
         except UnsupportedError as error:
@@ -75,7 +86,6 @@ def _without_place(b: Builder, op: Op) -> list[int]:
 
 
 RETYPE = "convert it with float32 or integer inputs"
-FIX_SHAPES = "convert the model with fixed input shapes, so that the converter computes this"
 BUILTINS_ONLY = "convert it with TFLite's builtin operations only (no SELECT_TF_OPS)"
 BEFORE_COMPILER = "take the model as it was before the Edge TPU compiler"
 CUSTOM = (
@@ -92,6 +102,4 @@ def remedy(op: Op, reason: str) -> str:
         if name.startswith("Flex"):
             return BUILTINS_ONLY
         return BEFORE_COMPILER if name == "edgetpu-custom-op" else CUSTOM
-    if "is computed" in reason:
-        return FIX_SHAPES
     return OTHER_RUNTIME

@@ -75,7 +75,8 @@ class Plan:
     estimate of one inference on one core, see plan/cost.py. folded: tensor index → the value of what planning computed.
     tensors: the graph's, in the shapes that the plan gives them: those that a file leaves open are found by planning.
     kept: what must live as long as the plan does (functions that it calls).
-    initial: what stays in the arena from run to run (a model's state), and the bytes that it starts with.
+    initial: what stays in the arena from run to run (a model's state), and the bytes that it starts with; variables: the same by
+    the resource's name or the variable tensor's index, with its bytes.
     """
 
     instructions: tuple[Instruction, ...]
@@ -95,6 +96,7 @@ class Plan:
     kept: tuple[Any, ...] = ()
     tensors: tuple[Tensor, ...] = ()
     initial: tuple[tuple[Ref, Array], ...] = ()
+    variables: Mapping[str | int, tuple[Ref, int]] = field(default_factory=dict)
 
     @property
     def constant_bytes(self) -> int:

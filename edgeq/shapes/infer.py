@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from edgeq.customs import prepared, registered
-from edgeq.errors import CheckError, InputError, UnsupportedError
+from edgeq.errors import CheckError, DataDependentError, InputError, UnsupportedError
 from edgeq.graph import Array, Graph, Op, SubGraph, Tensor
 from edgeq.records import replace
 from edgeq.shapes.node import Node, Shape
@@ -123,7 +123,7 @@ class _Walk:
             for side in ("then", "else")
         ]
         if branches[0] != branches[1]:
-            raise UnsupportedError(f"{n.where}: its branches yield shapes {branches[0]} and {branches[1]}")
+            raise DataDependentError(f"{n.where}: its branches yield shapes {branches[0]} and {branches[1]}")
         return branches[0]
 
     def _while(self, n: Node) -> Sequence[Shape]:
@@ -132,7 +132,7 @@ class _Walk:
         self.subgraph(n.option("cond_subgraph_index"), inputs, [None] * len(inputs))
         found, _ = self.subgraph(n.option("body_subgraph_index"), inputs, [None] * len(inputs))
         if found != inputs:
-            raise UnsupportedError(f"{n.where}: its body turns shapes {inputs} into {found}")
+            raise DataDependentError(f"{n.where}: its body turns shapes {inputs} into {found}")
         return found
 
 

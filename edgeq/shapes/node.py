@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.errors import CheckError, UnsupportedError
+from edgeq.errors import CheckError, DataDependentError
 from edgeq.graph import Array, Op
 from edgeq.records import dataclass
 
@@ -50,7 +50,7 @@ class Node:
         self.shape(k)
         found = self.values[k]
         if found is None:
-            raise UnsupportedError(
+            raise DataDependentError(
                 f"{self.where}: its output's shape depends on input {k}, whose values are known only when the model runs"
             )
         return found

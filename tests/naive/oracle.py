@@ -46,7 +46,12 @@ class Oracle:
         self._outputs = [d["index"] for d in self._interpreter.get_output_details()]
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
-        """Outputs in the model's order, for inputs in the model's order, dtypes and shapes."""
+        """Outputs in the model's order, for inputs in the model's order and dtypes; lengths that it leaves open may be others."""
+        found = self._interpreter.get_input_details()
+        if any(tuple(d["shape"]) != x.shape for d, x in zip(found, inputs, strict=True)):
+            for d, x in zip(found, inputs, strict=True):
+                self._interpreter.resize_tensor_input(d["index"], x.shape)
+            self._interpreter.allocate_tensors()
         for index, x in zip(self._inputs, inputs, strict=True):
             self._interpreter.set_tensor(index, x)
         self._interpreter.invoke()

@@ -86,7 +86,7 @@ def same_shapes(b: Builder, op: Op, found: Sequence[int], expected: Sequence[int
         if t.dtype != u.dtype:
             raise CheckError(f"{b.where(op)}: {what} yields {t.dtype}, {u.dtype} is expected")
         if t.shape != u.shape:
-            raise b.unsupported(op, f"{what} yields shape {list(t.shape)} where there was {list(u.shape)}")
+            raise b.data_dependent(op, -1, f"{what} yields shape {list(t.shape)} where there was {list(u.shape)}")
 
 
 def if_(b: Builder, op: Op) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from edgeq.errors import CheckError
 from edgeq.graph import Array, Op
 from edgeq.kernels.words import move as mw
-from edgeq.plan.builder import Builder, itemsize, nbytes
+from edgeq.plan.builder import Builder, itemsize, leaves_open, nbytes
 from edgeq.plan.lower.slices import axis_of, numbers
 from edgeq.plan.types import Ref
 from edgeq.plan.window import broadcasted, copy, fill_value, permuted, same_type, strides_of
@@ -19,7 +19,9 @@ from edgeq.tflite.limits import MAX_RANK
 def reshape(b: Builder, op: Op) -> None:
     """RESHAPE: the shape (k,) of input 1 or of the options, with one −1 for what is left."""
     x = b.tensor(op, 0)
-    if b.is_constant(op, 1):
+    shape = b.optional(op, 1)
+    given = shape is not None and len(shape.shape) == 1 and shape.dtype == "int32"
+    if b.is_constant(op, 1) or (given and leaves_open(b.output(op))):
         wanted = numbers(b, op, 1)
     elif op.options is not None and op.options.values.get("new_shape") is not None:
         wanted = list(op.options.new_shape)

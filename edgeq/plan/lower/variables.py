@@ -74,6 +74,8 @@ def state(b: Builder, op: Op, k: int, dtype: str, shape: tuple[int, ...]) -> tup
     t, i = b.tensor(op, k), op.inputs[k]
     if not t.is_variable or b.known(i) is not None:
         raise b.unsupported(op, f"input {k} is no variable tensor")
+    if b.reshaped and i >= len(b.graph.tensors):
+        raise b.unsupported(op, "a state inside a subgraph that is called, in a model whose shapes depend on values")
     if t.dtype != dtype or t.shape != shape:
         raise CheckError(f"{b.where(op)}: state {t.dtype}{list(t.shape)}, {dtype}{list(shape)} is expected")
     if i not in b.places:
