@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeq.graph import Signature
+from edgeq.recipe import EFFORTS
 from edgeq.tflite import read, write
 
 TIMES = 100
@@ -38,9 +39,10 @@ from edgeq.quantize import quantize
 from edgeq.recipe import recipe
 from edgeq.samples import read_npy
 from edgeq.tflite import read, write
-model, samples, out, how = sys.argv[1:]
+from dataclasses import replace
+model, samples, out, how, effort = sys.argv[1:]
 ready = time.perf_counter()
-done = quantize(read(open(model, "rb").read()), read_npy(samples), recipe(how))
+done = quantize(read(open(model, "rb").read()), read_npy(samples), replace(recipe(how), effort=effort))
 open(out, "wb").write(write(done.graph))
 print(time.perf_counter() - start, time.perf_counter() - ready, peak())
 """
@@ -130,19 +132,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = str(named(options.model, folder))
-        ways = [(f"edgeq {r}", sys.executable, OURS, r) for r in options.recipe or ["int8"]]
+        ways = [
+            (f"edgeq {r}, {effort}", sys.executable, OURS, (r, effort))
+            for r in options.recipe or ["int8"]
+            for effort in EFFORTS
+        ]
         if options.peer:
-            ways += [(f"ai-edge-quantizer {a}", options.peer, PEER, a) for a in ALGORITHMS]
+            ways += [(f"ai-edge-quantizer {a}", options.peer, PEER, (a,)) for a in ALGORITHMS]
         found: dict[str, list[Run]] = {who: [] for who, *_ in ways}
         for _ in range(options.rounds):
             for who, python, code, how in ways:
-                found[who].append(run(who, python, code, (model, str(options.samples), how)))
+                found[who].append(run(who, python, code, (model, str(options.samples), *how)))
         results = [best(runs) for runs in found.values()]
         if options.many:
             # Gone through once before, so that a first use's compilation is no part of it.
             many = str(repeated(options.samples, folder))
             results.append(
-                run(f"edgeq {ways[0][3]}, {TIMES} × the samples", sys.executable, OURS, (model, many, ways[0][3]))
+                run(f"{ways[0][0]}, {TIMES} × the samples", sys.executable, OURS, (model, many, *ways[0][3]))
             )
     if options.json:
         print(json.dumps([asdict(r) for r in results], indent=2))

@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import reduce
 from queue import SimpleQueue
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,11 @@ from edgeq.errors import QuantizeError
 from edgeq.feed import Source, count, feed
 from edgeq.graph import Graph
 from edgeq.histogram import Histogram
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from edgeq.stepping import Stepper
 
 Array = npt.NDArray[Any]
 Inputs = tuple[Array, ...]
@@ -76,26 +80,33 @@ def observe(graph: Graph, inputs: Iterable[Inputs], progress: Progress | None = 
     Of a tensor's values on a sample, VALUES are counted, others on other samples; its extremes are those of all.
     """
     watched = [i for i, t in enumerate(graph.tensors) if t.dtype == "float32" and t.data is None]
+    place = {i: k for k, i in enumerate(watched)}
     parts: dict[int, _Part] = {}
 
-    def look(worker: int, run: Trace, item: tuple[int, Inputs]) -> Array:
-        number, x = item
-        values, part = run(x), parts.setdefault(worker, _Part())
-        return np.array([part.add(i, number, values[i]) if i in values else (0.0, 0.0) for i in watched])
+    def look(worker: int, step: Stepper, number: int, chunk: Sequence[Inputs]) -> Array:
+        """The extremes of each watched tensor on each sample, (samples, watched, 2)."""
+        part = parts.setdefault(worker, _Part())
+        ends = np.zeros((len(chunk), len(watched), 2))
+        for i, values in step.run(chunk):
+            if values.shape[1]:
+                ends[:, place[i], 0], ends[:, place[i], 1] = values.min(axis=1), values.max(axis=1)
+                part.add(i, number, values, ends[:, place[i]])
+        return ends
 
-    ends = np.zeros((len(watched), 2))
+    sums = np.zeros((len(watched), 2))
     done = 0
-    for found in in_parallel(graph, enumerate(inputs), look):  # in order, so that sums do not depend on who came first
-        bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
-        if len(bad):
-            i, (lo, hi) = watched[bad[0]], found[bad[0]]
-            raise QuantizeError(
-                f"tensor {i} ({graph.tensors[i].name}) on sample {done}: values must be finite, found [{lo}, {hi}]"
-            )
-        ends += found
-        done += 1
-        if progress is not None:
-            progress(done, total, "calibrating")
+    for found in in_chunks(graph, inputs, look, watched):  # in order, so that sums do not depend on who came first
+        for ends in found:
+            bad = np.flatnonzero(~np.isfinite(ends).all(axis=1))
+            if len(bad):
+                i, (lo, hi) = watched[bad[0]], ends[bad[0]]
+                raise QuantizeError(
+                    f"tensor {i} ({graph.tensors[i].name}) on sample {done}: values must be finite, found [{lo}, {hi}]"
+                )
+            sums += ends
+            done += 1
+            if progress is not None:
+                progress(done, total, "calibrating")
     if not done:
         raise QuantizeError("calibration needs at least one sample, got none")
     histograms = {}
@@ -103,7 +114,7 @@ def observe(graph: Graph, inputs: Iterable[Inputs], progress: Progress | None = 
         seen = [part.histograms[i] for part in parts.values() if part.flushed(i)]
         if seen:
             whole = reduce(Histogram.merge, seen)
-            histograms[i] = replace(whole, average=(float(ends[k, 0]) / done, float(ends[k, 1]) / done))
+            histograms[i] = replace(whole, average=(float(sums[k, 0]) / done, float(sums[k, 1]) / done))
     return Ranges(MappingProxyType(histograms), done)
 
 
@@ -129,30 +140,110 @@ class _Part:
         self._held: dict[int, list[Array]] = {}
         self._ends: dict[int, tuple[float, float]] = {}
         self._step: dict[int, int] = {}
+        self._waiting: dict[int, int] = {}
 
-    def add(self, i: int, number: int, values: Array) -> tuple[float, float]:
-        """Take in tensor i of a sample; its extremes (0, 0 for no values), and nothing more if these are not finite."""
-        if not values.size:
-            return 0.0, 0.0
-        lo, hi = float(values.min()), float(values.max())
+    def add(self, i: int, number: int, values: Array, ends: Array) -> None:
+        """Take in tensor i of some samples (samples, n), the first of which is `number`, with their extremes (samples, 2);
+        nothing where these are not finite.
+        """
+        lo, hi = float(ends[:, 0].min()), float(ends[:, 1].max())
         if not (np.isfinite(lo) and np.isfinite(hi)):
-            return lo, hi
-        kept = sparse(values, VALUES, number)
-        self._held.setdefault(i, []).append(np.array(kept))
-        self._step[i] = max(1, round(values.size / kept.size))
+            return
+        n = values.shape[1]
+        step = -(-n // VALUES)
+        if step <= 1:
+            kept = [np.array(values).reshape(-1)]
+        else:  # each sample at another place
+            kept = [np.array(row[(number + k) % step :: step]) for k, row in enumerate(values)]
+        self._held.setdefault(i, []).extend(kept)
+        self._step[i] = step
         old = self._ends.get(i, (lo, hi))
         self._ends[i] = min(lo, old[0]), max(hi, old[1])
-        if len(self._held[i]) >= HELD:
+        self._waiting[i] = self._waiting.get(i, 0) + len(values)
+        if self._waiting[i] >= HELD:
             self.flushed(i)
-        return lo, hi
 
     def flushed(self, i: int) -> bool:
         """Count what waits; whether there was anything ever."""
         if self._held.get(i):
             values = np.concatenate(self._held.pop(i))
+            self._waiting[i] = 0
             h = self.histograms.get(i, Histogram())
             self.histograms[i] = h.add(values, self._step[i], self._ends[i])
         return i in self.histograms
+
+
+def in_chunks(
+    graph: Graph,
+    inputs: Iterable[Inputs],
+    function: Callable[[int, Stepper, int, Sequence[Inputs]], Result],
+    watched: Sequence[int] | None = None,
+) -> Iterator[Result]:
+    """function(worker, stepper, number of the first, samples) for the samples in their order, some at a time, from as many
+    threads as there are processors for it. How they are cut does not depend on the threads.
+    """
+    from edgeq.stepping import Stepper
+
+    first = Stepper(graph, watched)
+    steppers = [first]
+    chunk_ns = first.nanoseconds * first.lanes
+    count = processors() if chunk_ns >= LEAST_NS and not first.plan.initial else 1
+    steppers += [first.twin() for _ in range(count - 1)]
+
+    def one(worker: int, item: tuple[int, list[Inputs]]) -> Result:
+        return function(worker, steppers[worker], *item)
+
+    yield from spread(count, cut(inputs, first.lanes), one)
+
+
+def cut(inputs: Iterable[Inputs], most: int) -> Iterator[tuple[int, list[Inputs]]]:
+    """Samples, so many at a time, with the number of the first; copies, since a source may reuse its arrays."""
+    number: int = 0
+    waiting: list[Inputs] = []
+    for x in inputs:
+        waiting.append(tuple(np.array(a) for a in x))
+        if len(waiting) == most:
+            yield number, waiting
+            number, waiting = number + most, []
+    if waiting:
+        yield number, waiting
+
+
+def processors() -> int:
+    """How many threads are worth having."""
+    return min(WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def spread(count: int, items: Iterable[Item], function: Callable[[int, Item], Result]) -> Iterator[Result]:
+    """function(worker, item) for each item, in their order, from `count` threads; each is one worker at a time."""
+    if count == 1:
+        yield from (function(0, item) for item in items)
+        return
+    free: SimpleQueue[int] = SimpleQueue()
+    for worker in range(count):
+        free.put(worker)
+
+    def one(item: Item) -> Result:
+        worker = free.get()
+        try:
+            return function(worker, item)
+        finally:
+            free.put(worker)
+
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(count, thread_name_prefix="edgeq") as pool:
+        pending: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(one, item))
+                if len(pending) > count:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for waiting in pending:
+                waiting.cancel()
 
 
 LEAST_NS = 500_000
@@ -169,33 +260,9 @@ def in_parallel(
     from edgeq.engine import Tracer
 
     first = Tracer(graph, rounding="xnnpack")
-    count = min(WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    if count == 1 or first.nanoseconds < LEAST_NS:
-        yield from (function(0, first.run, item) for item in items)
-        return
-    free: SimpleQueue[tuple[int, Trace]] = SimpleQueue()
-    for worker in range(count):
-        free.put((worker, first.run if worker == 0 else first.twin().run))
-
-    def one(item: Item) -> Result:
-        worker, run = free.get()
-        try:
-            return function(worker, run, item)
-        finally:
-            free.put((worker, run))
-
-    with ThreadPoolExecutor(count, thread_name_prefix="edgeq") as pool:
-        pending: deque[Future[Result]] = deque()
-        try:
-            for item in items:
-                pending.append(pool.submit(one, item))
-                if len(pending) > 2 * count:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for waiting in pending:
-                waiting.cancel()
+    count = processors() if first.nanoseconds >= LEAST_NS else 1
+    runs: list[Trace] = [first.run, *(first.twin().run for _ in range(count - 1))]
+    yield from spread(count, items, lambda worker, item: function(worker, runs[worker], item))
 
 
 KEPT = 256
@@ -209,15 +276,17 @@ class Keeper:
     """Keeps some of the inputs that it is shown, evenly spread over however many: up to KEPT, and KEPT_BYTES of
     them."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: int = 1) -> None:
+        """share: a so many-th of both is enough."""
         self.kept: list[Inputs] = []
+        self._most, self._bytes = KEPT // share, KEPT_BYTES // share
         self._shown = 0
         self._step = 1
 
     def keep(self, x: Inputs) -> None:
         """Show it the next inputs."""
         if self._shown % self._step == 0:
-            if len(self.kept) >= min(KEPT, max(2, KEPT_BYTES // max(1, sum(a.nbytes for a in x)))):
+            if len(self.kept) >= min(self._most, max(2, self._bytes // max(1, sum(a.nbytes for a in x)))):
                 del self.kept[1::2]
                 self._step *= 2
             if self._shown % self._step == 0:

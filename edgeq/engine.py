@@ -90,8 +90,8 @@ def secret(memory: LockedMemory, size: int) -> Array:
 class Context:
     """Memory of one inference at a time."""
 
-    def __init__(self, plan: Plan, constants: Array, threads: int) -> None:
-        self.arena = aligned(plan.arena_bytes + SLACK)
+    def __init__(self, plan: Plan, constants: Array, threads: int, arena: Array | None = None) -> None:
+        self.arena = aligned(plan.arena_bytes + SLACK) if arena is None else arena
         self.scratch = aligned(SCRATCH_BYTES * threads)
         self.barrier = aligned(fw.LINE * max(threads, 1)).view(np.int64)
         self.states = [self.barrier[t * fw.LINE // 8 :][:1] for t in range(1, threads)]
@@ -212,8 +212,11 @@ class Program:
 
     def __init__(self, plan: Plan, machine: Machine, threads: int = 1, memory: LockedMemory | None = None) -> None:
         self.plan, self.machine, self.threads = plan, machine, threads
-        self.constants = aligned(plan.constants.nbytes) if memory is None else secret(memory, plan.constants.nbytes)
-        self.constants[:] = plan.constants
+        if memory is None and plan.constants.ctypes.data % ALIGNMENT == 0:
+            self.constants = plan.constants
+        else:
+            self.constants = aligned(plan.constants.nbytes) if memory is None else secret(memory, plan.constants.nbytes)
+            self.constants[:] = plan.constants
         if memory is not None and plan.constants.flags.writeable:
             plan.constants[:] = 0  # private parameters lie in that memory alone
         self._free: list[Context] = []

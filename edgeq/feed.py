@@ -25,7 +25,7 @@ from edgeq.graph import NUMPY_DTYPES, Graph, Tensor
 from edgeq.quantmod import DTYPES, QuantMod
 
 Array = npt.NDArray[Any]
-RELEASED = 4 << 20
+RELEASED = 1 << 20
 """Bytes of mapped samples after which their pages are given back."""
 
 Source = Array | Mapping[str, Array] | Iterable[Any]

@@ -173,24 +173,29 @@ class Histogram:
         values, weights = self.points()
         model = _Model(values, weights, (1 << bits) - 1)
 
-        def error(a: float, b: float) -> float:
-            q = QuantMod.from_range(a, b, bits, symmetric=symmetric)
-            rounding: float = np.sum(weights * (q.dequantize(q.quantize(values)) - values) ** 2)
-            return rounding
+        def errors(a: Array, b: Array) -> Array:
+            """Of ranges [a, b], (n,) each."""
+            q = QuantMod.from_range(a, b, bits, symmetric=symmetric, axis=0)
+            each = np.broadcast_to(values, (len(a), len(values)))
+            difference: Array = q.dequantize(q.quantize(each)) - values
+            return (difference * difference) @ weights
 
         if symmetric:
             top = max(-lo, hi)
-            guess = int(np.argmin(model.error(-_FRACTIONS * top, _FRACTIONS * top)))
-            best = min(_around(guess), key=lambda f: error(-f * top, f * top))
+            near = _around(int(np.argmin(model.error(-_FRACTIONS * top, _FRACTIONS * top))))
+            best = float(near[np.argmin(errors(-near * top, near * top))])
             return -best * top, best * top
         a, b = lo, hi
         for _ in range(2):
+            before = a, b
             if hi > 0:
-                guess = int(np.argmin(model.error(np.full_like(_FRACTIONS, a), _FRACTIONS * hi)))
-                b = hi * min(_around(guess), key=lambda f: error(a, f * hi))
+                near = _around(int(np.argmin(model.error(np.full_like(_FRACTIONS, a), _FRACTIONS * hi)))) * hi
+                b = float(near[np.argmin(errors(np.full_like(near, a), near))])
             if lo < 0:
-                guess = int(np.argmin(model.error(_FRACTIONS * lo, np.full_like(_FRACTIONS, b))))
-                a = lo * min(_around(guess), key=lambda f: error(f * lo, b))
+                near = _around(int(np.argmin(model.error(_FRACTIONS * lo, np.full_like(_FRACTIONS, b))))) * lo
+                a = float(near[np.argmin(errors(near, np.full_like(near, b)))])
+            if (a, b) == before or lo == 0 or hi == 0:
+                break  # another round would find the same
         return a, b
 
 
@@ -198,10 +203,10 @@ _FRACTIONS = np.concatenate([np.linspace(1.0, 0.5, 51), np.geomspace(0.48, 0.05,
 _COARSE = tuple(float(f) for f in np.geomspace(1.0, 0.3, 14))
 
 
-def _around(guess: int, reach: int = 2) -> list[float]:
+def _around(guess: int, reach: int = 2) -> Array:
     """The fractions near the one that the model thinks best, and all of the range, which may be a grid's own."""
     near = {0, *range(max(guess - reach, 0), min(guess + reach + 1, len(_FRACTIONS)))}
-    return [float(_FRACTIONS[k]) for k in sorted(near)]
+    return np.asarray(_FRACTIONS[sorted(near)])
 
 
 class _Model:

@@ -23,6 +23,7 @@ ROUNDINGS = ("nearest", "gptq", "best")
 CODEBOOKS = ("kmeans", "pow2")
 LEVELS = (0, 4, 8, 16)
 RAISED = ("int16x8", "float")
+EFFORTS = ("fast", "full")
 
 MAX_FILE = 1 << 18
 """Bytes of a recipe file."""
@@ -88,7 +89,8 @@ class Recipe:
     an operation become its fused activation.
     scopes: what is other for some operations. sqnr: in dB at the outputs, what layers are made finer for (to
     `raise_to`, those first that gain most) until it is reached; size: bytes that the file may then have. 0: neither.
-    seed: of whatever is drawn.
+    seed: of whatever is drawn. effort: "fast" tries two ways to ranges and the correction of biases, judged by few samples;
+    coarse weights are rounded and equalised as ever. "full" tries everything.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Recipe:
     size: int = 0
     raise_to: str = "int16x8"
     seed: int = 0
+    effort: str = "full"
 
     def __post_init__(self) -> None:
         _one_of("ranges", self.ranges, RANGE_METHODS)
@@ -114,6 +117,7 @@ class Recipe:
         _one_of("codebook", self.codebook, CODEBOOKS)
         _one_of("levels", self.levels, LEVELS)
         _one_of("raise_to", self.raise_to, RAISED)
+        _one_of("effort", self.effort, EFFORTS)
         for name in ("per_channel", "equalize", "bias_correction", "fuse"):
             _boolean(name, getattr(self, name))
         for name in ("sqnr", "size", "seed"):

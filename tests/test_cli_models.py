@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,6 +184,36 @@ def test_quantize_a_bundle_with_export(here) -> None:
     opened = ["--grant", "float.eqg", "--identity", "device.key", "--trust", "publisher.pub"]
     assert main(["quantize", "float.eqb", "-d", "calibration.npz", "-o", "again.tflite", *opened]) == 0
     assert (here / "again.tflite").read_bytes() == (here / "digits_int8.tflite").read_bytes()
+
+
+def test_quantize_with_a_folder(here) -> None:
+    """A folder of samples and the same samples in one file give the same model; so does a preprocessing function's."""
+    samples = np.load("calibration.npz")["x"]
+    Path("samples").mkdir()
+    for k, x in enumerate(samples):
+        np.save(f"samples/{k:04}.npy", x)
+    assert main(["quantize", "digits.tflite", "-d", "samples", "-o", "folder.tflite"]) == 0
+    assert (here / "folder.tflite").read_bytes() == (here / "digits_int8.tflite").read_bytes()
+    np.savez("halves.npz", x=samples / 2)
+    Path("double.py").write_text("def double(x):\n    return 2 * x\n")
+    doubled = [
+        "quantize",
+        "digits.tflite",
+        "-d",
+        "halves.npz",
+        "--preprocess",
+        "double.py:double",
+        "-o",
+        "doubled.tflite",
+    ]
+    assert main(doubled) == 0
+    assert (here / "doubled.tflite").read_bytes() == (here / "digits_int8.tflite").read_bytes()
+
+
+def test_quantize_with_little_effort(here) -> None:
+    """--effort fast gives a model of the same size, tried with less."""
+    assert main(["quantize", "digits.tflite", "-d", "calibration.npz", "--effort", "fast", "-o", "fast.tflite"]) == 0
+    assert abs((here / "fast.tflite").stat().st_size - (here / "digits_int8.tflite").stat().st_size) < 1000
 
 
 def test_passphrases(here, monkeypatch, capsys) -> None:

@@ -232,3 +232,21 @@ def test_the_command_line(tmp_path, capsys):
     assert "1 × SIN stays float" in capsys.readouterr().err
     done = read((tmp_path / "q.tflite").read_bytes())
     assert done.tensors[done.inputs[0]].dtype == "int16"
+
+
+@pytest.mark.parametrize("name", ["int8", "int8-per-tensor", "codebook4", "dynamic"])
+def test_little_effort(name):
+    """Made fast, a model is near the float one, too; the same samples give the same bytes."""
+    graph = larger()
+    inputs = inputs_of(graph, 40)
+    fast = replace(RECIPES[name], effort="fast")
+    done = quantize(graph, inputs, fast)
+    assert min(sqnr(answers(graph, inputs), answers(done.graph, inputs))) > LEAST.get(name, 25.0)
+    assert write(quantize(graph, inputs, fast).graph) == write(done.graph)
+    assert len(done.steps) <= len(quantize(graph, inputs, RECIPES[name]).steps)
+
+
+def test_effort_is_known():
+    """An effort that there is not is refused by name."""
+    with pytest.raises(InputError, match="effort must be one of fast, full"):
+        Recipe("r", effort="most")

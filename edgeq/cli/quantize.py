@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", metavar="MODEL")
 @click.option(
-    "-d", "--data", required=True, metavar="NPZ|NPY", help="Samples of what the model will see, in x (or by input)."
+    "-d",
+    "--data",
+    required=True,
+    metavar="DATA",
+    help="Samples of what the model will see: NPZ (in x, or by input) or NPY, a folder of WAV, PNG, JPEG or NPY files, - for "
+    "raw frames on standard input, FILE.py:function.",
 )
 @click.option("-o", "--output", required=True, metavar="OUT", help="Where the quantized .tflite goes.")
 @click.option(
@@ -29,6 +34,16 @@ if TYPE_CHECKING:
     metavar="NAME|FILE.toml",
     help="What the quantized model is to be.",
 )
+@click.option(
+    "--effort",
+    type=click.Choice(["fast", "full"]),
+    help="What is tried: little, or all there is (the recipe's default).",
+)
+@click.option(
+    "--span", nargs=2, type=float, metavar="LOW HIGH", help="Map images' 0 to 255, or sound's −1 to 1, to that."
+)
+@click.option("--preprocess", metavar="FILE.py:f", help="What makes the model's input of a sample.")
+@click.option("--raw", metavar="DTYPE", help="Of frames on standard input; by default the model's own.")
 @click.option("--sqnr", type=float, metavar="DB", help="Make layers finer until the outputs are that near to float.")
 @click.option("--max-size", type=int, metavar="BYTES", help="Make layers finer only as far as the file stays within.")
 @click.option("--tune", metavar="METRIC", help="Tune by accuracy, auc, mse or TASK.py:function, as edgeq tune does.")
@@ -39,7 +54,8 @@ if TYPE_CHECKING:
 )
 @models.access_options
 def quantize(
-    model: str, data: str, output: str, recipe: str, sqnr: float | None, max_size: int | None, tune: str | None,
+    model: str, data: str, output: str, recipe: str, effort: str | None, span: tuple[float, float] | None,
+    preprocess: str | None, raw: str | None, sqnr: float | None, max_size: int | None, tune: str | None,
     validation: str | None, test: str | None, minutes: float, access: Access,
 ) -> None:  # fmt: skip
     """Quantize a float model with samples.
@@ -57,16 +73,18 @@ def quantize(
     """
     from dataclasses import replace
 
+    from edgeq.intake import take
     from edgeq.quantize import quantize as make
     from edgeq.quantize.run import foreseen
     from edgeq.recipe import recipe as named
-    from edgeq.samples import Samples, read_npy
 
     chosen = named(recipe)
     if sqnr is not None or max_size is not None:
         chosen = replace(
             chosen, sqnr=chosen.sqnr if sqnr is None else sqnr, size=chosen.size if max_size is None else max_size
         )
+    if effort is not None:
+        chosen = replace(chosen, effort=effort)
     if tune is not None:
         from edgeq.cli.tune import search
 
@@ -74,8 +92,8 @@ def quantize(
             raise click.UsageError("--tune needs samples to decide by: -v VALIDATION.npz")
         search(model, data, validation, test, tune, output, chosen, minutes, None, access)
         return
-    samples = read_npy(data) if data.endswith(".npy") else Samples(data)
     graph = _graph(model, access)
+    samples = take(data, graph, span=span or None, preprocess=preprocess, raw=raw).samples
     for line in foreseen(graph, chosen):
         show.note(line)
     with show.progress("calibrating") as advance:

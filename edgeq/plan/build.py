@@ -14,8 +14,11 @@ from edgeq.plan.types import Plan, Rounding
 
 
 @np.errstate(all="ignore")  # scales of untrusted files overflow; what comes of it is checked where it is used
-def make_plan(graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPACK, *, keep: bool = False) -> Plan:
-    """Lower a checked graph for an instruction set; `keep` lets every tensor survive the run, for tracing.
+def make_plan(
+    graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPACK, *, keep: bool = False, shown: bool = False
+) -> Plan:
+    """Lower a checked graph for an instruction set; `keep` lets every tensor survive the run, for tracing; `shown` lets
+    each live until its operation is done, and the plan say where.
 
     Raises UnsupportedError for an operation, type or option that edgeq does not run, CheckError where shapes contradict.
     """
@@ -26,7 +29,9 @@ def make_plan(graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPAC
     for index, op in enumerate(graph.ops):
         b.at_op(index)
         lower(b, op)
-    return b.finish()
+        if shown:
+            b.outlast(op)
+    return b.finish(shown)
 
 
 def lower(b: Builder, op: Op) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 
@@ -206,15 +207,15 @@ class Builder:
 
     def constant(self, values: Array) -> Ref:
         """A piece of the constants with these bytes; equal bytes are stored once."""
-        blob = np.ascontiguousarray(values).tobytes()
-        found = self._known.get(blob)
+        raw = np.ascontiguousarray(values).tobytes()
+        key = raw if len(raw) <= 64 else hashlib.sha256(raw).digest()
+        blob = np.frombuffer(raw, np.uint8)
+        found = self._known.get(key)
         if found is None:
             found = Ref(CONSTANT, self._constant_bytes)
-            padded = np.zeros(-(-max(len(blob), 1) // ALIGNMENT) * ALIGNMENT, np.uint8)
-            padded[: len(blob)] = np.frombuffer(blob, np.uint8)
-            self._constants.append(padded)
-            self._constant_bytes += len(padded)
-            self._known[blob] = found
+            self._constants.append(blob)
+            self._constant_bytes += -(-max(blob.size, 1) // ALIGNMENT) * ALIGNMENT
+            self._known[key] = found
         return found
 
     def remembered(self, initial: Array) -> Ref:
@@ -259,6 +260,13 @@ class Builder:
         for k, (first, last) in enumerate(zip(self.first, self.last, strict=True)):
             if first <= start <= last:
                 self.last[k] = end
+
+    def outlast(self, op: Op) -> None:
+        """What an operation wrote stays at least until its last instruction."""
+        for i in op.outputs:
+            place = self.places.get(i)
+            if place is not None and place.block != CONSTANT:
+                self.last[place.block] = max(self.last[place.block], len(self.instructions) - 1)
 
     def lower(self, op: Op) -> None:
         """Emit another operation, one of a subgraph that is called."""
@@ -312,8 +320,8 @@ class Builder:
 
     # --- the result -------------------------------------------------------------------------------------------------------
 
-    def finish(self) -> Plan:
-        """Place the blocks and write the table."""
+    def finish(self, shown: bool = False) -> Plan:
+        """Place the blocks and write the table; `shown`: tell where tensors lie that do not outlive the run, too."""
         end = len(self.instructions)
         inputs = tuple(self._port(i) for i in self.graph.inputs)
         outputs = tuple(self._port(i) for i in self.graph.outputs)
@@ -350,11 +358,11 @@ class Builder:
             if instruction.kernel == "branch":  # everybody comes to a branch, and to where it leads, at the same time
                 before = [i, i - 1, int(table[i, TARGET]) - 1]
                 table[[k for k in before if k >= 0], MEET] = 1
-        constants = np.concatenate([*self._constants, np.zeros(SLACK, np.uint8)])
+        constants = self._laid_out()
         live = {
             t: r
             for t, r in self.places.items()
-            if t < len(self.graph.tensors) and r.block != CONSTANT and (self.keep or self.last[r.block] >= end)
+            if t < len(self.graph.tensors) and r.block != CONSTANT and (self.keep or shown or self.last[r.block] >= end)
         }
         return Plan(
             tuple(self.instructions), table, np.array(arena_words, np.int64), np.array(constant_words, np.int64), constants,
@@ -373,6 +381,18 @@ class Builder:
             if t.is_variable and i in self.places and self.places[i].block in kept:
                 found[i] = (self.places[i], nbytes(t))
         return found
+
+    def _laid_out(self) -> Array:
+        """The constants behind one another, the first at a multiple of ALIGNMENT; their own arrays are let go one by one."""
+        raw = np.zeros(self._constant_bytes + SLACK + ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % ALIGNMENT
+        out = raw[start : start + self._constant_bytes + SLACK]
+        at = 0
+        for k, blob in enumerate(self._constants):
+            out[at : at + blob.size] = blob
+            at += -(-max(blob.size, 1) // ALIGNMENT) * ALIGNMENT
+            self._constants[k] = out[:0]
+        return out
 
     def _port(self, i: int) -> Port:
         t = self.tensors[i]

@@ -70,7 +70,7 @@ class Plan:
 
     table: (n, WORDS) int64; arena_words, constant_words: flat indices into table whose value is an offset into the arena or the
     constants; constants: (bytes,) uint8; arena_bytes: what tensors and temporaries need; places: tensor index → place, for the
-    tensors that still hold their value when a run ends (all of them if the plan was made with keep=True). required: tensor
+    tensors that still hold their value when a run ends (all of them if the plan was made with keep or shown). required: tensor
     index of an input → the only value that this plan can run with (a shape that it was made for). nanoseconds: a rough
     estimate of one inference on one core, see plan/cost.py. folded: tensor index → the value of what planning computed.
     tensors: the graph's, in the shapes that the plan gives them: those that a file leaves open are found by planning.

@@ -8,17 +8,20 @@ input is one for each tap of its window, since the border meets some taps and no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, tracer
+from edgeq.calibrate import Inputs, in_chunks
 from edgeq.graph import Graph, Op, Padding
 from edgeq.quantize.canonical import real
 from edgeq.quantize.weights import INT32_MAX, WIDE_ROOM
+
+if TYPE_CHECKING:
+    from edgeq.stepping import Stepper
 
 Array = npt.NDArray[Any]
 
@@ -31,49 +34,63 @@ def mean_inputs(graph: Graph, inputs: Iterable[Inputs]) -> dict[int, Array]:
     Convolutions: (kh, kw, in_c), the mean over samples and output positions of what each tap of the window meets; fully
     connected: (k,).
     """
-    trace = tracer(graph)
-    layers = [
-        n for n, op in enumerate(graph.ops) if op.code in _LAYERS and graph.tensors[op.inputs[1]].data is not None
-    ]
+    readers: dict[int, list[int]] = {}
+    for n, op in enumerate(graph.ops):
+        if op.code in _LAYERS and graph.tensors[op.inputs[1]].data is not None:
+            readers.setdefault(op.inputs[0], []).append(n)
+
+    def look(worker: int, step: Stepper, number: int, chunk: Sequence[Inputs]) -> list[tuple[int, Array]]:
+        found = []
+        for i, values in step.run(chunk):
+            x = values.reshape(-1, *graph.tensors[i].shape[1:])
+            for n in readers[i]:
+                found.append(
+                    (n, len(chunk) * _mean_input(graph.ops[n], x, graph.tensors[graph.ops[n].inputs[1]].shape))
+                )
+        return found
+
     sums: dict[int, Array] = {}
-    runs = 0
-    for x in inputs:
-        values = trace(x)
-        for n in layers:
-            op = graph.ops[n]
-            mean = _mean_input(op, np.asarray(values[op.inputs[0]]), graph.tensors[op.inputs[1]].shape)
+    runs = list(inputs)
+    for found in in_chunks(graph, runs, look, list(readers)):
+        for n, mean in found:
             sums[n] = sums[n] + mean if n in sums else mean
-        runs += 1
-    return {n: s / runs for n, s in sums.items()}
+    return {n: s / len(runs) for n, s in sums.items()}
 
 
 def _mean_input(op: Op, x: Array, weights: tuple[int, ...]) -> Array:
     if op.code == "FULLY_CONNECTED":
-        flat: Array = x.reshape(-1, weights[1]).mean(axis=0, dtype=np.float64)
-        return flat
+        return _mean(x.reshape(-1, weights[1]))
     assert op.options is not None
     values = op.options.values
     window = weights[1:3]
-    stride = (values["stride_h"], values["stride_w"])
-    dilation = (values.get("dilation_h_factor") or 1, values.get("dilation_w_factor") or 1)
-    pads = []
-    for size, k, s, d in zip(x.shape[1:3], window, stride, dilation, strict=True):
-        extent = (k - 1) * d + 1
-        total = max((-(-size // s) - 1) * s + extent - size, 0) if values["padding"] == Padding.SAME else 0
-        pads.append((total // 2, total - total // 2))
-    x = np.pad(x, [(0, 0), *pads, (0, 0)])
     # The mean over the batch and over the rows first: what is left to slice per tap is small.
-    columns = x.mean(axis=0, dtype=np.float64)
-    # Output positions along each side.
-    steps = [(columns.shape[a] - ((window[a] - 1) * dilation[a] + 1)) // stride[a] + 1 for a in (0, 1)]
+    columns = _mean(x.reshape(len(x), -1)).reshape(x.shape[1:]) if len(x) > 1 else x[0]
+    places = []  # of each tap: the inputs that it meets inside the border, and output positions along each side
+    for size, k, side in zip(x.shape[1:3], window, "hw", strict=True):
+        stride, dilation = values[f"stride_{side}"], values.get(f"dilation_{side}_factor") or 1
+        extent = (k - 1) * dilation + 1
+        same = values["padding"] == Padding.SAME
+        count = -(-size // stride) if same else (size - extent) // stride + 1
+        before = max((count - 1) * stride + extent - size, 0) // 2 if same else 0
+        taps = []
+        for i in range(k):
+            first = i * dilation - before
+            skipped = -(min(first, 0) // stride)
+            last = min(size, first + (count - 1) * stride + 1)
+            taps.append(slice(first + skipped * stride, max(last, 0), stride))
+        places.append((taps, count))
+    (down, rows), (right, steps) = places
     out = np.empty((*window, x.shape[3]))
-    for i in range(window[0]):
-        top = i * dilation[0]
-        row = columns[top : top + (steps[0] - 1) * stride[0] + 1 : stride[0]].mean(axis=0)
-        for j in range(window[1]):
-            left = j * dilation[1]
-            out[i, j] = row[left : left + (steps[1] - 1) * stride[1] + 1 : stride[1]].mean(axis=0)
+    for i, there in enumerate(down):
+        row = columns[there].sum(axis=0, dtype=np.float64) / rows
+        for j, at in enumerate(right):
+            out[i, j] = row[at].sum(axis=0) / steps
     return out
+
+
+def _mean(x: Array) -> Array:
+    """Over the first axis, (k,) float64 from (n, k)."""
+    return np.asarray((np.ones(len(x), x.dtype) @ x).astype(np.float64) / len(x))
 
 
 def correct(graph: Graph, coded: Graph, places: Mapping[int, int], means: Mapping[int, Array]) -> Graph:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, Trace, in_parallel, sparse, tracer
+from edgeq.calibrate import LEAST_NS, Inputs, processors, sparse, spread
 from edgeq.errors import QuantizeError
 from edgeq.feed import encode, quantmod_of
 from edgeq.graph import Graph
@@ -58,19 +58,25 @@ def compare(real: Graph, coded: Graph, place: Mapping[int, int], inputs: Iterabl
     place: tensor of `real` → its counterpart in `coded`, which is quantized per tensor or float32. Of a tensor with
     more elements than SEEN so many are looked at; of the tensors that a graph is judged by, all.
     """
-    run_real, run_coded = tracer(real), tracer(coded)
+    from edgeq.stepping import Stepper
+
     pairs = [(i, j, quantmod_of(coded.tensors[j])) for i, j in place.items() if _comparable(real, i, coded, j)]
     whole = frozenset(judged(real))
+    most = {i: real.tensors[i].size if i in whole else SEEN for i, _, _ in pairs}
     signal = {i: 0.0 for i, _, _ in pairs}
     noise = dict(signal)
+    exact, rounded = Stepper(real, [i for i, _, _ in pairs]), Stepper(coded, [j for _, j, _ in pairs])
+    readers: dict[int, list[tuple[int, QuantMod | None]]] = {}
+    for i, j, q in pairs:
+        readers.setdefault(j, []).append((i, q))
     for x in inputs:
-        wanted, found = run_real(x), run_coded(encode(coded, x))
-        for i, j, q in pairs:
-            if i in wanted and j in found:
-                most = real.tensors[i].size if i in whole else SEEN
-                s, n = _sums(sparse(wanted[i], most), _decoded(sparse(found[j], most), q))
-                signal[i] += s
-                noise[i] += n
+        wanted = {i: np.array(sparse(v, most[i])) for i, v in exact.run([x])}
+        for j, v in rounded.run([encode(coded, x)]):
+            for i, q in readers[j]:
+                if i in wanted:
+                    s, n = _sums(wanted[i], _decoded(sparse(v, most[i]), q))
+                    signal[i] += s
+                    noise[i] += n
     return Comparison(MappingProxyType(signal), MappingProxyType(noise))
 
 
@@ -78,35 +84,27 @@ def compare(real: Graph, coded: Graph, place: Mapping[int, int], inputs: Iterabl
 class Judge:
     """A float graph's answers on some inputs, to hold integer graphs against.
 
-    targets: the tensors looked at; answers: their values, for each input.
+    targets: the tensors looked at; answers: their values on all inputs, (inputs, elements) each.
     """
 
     targets: tuple[int, ...]
     inputs: Sequence[Inputs]
-    answers: tuple[tuple[Array, ...], ...]
+    answers: tuple[Array, ...]
 
     def error(self, coded: Graph, place: Mapping[int, int]) -> float:
         """Noise per signal of an integer graph, the mean over the targets."""
-        transforms = [quantmod_of(coded.tensors[place[i]]) for i in self.targets]
-
-        def one(worker: int, run: Trace, at: int) -> Array:
-            found = run(encode(coded, self.inputs[at]))
-            return np.array(
-                [
-                    _sums(self.answers[at][k], _decoded(found[place[i]], q))
-                    for k, (i, q) in enumerate(zip(self.targets, transforms, strict=True))
-                ]
-            )
-
-        sums: Array = np.sum(
-            list(in_parallel(coded, range(len(self.inputs)), one)), axis=0
-        )  # in order, whoever ran them
-        return float(np.mean([n / s if s else float(n > 0) for s, n in sums]))
+        there = [place[i] for i in self.targets]
+        shares = []
+        for j, wanted, codes in zip(there, self.answers, answers(coded, there, self.inputs), strict=True):
+            q = quantmod_of(coded.tensors[j])
+            s, n = np.sum([_sums(a, _decoded(b, q)) for a, b in zip(wanted, codes, strict=True)], axis=0)
+            shares.append(n / s if s else float(n > 0))
+        return float(np.mean(shares))
 
     def first(self, count: int) -> Judge:
         """One that looks at `count` of the inputs, evenly spread."""
         step = max(1, len(self.inputs) // max(count, 1))
-        return Judge(self.targets, self.inputs[::step], self.answers[::step])
+        return Judge(self.targets, self.inputs[::step], tuple(a[::step] for a in self.answers))
 
 
 def judge_by(real: Graph, inputs: Sequence[Inputs]) -> Judge:
@@ -114,12 +112,37 @@ def judge_by(real: Graph, inputs: Sequence[Inputs]) -> Judge:
     targets = tuple(judged(real))
     if not targets:
         raise QuantizeError("expected a model whose outputs come from floats, found none to compare by")
+    return Judge(targets, inputs, answers(real, targets, inputs))
 
-    def one(worker: int, run: Trace, at: int) -> tuple[Array, ...]:
-        values = run(inputs[at])
-        return tuple(np.array(values[i]) for i in targets)
 
-    return Judge(targets, inputs, tuple(in_parallel(real, range(len(inputs)), one)))
+TOGETHER = 1 << 20
+"""Bytes of inputs that the machine is given at once."""
+
+
+def answers(graph: Graph, tensors: Sequence[int], inputs: Sequence[Inputs]) -> tuple[Array, ...]:
+    """The values of some tensors on all inputs (as edgeq.feed gives them), (inputs, elements) each, in the memory of a plain
+    inference; codes where the tensors hold codes.
+    """
+    from edgeq.engine import Model
+
+    whole = replace(graph.with_main(outputs=tuple(tensors)), signatures=())
+    model = Model(whole, rounding="xnnpack")
+    out = [np.empty((len(inputs), *p.shape), p.dtype) for p in model.outputs]
+    size = max(1, sum(a.nbytes for a in inputs[0])) if inputs else 1
+    at_once = max(1, TOGETHER // size)
+    count = processors() if model.plan.nanoseconds * min(at_once, len(inputs)) >= LEAST_NS else 1
+    at_once = max(1, min(at_once, -(-len(inputs) // count)))
+
+    def one(worker: int, start: int) -> None:
+        some = inputs[start : start + at_once]
+        fed = [np.stack([x[k] for x in some]) for k in range(len(whole.inputs))]
+        fed = [a if p.quantmod is None or a.dtype in (p.dtype, np.float32) else p.quantmod.quantize(a)
+               for a, p in zip(fed, model.inputs, strict=True)]  # fmt: skip
+        model.program.run(fed, [a[start : start + at_once] for a in out], len(some))
+
+    for _ in spread(1 if model.plan.initial else count, range(0, len(inputs), at_once), one):
+        pass
+    return tuple(a.reshape(len(inputs), -1) for a in out)
 
 
 def judged(graph: Graph) -> list[int]:

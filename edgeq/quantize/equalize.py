@@ -17,13 +17,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, Trace, in_parallel
+from edgeq.calibrate import Inputs, in_chunks
 from edgeq.graph import Activation, Graph, Op
+
+if TYPE_CHECKING:
+    from edgeq.stepping import Stepper
 
 Array = npt.NDArray[Any]
 
@@ -138,14 +141,13 @@ def ends(graph: Graph, found: Sequence[Link], inputs: Sequence[Inputs]) -> dict[
     """The least and the largest value of each channel, by tensor on a link: (c,) twice."""
     tensors = [i for link in found for i in link.tensors]
 
-    def one(worker: int, run: Trace, x: Inputs) -> list[tuple[Array, Array]]:
-        values = run(x)
-        flat = [np.asarray(values[i]).reshape(-1, graph.tensors[i].shape[-1]) for i in tensors]
-        return [(v.min(axis=0), v.max(axis=0)) for v in flat]
+    def look(worker: int, step: Stepper, number: int, chunk: Sequence[Inputs]) -> list[tuple[int, Array, Array]]:
+        flat = ((i, v.reshape(-1, graph.tensors[i].shape[-1])) for i, v in step.run(chunk))
+        return [(i, v.min(axis=0), v.max(axis=0)) for i, v in flat]
 
     seen: dict[int, tuple[Array, Array]] = {}
-    for pairs in in_parallel(graph, inputs, one):
-        for i, (lo, hi) in zip(tensors, pairs, strict=True):
+    for some in in_chunks(graph, inputs, look, tensors):
+        for i, lo, hi in some:
             old = seen.get(i, (lo, hi))
             seen[i] = np.minimum(old[0], lo), np.maximum(old[1], hi)
     return seen

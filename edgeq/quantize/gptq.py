@@ -10,14 +10,17 @@ product for each channel.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, Trace, in_parallel
+from edgeq.calibrate import Inputs, in_chunks
 from edgeq.graph import Graph
 from edgeq.quantize.windows import rows
+
+if TYPE_CHECKING:
+    from edgeq.stepping import Stepper
 
 Array = npt.NDArray[Any]
 Nearest = Callable[[Array, int], Array]
@@ -28,9 +31,6 @@ ROWS = 4096
 
 SPREAD = 32
 """Samples at least that the rows of a layer with many of them come from."""
-
-FLUSHED = 512
-"""Rows that are multiplied at once."""
 
 MOST = 2304
 """Weights of a row beyond which the Hessian would be too large."""
@@ -50,59 +50,43 @@ BLOCK = 64
 
 
 def hessians(graph: Graph, layers: Iterable[int], inputs: Sequence[Inputs], longest: int = MOST) -> dict[int, Array]:
-    """E[x·xᵀ] of the named layers of a float graph, damped: (k, k) float64; DEPTHWISE_CONV_2D: (in_c, taps, taps).
+    """E[x·xᵀ] of the named layers of a float graph, damped: (k, k) float32; DEPTHWISE_CONV_2D: (in_c, taps, taps).
 
     Layers whose rows are longer than `longest`, and grouped convolutions, are left out.
     """
     wanted = [n for n in layers if _row(graph, n) <= longest]
-    sums = {n: _Sum() for n in wanted}
+    readers: dict[int, list[int]] = {}
+    for n in wanted:
+        readers.setdefault(graph.ops[n].inputs[0], []).append(n)
+    sums: dict[int, Array] = {}
+    counts = dict.fromkeys(wanted, 0)
 
-    def one(worker: int, run: Trace, item: tuple[int, Inputs]) -> dict[int, Array]:
-        number, x = item
-        values = run(x)
-        found = {}
-        for n in wanted:
-            op = graph.ops[n]
-            y = graph.tensors[op.outputs[0]].shape
-            each = min(int(np.prod(y[:-1])), ROWS // SPREAD)  # rows of a sample
-            if number * each < ROWS:
-                r = rows(op, np.asarray(values[op.inputs[0]]), graph.tensors[op.inputs[1]].shape, each)
-                if r is not None:
-                    found[n] = r
+    def look(worker: int, step: Stepper, number: int, chunk: Sequence[Inputs]) -> list[tuple[int, Array]]:
+        found = []
+        for i, values in step.run(chunk):
+            x = values.reshape(-1, *graph.tensors[i].shape[1:]) if graph.tensors[i].shape else values
+            for n in readers[i]:
+                op = graph.ops[n]
+                each = min(int(np.prod(graph.tensors[op.outputs[0]].shape[:-1])), ROWS // SPREAD)  # rows of a sample
+                most = min(len(chunk), -(-ROWS // each) - number)
+                if most > 0:
+                    r = rows(op, x[: most * (len(x) // len(chunk))], graph.tensors[op.inputs[1]].shape, most * each)
+                    if r is not None:
+                        found.append((n, r))
         return found
 
-    for found in in_parallel(graph, enumerate(inputs), one):
-        for n, r in found.items():
-            sums[n].add(r)
-    return {n: damped(*total) for n, s in sums.items() if (total := s.total()) is not None}
-
-
-class _Sum:
-    """Σ x·xᵀ of rows as they come, several at once."""
-
-    def __init__(self) -> None:
-        self._held: list[Array] = []
-        self._sum: Array | None = None
-        self._count = 0
-
-    def add(self, r: Array) -> None:
-        self._held.append(r)
-        if sum(map(len, self._held)) >= FLUSHED:
-            self._flush()
-
-    def _flush(self) -> None:
-        r = np.concatenate(self._held)
-        flat = r.transpose(2, 0, 1) if r.ndim == 3 else r
-        product = np.matmul(flat.swapaxes(-1, -2), flat)
-        self._sum = product.astype(np.float64) if self._sum is None else self._sum + product
-        self._count += len(r)
-        self._held = []
-
-    def total(self) -> tuple[Array, int] | None:
-        """E[x·xᵀ] and of how many rows, None where there were none."""
-        if self._held:
-            self._flush()
-        return None if self._sum is None else (self._sum / self._count, self._count)
+    for found in in_chunks(
+        graph, inputs, look, list(readers)
+    ):  # summed in order, so that it is the same on any threads
+        for n, r in found:
+            flat = r.transpose(2, 0, 1) if r.ndim == 3 else r
+            product = np.matmul(flat.swapaxes(-1, -2), flat)
+            if n in sums:
+                sums[n] += product
+            else:
+                sums[n] = product
+            counts[n] += len(r)
+    return {n: damped(s / np.float32(counts[n]), counts[n]) for n, s in sums.items()}
 
 
 def _row(graph: Graph, n: int) -> int:
@@ -115,9 +99,12 @@ def _row(graph: Graph, n: int) -> int:
 
 def damped(h: Array, count: int) -> Array:
     """A Hessian from `count` rows, made regular."""
-    mean = np.einsum("...ii->...i", h).mean(axis=-1, keepdims=True)
+    diagonal = np.einsum("...ii->...i", h)
     share = DAMPING + SHRINKAGE * h.shape[-1] / count
-    return np.asarray(h + np.eye(h.shape[-1]) * np.maximum(share * mean, 1e-30)[..., None])
+    more = np.maximum(share * diagonal.mean(axis=-1, keepdims=True), 1e-30)
+    out = np.array(h)
+    np.einsum("...ii->...i", out)[...] += more
+    return out
 
 
 def rounded(w: Array, h: Array, nearest: Nearest) -> Array:
@@ -127,7 +114,7 @@ def rounded(w: Array, h: Array, nearest: Nearest) -> Array:
     """
     order = np.argsort(-np.diag(h), kind="stable")
     back = np.argsort(order, kind="stable")
-    inverse = np.linalg.inv(h[np.ix_(order, order)])
+    inverse = np.linalg.inv(h[np.ix_(order, order)].astype(np.float64))
     factor = np.linalg.cholesky((inverse + inverse.T) / 2).T  # upper: row j is H⁻¹[j, j:] of what is left, by its root
     left = np.array(w, np.float64)[:, order]
     out = np.empty_like(left)
@@ -145,7 +132,7 @@ def rounded(w: Array, h: Array, nearest: Nearest) -> Array:
 
 def rounded_depthwise(w: Array, h: Array, nearest: Nearest) -> Array:
     """Codes (c, taps) for w (c, taps), a Hessian (c, taps, taps) each: the same for all channels at once."""
-    factor = np.linalg.cholesky(np.linalg.inv(h)).swapaxes(-1, -2)
+    factor = np.linalg.cholesky(np.linalg.inv(h.astype(np.float64))).swapaxes(-1, -2)
     left, out = np.array(w, np.float64), np.empty(w.shape)
     for j in range(w.shape[1]):
         out[:, j] = nearest(left[:, j], j)
@@ -159,7 +146,7 @@ def cost(w: Array, codes: Array, h: Array) -> Array:
     e = np.asarray(w, np.float64) - codes
     if h.ndim == 3:
         return np.asarray(np.einsum("ci,cij,cj->c", e, h, e))
-    return np.asarray(((e @ h) * e).sum(axis=1))
+    return np.asarray(((e @ h.astype(np.float64)) * e).sum(axis=1))
 
 
 def better(w: Array, plain: Array, h: Array, codes: Array) -> Array:

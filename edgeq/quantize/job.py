@@ -13,8 +13,9 @@ from edgeq.quantize.gptq import MOST, hessians
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.parameters import histograms, parameters
 from edgeq.quantize.rewrite import Codes, Rewritten, rewrite
-from edgeq.quantize.rounding import all_rounded, layers
+from edgeq.quantize.rounding import all_rounded, layers, one_each, plain
 from edgeq.quantize.search import Spans
+from edgeq.quantize.weights import Coded
 from edgeq.recipe import Recipe
 
 MEANS = 32
@@ -38,13 +39,22 @@ class Job:
     codes: Codes = field(default_factory=dict, repr=False)
     known: int = 0
     means: Mapping[int, Array] | None = field(default=None, repr=False)
+    plain: dict[tuple[int, bool], Coded] = field(default_factory=dict, repr=False)
+    """Weights at their nearest codes, once they were asked for; by operation and whether they have a scale per channel."""
 
     def make(self, at: Spans) -> Rewritten:
         """The integer graph for these spans."""
-        done = rewrite(self.graph, self.layout, parameters(self.graph, self.layout, at), codes=self.codes)
+        codes = {n: self.codes[n] if n in self.codes else self._plain(n) for n in layers(self.layout)}
+        done = rewrite(self.graph, self.layout, parameters(self.graph, self.layout, at), codes=codes)
         return (
             done if self.means is None else replace(done, graph=correct(self.graph, done.graph, done.ops, self.means))
         )
+
+    def _plain(self, n: int) -> Coded:
+        key = (n, one_each(self.layout, n, self.graph.ops[n].code))
+        if key not in self.plain:
+            self.plain[key] = plain(self.graph, self.layout, n)
+        return self.plain[key]
 
     def on(self, graph: Graph, ranges: Ranges, scaled: frozenset[int]) -> Job:
         """The same on another form of the graph; ranges: of that, which count for the groups that hold a tensor of
@@ -53,7 +63,7 @@ class Job:
         new = histograms(graph, self.layout, ranges)
         touched = {self.layout.groups[i] for i in scaled if i in self.layout.groups}
         seen = {g: new[g] if g in touched else h for g, h in self.seen.items()}
-        other = replace(self, graph=graph, seen=seen, codes={}, means=None)
+        other = replace(self, graph=graph, seen=seen, codes={}, means=None, plain={})
         return other.rounding(self.known) if self.known else other.plain_codebooks() if self.codes else other
 
     def rounding(self, longest: int = MOST) -> Job:
@@ -67,9 +77,9 @@ class Job:
         """With every weight at its codebook's nearest level, where there are codebooks."""
         return replace(self, codes=all_rounded(self.graph, self.layout, {}, self.recipe.codebook))
 
-    def correcting(self) -> Job:
-        """With corrected biases."""
-        return replace(self, means=mean_inputs(self.graph, self.derive[:MEANS]))
+    def correcting(self, inputs: int = MEANS) -> Job:
+        """With corrected biases; inputs: how many tell the means."""
+        return replace(self, means=mean_inputs(self.graph, self.derive[:: -(-len(self.derive) // inputs)]))
 
 
 def observed(graph: Graph, inputs: list[Inputs]) -> Ranges:

@@ -144,6 +144,7 @@ class _Build:
             s_out,
             self._layout.treatments[n].per_channel if self._per_channel is None else self._per_channel,
             wide,
+            self._rounded.get(n),
         )
         weights = self._rounding(n, weights)
         # Layers that share weights go on sharing them where their codes are the same; a bias is each layer's own.
@@ -166,7 +167,8 @@ class _Build:
         per_channel = self._layout.treatments[n].per_channel if self._per_channel is None else self._per_channel
         if hybrid and op.code == "FULLY_CONNECTED":
             per_channel = False
-        weights, _ = quantize_weights(np.asarray(w.data), rule.axis, None, 1.0, 1.0, per_channel)
+        known = self._rounded.get(n)
+        weights, _ = quantize_weights(np.asarray(w.data), rule.axis, None, 1.0, 1.0, per_channel, known=known)
         weights = self._rounding(n, weights)
         key = (op.inputs[rule.weights], weights.scale.tobytes(), weights.axis, weights.data.tobytes())
         at = self._once(key, lambda: _constant(w, weights))

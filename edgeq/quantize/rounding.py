@@ -44,6 +44,24 @@ def codebook_layers(graph: Graph, layout: Layout) -> frozenset[int]:
     return frozenset(taken)
 
 
+def plain(graph: Graph, layout: Layout, n: int) -> Coded:
+    """The weights of layer n, each at the nearest code."""
+    op = graph.ops[n]
+    rule = RULES[op.code]
+    assert rule.weights is not None
+    per_channel = one_each(layout, n, op.code)
+    return quantize_weights(
+        np.asarray(graph.tensors[op.inputs[rule.weights]].data), rule.axis, None, 1.0, 1.0, per_channel
+    )[0]
+
+
+def one_each(layout: Layout, n: int, code: str) -> bool:
+    """Whether the weights of layer n have a scale per channel."""
+    if layout.stored.get(n) == "dynamic" and code == "FULLY_CONNECTED":
+        return False
+    return layout.treatments[n].per_channel
+
+
 def rounded(graph: Graph, layout: Layout, n: int, h: Array | None, count: int, kind: str) -> Coded:
     """The weights of layer n under its Hessian (see edgeq.quantize.gptq; None: unknown), or each at the nearest code.
 
@@ -53,10 +71,7 @@ def rounded(graph: Graph, layout: Layout, n: int, h: Array | None, count: int, k
     rule = RULES[op.code]
     assert rule.weights is not None
     w = np.asarray(graph.tensors[op.inputs[rule.weights]].data)
-    per_channel = layout.treatments[n].per_channel
-    if layout.stored.get(n) == "dynamic" and op.code == "FULLY_CONNECTED":
-        per_channel = False
-    near, _ = quantize_weights(w, rule.axis, None, 1.0, 1.0, per_channel)
+    near = plain(graph, layout, n)
     # (channels, weights of a channel), in units of their scales
     real = _by_channel(w, rule.axis).astype(np.float64) / near.scale.astype(np.float64)[:, None]
     codes = _by_channel(near.data, rule.axis).astype(np.float64)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from edgeq.calibrate import Keeper, Progress, Ranges, observe, silent
+from edgeq.calibrate import Inputs, Keeper, Progress, Ranges, observe, silent
 from edgeq.errors import QuantizeError
 from edgeq.feed import Source, count, feed, quantmod_of
 from edgeq.graph import Graph
@@ -15,7 +15,7 @@ from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activat
 from edgeq.quantize.compare import Judge, compare, judge_by, judged
 from edgeq.quantize.folding import fold_batch_norm, fold_pads
 from edgeq.quantize.gptq import FINE, MOST
-from edgeq.quantize.job import Job, observed
+from edgeq.quantize.job import MEANS, Job, observed
 from edgeq.quantize.layout import INTEGERS, arrange
 from edgeq.quantize.parameters import histograms
 from edgeq.quantize.probe import runs
@@ -38,6 +38,15 @@ COMPARED = 8
 
 WORTH = 0.2
 """Of the noise that moving scale between channels has to save: it spends room that channels have beyond what was seen."""
+
+FEW = 16
+"""Inputs that judge, and that tell means, where it has to be fast."""
+
+SHARE = 2
+"""Of the inputs that are kept otherwise, half."""
+
+FEWEST = 2
+"""Inputs on which all tensors are then compared."""
 
 ENDS = 64
 """Inputs that tell the channels' extremes."""
@@ -66,10 +75,13 @@ def quantize(
             raise QuantizeError("expected a float model, found one that is quantized already: calibrate tunes it")
         codes = ", ".join(sorted({op.code for op in graph.ops})) or "none"
         raise QuantizeError(f"expected float operations that have {_wanted(recipe)}, found {codes}")
-    keeper = Keeper()
+    fast = recipe.effort == "fast"
+    keeper = Keeper(SHARE if fast else 1)
     ranges = observe(graph, keeper.watch(feed(graph, samples)), progress, count(graph, samples) or 0)
     # Each part is spread over all the samples; a single one has to do for both.
     judge = keeper.kept[1::4] or keeper.kept
+    if fast:
+        judge = evenly(judge, FEW)
     derive = [x for k, x in enumerate(keeper.kept) if k % 4 != 1] or keeper.kept
     seen = histograms(graph, layout, ranges)
 
@@ -78,7 +90,7 @@ def quantize(
     job, found = _search(Job(graph, layout, seen, recipe, derive), given, judging, say)
     if recipe.sqnr or recipe.size:
         job, found = mixed.raised(job, found, judging, say, lambda j: _rearranged(j, ranges))
-    comparison = compare(given, found.done.graph, found.done.tensors, judge[:COMPARED])
+    comparison = compare(given, found.done.graph, found.done.tensors, judge[: FEWEST if fast else COMPARED])
     say(STEPS, STEPS, "quantized")
     return Quantized(
         found.done.graph,
@@ -89,6 +101,11 @@ def quantize(
         ranges.samples,
         found.steps,
     )
+
+
+def evenly(inputs: list[Inputs], most: int) -> list[Inputs]:
+    """At most so many of them, evenly spread."""
+    return inputs[:: -(-len(inputs) // most)] if inputs else inputs
 
 
 def foreseen(graph: Graph, recipe: Recipe) -> tuple[str, ...]:
@@ -131,11 +148,12 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
     search = Search(job.make, judging)
     look = recipe.ranges == "best" and bool(job.seen)
     small = sum(t.size for t in job.graph.tensors if t.data is None) <= SMALL
-    methods = list(METHODS if small else METHODS[:3]) if look else [recipe.ranges]
+    fast = recipe.effort == "fast"
+    methods = list(METHODS[1:3] if fast else METHODS if small else METHODS[:3]) if look else [recipe.ranges]
     candidates = [search.candidate(f"{m} ranges", spans(job.seen, m)) for m in methods]
     if not job.seen:
         candidates = [search.candidate("weights alone", {})]
-    if look:
+    if look and not fast:
         two = sorted(candidates, key=lambda c: c.error)[:2]
         picked = winners(given, job.layout, two, judging.inputs[: COMPARED // 2])
         candidates.append(search.candidate("the better of the best two for each tensor", picked))
@@ -157,6 +175,8 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
     # What is lost most is looked after first: coarse weights by rounding, fine ones are rounded once scale has moved.
     on_coarse = codebooks or _coarse(job) or recipe.rounding == "gptq"
     for step in ("rounding", "equalising") if on_coarse else ("equalising", "rounding"):
+        if fast and not on_coarse:
+            continue
         if step == "rounding" and (codebooks or recipe.rounding != "nearest"):
             say(1, STEPS, "rounding weights")
             gain = 0.0 if on_coarse else WORTH / 2  # it leans on the samples, so on a fine grid it must be worth that
@@ -176,8 +196,8 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
         )
     if recipe.bias_correction:
         say(3, STEPS, "correcting biases")
-        attempt("bias correction", job.correcting())
-    if look and best.error >= ENOUGH:
+        attempt("bias correction", job.correcting(FEW if fast else MEANS))
+    if look and not fast and best.error >= ENOUGH:
         best = search.refined(best, noisiest(job.seen, best.spans, job.layout), lambda n, m, what: say(4, STEPS, what))
     if look:
         say(5, STEPS, "looking for headroom")

@@ -37,32 +37,51 @@ class Coded:
 
 
 def quantize_weights(
-    w: Array, axis: int, bias: Array | None, s_in: float, s_out: float, per_channel: bool = True, wide: bool = False
+    w: Array,
+    axis: int,
+    bias: Array | None,
+    s_in: float,
+    s_out: float,
+    per_channel: bool = True,
+    wide: bool = False,
+    known: Coded | None = None,
 ) -> tuple[Coded, Coded | None]:
     """Symmetric int8 weights in [−127, 127], and the int32 bias (int64 if `wide`, for int16 activations) in units of
     s_in · s_w.
 
     w: float32, output channels along `axis`; bias: (channels,) float32 or None. Scales come from each channel's largest
     weight; one whose bias would not fit int32 together with its sums, or whose multiplier would vanish, gets a larger
-    scale (its weights are then too small to matter beside its bias or its output's steps).
+    scale (its weights are then too small to matter beside its bias or its output's steps). known: codes of these weights
+    made before, which are taken where none of their scales is too small.
     """
     channels = w.shape[axis]
-    others = tuple(i for i in range(w.ndim) if i != axis % w.ndim)
-    top = np.abs(w).max(axis=others) if w.size else np.zeros(channels, np.float32)
-    if not np.isfinite(top).all() or (bias is not None and not np.isfinite(bias).all()):
-        raise QuantizeError("weights and biases must be finite, found NaN or infinity")
     least = np.full(channels, LEAST_MULTIPLIER * s_out / s_in)
     if bias is not None:
+        if not np.isfinite(bias).all():
+            raise QuantizeError("weights and biases must be finite, found NaN or infinity")
         # What the products of a channel can add up to is kept free, as long as that leaves the bias half of int32.
         room = WIDE_ROOM if wide else max(INT32_MAX - (w.size // max(channels, 1)) * 127 * 255, 2**30)
         least = np.maximum(least, np.abs(bias.astype(np.float64)) / (s_in * room))
-    top = np.maximum(top.astype(np.float64), least * 127.0)
+    if known is not None and (known.axis, len(known.scale)) == ((axis, channels) if per_channel else (0, 1)):
+        bounds = least if per_channel else least.max(keepdims=True)
+        if (known.scale >= np.maximum(bounds, 2 * LEAST_MULTIPLIER)).all():
+            return known, None if bias is None else quantize_bias(bias, s_in, known.scale, wide)
+    top = np.maximum(largest(w, axis).astype(np.float64), least * 127.0)
     if not per_channel:
         top = np.full(channels, top.max())
     q = QuantMod.from_range(-top, top, 8, symmetric=True, narrow=True, axis=axis)
     scale = np.asarray(q.scale, np.float32)
     weights = Coded(q.quantize(w), scale if per_channel else scale[:1], axis if per_channel else 0)
     return weights, None if bias is None else quantize_bias(bias, s_in, weights.scale, wide)
+
+
+def largest(w: Array, axis: int) -> Array:
+    """The largest magnitude of each channel, (channels,)."""
+    others = tuple(i for i in range(w.ndim) if i != axis % w.ndim)
+    top = np.maximum(w.max(axis=others), -w.min(axis=others)) if w.size else np.zeros(w.shape[axis], np.float32)
+    if not np.isfinite(top).all():
+        raise QuantizeError("weights and biases must be finite, found NaN or infinity")
+    return np.asarray(top)
 
 
 def quantize_bias(bias: Array, s_in: float, s_w: Array, wide: bool = False) -> Coded:

@@ -16,7 +16,7 @@ import rooted
 from tflite_models import int8_cnn
 from trusted import LATER, NOW, device, granted, publisher, sealed, trust
 
-from edgeq import audit, bundle, grant, manifest, masked, masking, oms, pem, root, seal, second, state, status
+from edgeq import audit, bundle, coding, grant, manifest, masked, masking, oms, pem, root, seal, second, state, status
 from edgeq.check import check
 from edgeq.keys import PublisherKey
 from edgeq.tflite import read, write
@@ -63,5 +63,16 @@ def readers() -> dict[str, Reader]:
         "private key": (private, lambda data: pem.load_private(data, None, "key")),
         "masked array": (masking.mask(np.arange(6), device().public).to_bytes(), masked.parse),
         "tflite": (write(int8_cnn()), lambda data: check(read(data))),
+        "coded payload": (_coded(), lambda data: coding.decode(memoryview(data))),
         "public key": (pem.public_bytes(device().public.blocks), lambda data: pem.load_public(data, "key")),
     }
+
+
+def _coded() -> bytes:
+    """A payload with codebooks, one section packed and one deflated."""
+    model = bytes([3]) + bytes([7, 9] * 20) + bytes([1, 2, 5, 8] * 10) + b"behind"
+    packed = coding.Section(1, 4, 10, 2, 1, coding.PACKED, bytes([7, 9] * 2), coding.pack(bytes([0, 1] * 20), 1))
+    four = coding.Section(
+        41, 4, 10, 4, 2, coding.DEFLATED, bytes([1, 2, 5, 8]), coding.deflate(bytes([0, 1, 2, 3] * 10))
+    )
+    return coding.encode(model, [packed, four])

@@ -1,0 +1,127 @@
+"""Running a graph operation by operation, several samples side by side, in the memory of a plain inference.
+
+What looks at activations (calibration) need not keep them all: each tensor is shown right after its operation, while it is
+in the cache, and its place is then used again. Samples lie in lanes, an arena each, so that a look at a tensor costs one
+call for all of them. A graph whose plan branches, remembers, or calls back is run whole, every tensor kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from edgeq.check import check
+from edgeq.engine import Context, aligned, judge
+from edgeq.errors import InputError
+from edgeq.graph import NUMPY_DTYPES, Array, Graph
+from edgeq.kernels.words import frame as fw
+from edgeq.kernels.words.instruction import WORDS
+from edgeq.machine import get
+from edgeq.packed import densified
+from edgeq.plan import Plan, make_plan
+from edgeq.plan.builder import SLACK
+from edgeq.plan.types import FLIPPED, Rounding
+
+LANES = 16
+"""Samples side by side at most."""
+
+LANE_BYTES = 2 << 20
+"""Of all lanes' arenas, where one alone is smaller: what a processor's caches hold."""
+
+
+class Stepper:
+    """A graph made ready; `lanes` samples go through it at once. Twins share plan and constants, for other threads."""
+
+    def __init__(self, graph: Graph, watched: Sequence[int] | None = None, rounding: str = "xnnpack") -> None:
+        """watched: the tensors that are shown, all that are computed or fed by default."""
+        graph = densified(graph)
+        check(graph)
+        self._machine = get()
+        plan = make_plan(graph, self._machine.isa, Rounding(rounding), shown=True)
+        whole = bool(plan.initial) or any(i.kernel in ("branch", "call_out") for i in plan.instructions)
+        if whole:
+            plan = make_plan(graph, self._machine.isa, Rounding(rounding), keep=True)
+        self.graph, self.plan = graph, plan
+        self.lanes = 1 if plan.initial else max(1, min(LANES, LANE_BYTES // max(plan.arena_bytes, 1)))
+        wanted = {i for i, t in enumerate(graph.tensors) if t.data is None} if watched is None else set(watched)
+        self._fed = [(k, i) for k, i in enumerate(graph.inputs) if i in wanted]
+        self._steps = _steps(graph, plan, wanted - set(graph.inputs), whole)
+        self._open()
+
+    def _open(self) -> None:
+        stride = -(-(self.plan.arena_bytes + SLACK) // 64) * 64
+        self._arenas = aligned(self.lanes * stride).reshape(self.lanes, stride)
+        self._contexts = [Context(self.plan, self.plan.constants, 1, arena) for arena in self._arenas]
+        self._shown = [[(i, self._view(i)) for i in tensors] for _, _, tensors in self._steps]
+
+    @property
+    def nanoseconds(self) -> float:
+        """What a sample takes, as the plan estimates it."""
+        return float(self.plan.nanoseconds)
+
+    def twin(self) -> Stepper:
+        """Another with memory of its own."""
+        other = object.__new__(Stepper)
+        other.__dict__.update(self.__dict__)
+        other._open()
+        return other
+
+    def run(self, samples: Sequence[Sequence[Array]]) -> Iterator[tuple[int, Array]]:
+        """At most `lanes` samples, each as the graph's inputs take it → each watched tensor in the order of execution, with
+        its values on all samples, (samples, elements): valid until the next is asked for.
+        """
+        arrays = [self._fitting(x) for x in samples]
+        for lane, x in zip(self._contexts, arrays, strict=False):
+            frame = lane.frame
+            frame[fw.BATCH] = frame[fw.THREADS] = 1
+            frame[fw.N_INPUTS], frame[fw.N_OUTPUTS] = len(x), 0
+            for slot, a, p in zip(lane.slots, x, self.plan.inputs, strict=False):
+                frame[slot] = a.ctypes.data
+                frame[slot + fw.BYTES : slot + fw.BYTES + len(p.words)] = p.words
+        used = [(lane.frame, lane.address, lane.table.ctypes.data) for lane in self._contexts[: len(arrays)]]
+        for k, i in self._fed:
+            yield i, np.stack([x[k].reshape(-1) for x in arrays])
+        run = self._machine.run
+        for (start, end, _), shown in zip(self._steps, self._shown, strict=True):
+            for frame, address, table in used:
+                frame[fw.INSTRUCTIONS], frame[fw.COUNT] = table + start * WORDS * 8, end - start
+                judge(run(address, 0))
+                frame[fw.N_INPUTS] = 0
+            for i, view in shown:
+                values = view[: len(arrays)]
+                yield i, (values ^ FLIPPED).view(np.int8) if self.graph.tensors[i].dtype == "int8" else values
+
+    def _fitting(self, x: Sequence[Array]) -> list[Array]:
+        out = []
+        for a, i in zip(x, self.graph.inputs, strict=True):
+            t = self.graph.tensors[i]
+            if a.shape != t.shape or a.dtype != NUMPY_DTYPES[t.dtype]:
+                raise InputError(f"input {t.name!r} is {a.dtype}{list(a.shape)}, {t.dtype}{list(t.shape)} is expected")
+            out.append(np.ascontiguousarray(a))
+        return out
+
+    def _view(self, i: int) -> Array:
+        t = self.plan.tensors[i]
+        dtype = np.dtype(np.uint8) if t.dtype == "int8" else NUMPY_DTYPES[t.dtype]
+        start = self.plan.offset(self.plan.places[i])
+        return self._arenas[:, start : start + t.size * dtype.itemsize].view(dtype)
+
+
+def _steps(graph: Graph, plan: Plan, wanted: set[int], whole: bool) -> list[tuple[int, int, list[int]]]:
+    """Instructions start … end − 1, and the watched tensors that can be seen then."""
+    count = len(plan.instructions)
+    if whole:
+        return [(0, count, sorted(wanted & set(plan.places)))]
+    ends = [0] * len(graph.ops)
+    for at, instruction in enumerate(plan.instructions):
+        ends[instruction.op] = at + 1
+    steps: list[tuple[int, int, list[int]]] = []
+    start = end = 0
+    for n, op in enumerate(graph.ops):
+        end = max(end, ends[n])
+        seen = [i for i in op.outputs if i in wanted and i in plan.places]
+        if seen or n == len(graph.ops) - 1:
+            steps.append((start, end, seen))
+            start = end
+    return steps

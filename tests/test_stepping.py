@@ -1,0 +1,65 @@
+"""Running operation by operation, samples side by side, in planned memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from control_models import conditional
+from quantize_models import MODELS, classifier, inputs_of
+
+from edgeq.calibrate import observe
+from edgeq.engine import Tracer
+from edgeq.feed import encode
+from edgeq.graph import Graph
+from edgeq.quantize import quantize
+from edgeq.stepping import Stepper
+
+
+def integer() -> Graph:
+    """An int8 model."""
+    graph = classifier()
+    return quantize(graph, inputs_of(graph)).graph
+
+
+CASES = {**MODELS, "int8": integer, "conditional": conditional}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_tensor_is_shown(name):
+    """Each tensor is shown once, with the values that a run which keeps everything gives on every sample."""
+    graph = CASES[name]()
+    stepper, trace = Stepper(graph), Tracer(graph)
+    inputs = [encode(graph, x) for x in inputs_of(graph, 5)]
+    for start in range(0, len(inputs), stepper.lanes):
+        some = inputs[start : start + stepper.lanes]
+        shown = [(i, np.array(v)) for i, v in stepper.run(some)]
+        found = dict(shown)
+        assert len(found) == len(shown)
+        for k, x in enumerate(some):
+            wanted = trace.run(x)
+            assert set(found) == set(wanted)
+            for i, v in wanted.items():
+                np.testing.assert_array_equal(found[i][k], v.reshape(-1))
+
+
+def test_memory_is_planned():
+    """Tensors share an arena that is smaller than all of them."""
+    graph = classifier()
+    stepper = Stepper(graph)
+    assert stepper.plan.arena_bytes < 4 * sum(t.size for t in graph.tensors if t.data is None)
+
+
+def test_threads_change_nothing(monkeypatch):
+    """Ranges are the same, averages too, whatever the number of threads."""
+    graph = classifier()
+    inputs = inputs_of(graph, 70)
+    monkeypatch.setattr("edgeq.calibrate.LEAST_NS", 0)
+    monkeypatch.setattr("edgeq.calibrate.processors", lambda: 3)
+    several = observe(graph, inputs)
+    monkeypatch.setattr("edgeq.calibrate.processors", lambda: 1)
+    one = observe(graph, inputs)
+    assert several.samples == one.samples == 70
+    for i, h in one.histograms.items():
+        other = several.histograms[i]
+        assert (h.minimum, h.maximum, h.width, h.average) == (other.minimum, other.maximum, other.width, other.average)
+        np.testing.assert_array_equal(h.counts, other.counts)
