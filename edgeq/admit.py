@@ -5,17 +5,19 @@ Pure functions: what is asked for, what the device remembers, and the time come 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from edgeq import grant as grants
-from edgeq import state as states
-from edgeq import status as statuses
 from edgeq.bundle import Signed
 from edgeq.grant import Grant
 from edgeq.records import dataclass
-from edgeq.state import State
-from edgeq.status import Status
 from edgeq.trust import Trust
+
+if TYPE_CHECKING:
+    from edgeq.state import State
+    from edgeq.status import Status
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,17 @@ class Request:
         return frozenset((self.signed.signer.key_id, *issuer))
 
 
+def described(operations: Collection[str], signed: Signed | None = None, held: Grant | None = None) -> dict[str, Any]:
+    """What the audit log says of an opening, as far as it is known."""
+    return {
+        "model_id": None if signed is None else signed.manifest.model_id,
+        "version": None if signed is None else signed.manifest.version,
+        "payload_sha256": None if signed is None else signed.payload_sha256,
+        "grant_id": None if held is None else held.grant_id,
+        "operations": tuple(sorted(set(operations))),
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class Memory:
     """What a device remembers, and the newest status that it applied of the bundle's authority."""
@@ -63,7 +76,12 @@ def check(request: Request, memory: Memory | None) -> datetime:
     RevokedError, GrantError and their kinds.
     """
     signed, held, manifest = request.signed, request.grant, request.signed.manifest
-    when = request.now if memory is None else states.trusted_time(memory.state, request.now)
+    when = request.now
+    if memory is not None:
+        from edgeq import state as states  # imported here: nothing is remembered where no state is kept
+        from edgeq import status as statuses
+
+        when = states.trusted_time(memory.state, request.now)
     request.trust.check_publisher(signed.signer.key_id, manifest.model_id, when)
     if memory is not None:
         states.check_version(memory.state, manifest.model_id, manifest.version, signed.payload_sha256)
@@ -92,6 +110,8 @@ def check(request: Request, memory: Memory | None) -> datetime:
 
 def admit(request: Request, memory: Memory) -> State:
     """What the device remembers after this opening. Raises as `check` does, and StateFullError."""
+    from edgeq import state as states
+
     when = check(request, memory)
     manifest = request.signed.manifest
     after = states.opened(memory.state, when, manifest.model_id, manifest.version, request.signed.payload_sha256)

@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,6 @@ from edgeq import admit, audit, journal, limits, pem, state, status
 from edgeq import root as roots
 from edgeq.admit import Memory, Request
 from edgeq.audit import Event
-from edgeq.bundle import Signed
 from edgeq.errors import (
     EdgeqError,
     InputError,
@@ -33,7 +32,6 @@ from edgeq.errors import (
     TrustError,
 )
 from edgeq.files import PRIVATE, PRIVATE_FOLDER, PUBLIC, PathLike, read_limited, remove_leftovers, write_atomic
-from edgeq.grant import Grant
 from edgeq.recipients import Identity, Secret
 from edgeq.records import dataclass, field, replace
 from edgeq.root import Root
@@ -110,11 +108,13 @@ class Store:
             self._check_root(before, request.trust)
             return admit.admit(request, self._memory(before, request.authority))
 
-        self.update(change, Event("open", described(request.operations, request.signed, request.grant)), request.now)
+        self.update(
+            change, Event("open", admit.described(request.operations, request.signed, request.grant)), request.now
+        )
 
     def export(self, request: Request) -> None:
         """Write down that an opened model was handed to another runtime; raises as `update` does."""
-        fields = described(("export",), request.signed, request.grant)
+        fields = admit.described(("export",), request.signed, request.grant)
         self.update(lambda before: before, Event("export", fields), request.now)
 
     def refuse(self, error: TrustError, known: Mapping[str, Any], now: datetime) -> None:
@@ -278,17 +278,6 @@ class Store:
             for name in os.listdir(self.folder):
                 if name.startswith((_ROOT, _STATUS)) and name not in named:
                     os.unlink(self.folder / name)
-
-
-def described(operations: Collection[str], signed: Signed | None = None, held: Grant | None = None) -> dict[str, Any]:
-    """What the audit log says of an opening, as far as it is known."""
-    return {
-        "model_id": None if signed is None else signed.manifest.model_id,
-        "version": None if signed is None else signed.manifest.version,
-        "payload_sha256": None if signed is None else signed.payload_sha256,
-        "grant_id": None if held is None else held.grant_id,
-        "operations": tuple(sorted(set(operations))),
-    }
 
 
 def init(folder: PathLike, identity: Identity, *, now: datetime, root: bytes | None = None) -> State:

@@ -29,7 +29,6 @@ from edgeq.machine import Machine, Progress, get
 from edgeq.packed import densified
 from edgeq.plan import Plan, make_plan
 from edgeq.plan.builder import SLACK
-from edgeq.plan.callout import failure
 from edgeq.plan.cost import PARALLEL_NS
 from edgeq.plan.types import CONSTANT, FLIPPED, Rounding
 from edgeq.quantmod import QuantMod
@@ -177,6 +176,8 @@ class Direct(Context):
 def judge(status: int) -> None:
     """Turn the machine's answer into an error, if it is one."""
     if status > 0 and status & 0xFF == fw.CUSTOM:
+        from edgeq.plan.callout import failure
+
         error = failure()
         if error is not None and not isinstance(error, Exception):
             raise error  # Ctrl-C, not a failure

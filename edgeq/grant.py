@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from edgeq import dsse, limits, strict
 from edgeq.bundle import PAYLOAD_FILE, Signed, Verified
@@ -37,9 +37,11 @@ from edgeq.keys import PublisherKey
 from edgeq.manifest import Manifest
 from edgeq.recipients import WRAPPED_KEY_SIZES, ContentKey, Identity, Recipient
 from edgeq.records import dataclass, field, replace
-from edgeq.state import State
 from edgeq.stream import check_commitment
 from edgeq.trust import Trust
+
+if TYPE_CHECKING:
+    from edgeq.state import State
 
 FORMAT: Final = "edgeq-grant/1"
 

@@ -15,21 +15,22 @@ from contextlib import suppress
 from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from edgeq import limits, pem
 from edgeq.errors import BadSignatureError, KeyFileError
 from edgeq.files import PRIVATE, PathLike, read_limited, write_atomic
+from edgeq.primitives import ecdsa, load_der_public_key
 from edgeq.recipients import ContentKey, DeviceKey, Recipient, private_half, public_half
 from edgeq.records import dataclass, field
 
 # As model_signing pairs them: the hash is as long as the curve asks for.
 _ECDSA = {
-    "secp256r1": ec.ECDSA(hashes.SHA256()),
-    "secp384r1": ec.ECDSA(hashes.SHA384()),
-    "secp521r1": ec.ECDSA(hashes.SHA512()),
+    "secp256r1": ecdsa(hashes.SHA256()),
+    "secp384r1": ecdsa(hashes.SHA384()),
+    "secp521r1": ecdsa(hashes.SHA512()),
 }
 _OURS = _ECDSA["secp256r1"]
 
@@ -287,7 +288,7 @@ def parse_signing_der(data: bytes, key_id: str, what: str) -> PublisherPublic:
     Raises KeyFileError if it is not a P-256 key, not in its one spelling, or has another id.
     """
     try:
-        key = serialization.load_der_public_key(data)
+        key = load_der_public_key(data)
     except Exception:
         raise KeyFileError(f"{what}: expected a public key in DER, found none") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
@@ -304,7 +305,7 @@ def parse_second_der(data: bytes, what: str) -> mldsa.MLDSA65PublicKey:
     Raises KeyFileError if it is not an ML-DSA-65 key, not in its one spelling, or this machine has no ML-DSA.
     """
     try:
-        key = serialization.load_der_public_key(data)
+        key = load_der_public_key(data)
     except UnsupportedAlgorithm:
         raise KeyFileError(f"{what}: the cryptography package on this machine has no ML-DSA-65") from None
     except Exception:

@@ -134,13 +134,10 @@ def load(
     if drift and selfcheck is not None:
         raise InputError("expected drift or selfcheck, found both: a model is watched in one way")
     opened = open_bytes(path, grant=grant, identity=identity, trust=trust, state=state, passphrase=passphrase)
-    # Imported here: verifying and granting need neither NumPy nor the kernels.
-    from edgeq import fallback
+    # Imported here: verifying and granting need neither NumPy nor the kernels; further down, what few models need.
     from edgeq.check import check
     from edgeq.engine import build
-    from edgeq.fallback import FallbackModel, FallbackWarning
     from edgeq.packed import densified
-    from edgeq.shapes import resize
     from edgeq.tflite import read
 
     graph = read(opened.data)
@@ -156,7 +153,11 @@ def load(
         check(graph)
     given = _by_index(shapes or {}, dict(zip(graph.input_names(), graph.inputs, strict=True)))
     try:
-        whole = resize(graph, given) if given else graph
+        whole = graph
+        if given:
+            from edgeq.shapes import resize
+
+            whole = resize(graph, given)
         if selfcheck is not None:
             from edgeq.selfcheck import CheckedModel
 
@@ -174,15 +175,17 @@ def load(
 
             if is_dynamic(graph, rounding):
                 return DynamicModel(graph, rounding=rounding, threads=threads, memory=opened.memory, shapes=given)
+        from edgeq import fallback
+
         findings = fallback.lacking(graph, rounding) or (fallback.because(error),)
     if selfcheck is not None:
         raise InputError(f"{path}: selfcheck is for models that edgeq runs itself: {findings[0]}")
     runtime = fallback.choose(findings, rounding, backend, "export" in opened.allowed)
     opened.export()
-    model = FallbackModel(
+    model = fallback.FallbackModel(
         graph, bytes(opened.data), findings, runtime, rounding=rounding, threads=threads, shapes=given
     )
-    warnings.warn(f"{path}: {fallback.why(findings, runtime)}", FallbackWarning, stacklevel=2)
+    warnings.warn(f"{path}: {fallback.why(findings, runtime)}", fallback.FallbackWarning, stacklevel=2)
     return model
 
 

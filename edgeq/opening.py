@@ -12,17 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from edgeq import admit, bundle, coding, identities, keys, limits, oms, overlay, root, stream
+from edgeq import admit, bundle, identities, keys, limits, oms, stream
 from edgeq import grant as grants
 from edgeq import manifest as manifests
 from edgeq import trust as trusts
 from edgeq.admit import Request
 from edgeq.bundle import Signed, Verified
-from edgeq.device import Store, described
 from edgeq.errors import (
     ContainerError,
     FileSetError,
@@ -43,15 +40,17 @@ from edgeq.grant import Grant
 from edgeq.keys import PublisherPublic
 from edgeq.locked import LockedMemory
 from edgeq.manifest import Manifest
-from edgeq.overlay import Base
 from edgeq.recipients import ContentKey, Identity
 from edgeq.records import dataclass, field
-from edgeq.root import Root
 from edgeq.source import PlainModel, StoredBundle, StoredDirectory, open_source
 from edgeq.trust import Trust
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
+
+    from edgeq.device import Store
+    from edgeq.overlay import Base
+    from edgeq.root import Root
 
 _WORTH_A_THREAD: Final = 1024 * 1024
 _AT_ONCE: Final = 16  # chunks that are hashed together behind
@@ -68,7 +67,7 @@ TrustLike = PathLike | PublisherPublic | Trust | Sequence[PathLike | PublisherPu
 OverlayLike = PathLike | bytes
 """The path of an .eqo file, or its content."""
 
-StateLike = PathLike | Store
+StateLike: TypeAlias = "PathLike | Store"
 """The path of a state directory, or a Store."""
 
 
@@ -88,6 +87,8 @@ class Opened:
     @property
     def base(self) -> Base:
         """What an overlay of this model is bound to."""
+        from edgeq.overlay import Base
+
         if self._request is None:
             return Base(hashlib.sha256(self.data).hexdigest())
         signed = self._request.signed
@@ -133,10 +134,10 @@ def open_bytes(
         moment = datetime.now(timezone.utc) if now is None else now
         store = None if state is None else _store(state, _device(identity, state, passphrase, path))
         with _refusals_noted(store, moment) as known:
-            known.update(described(operations))
+            known.update(admit.described(operations))
             believed = believe_here(trust, store)
             signed = _open_signed(source, believed)
-            known.update(described(operations, signed))
+            known.update(admit.described(operations, signed))
             if signed.manifest.encryption is None:
                 device_id = "" if store is None else store.device
                 return _open_plain(source, Request(signed, believed, operations, moment, device_id), store)
@@ -144,7 +145,7 @@ def open_bytes(
                 raise NoGrantError(f"{path}: the bundle is encrypted, and no grant was given")
             device = _device(identity, state, passphrase, path)
             held = grants.verify(_grant(grant), believed)
-            known.update(described(operations, signed, held))
+            known.update(admit.described(operations, signed, held))
             request = Request(signed, believed, operations, moment, device.public.key_id, held)
             return _open_encrypted(source, request, held, device, store)
 
@@ -162,6 +163,8 @@ def overlay_content(
     Raises NoGrantError without an identity, InputError, and as edgeq.overlay.open_for does.
     """
     what = "overlay" if isinstance(given, bytes) else given
+    from edgeq import overlay
+
     data = given if isinstance(given, bytes) else read_limited(given, limits.OVERLAY)
     return overlay.open_for(data, _device(identity, state, passphrase, what), base).content
 
@@ -229,9 +232,8 @@ def believe(trust: TrustLike) -> Trust:
         return trust
     given = [trust] if isinstance(trust, str | os.PathLike | PublisherPublic) else list(trust)
     found = [key if isinstance(key, PublisherPublic) else _believe_file(key) for key in given]
-    match found:
-        case [Root() as alone]:
-            return trusts.under(alone)
+    if len(found) == 1 and not isinstance(found[0], PublisherPublic):
+        return trusts.under(found[0])
     if publishers := tuple(key for key in found if isinstance(key, PublisherPublic)):
         if len(publishers) == len(found):
             return Trust(publishers)
@@ -260,6 +262,8 @@ def believe_here(trust: TrustLike | None, store: Store | None) -> Trust:
 def _believe_file(path: PathLike) -> PublisherPublic | Root:
     data = read_limited(path, limits.ROOT)
     if data.startswith(b"{"):
+        from edgeq import root
+
         return root.verify(data)
     return keys.parse_publisher_public(data, what=os.fspath(path))
 
@@ -290,7 +294,7 @@ def _open_plain(source: StoredBundle, request: Request, store: Store | None) -> 
     model = source.payload.read()
     bundle.complete(request.signed, hashlib.sha256(model).hexdigest())
     if request.signed.manifest.payload_type == manifests.CODED:
-        model = coding.decode(model).toreadonly()
+        model = _decoded(model).toreadonly()
     _remember(request, store)
     return Opened(model, _request=request, _store=store)
 
@@ -341,7 +345,7 @@ def _decrypt(
             if signed.manifest.payload_type != manifests.CODED:
                 remember()
                 return model
-            decoded = coding.decode(model, memory.take)
+            decoded = _decoded(model, memory.take)
         except BaseException:
             stream.wipe(plaintext)
             raise
@@ -352,6 +356,13 @@ def _decrypt(
         stream.wipe(decoded)
         raise
     return decoded.toreadonly()
+
+
+def _decoded(coded: memoryview, take: Callable[[int], memoryview] | None = None) -> memoryview:
+    """The model that a coded payload stands for."""
+    from edgeq import coding
+
+    return coding.decode(coded) if take is None else coding.decode(coded, take)
 
 
 def _hashed(chunks: Iterator[memoryview], digest: Hash, advance: Callable[[int], object]) -> Iterator[memoryview]:
@@ -369,6 +380,9 @@ def _hashing(model: memoryview) -> Iterator[tuple[Callable[[int], object], Calla
     if len(model) < _WORTH_A_THREAD:
         yield lambda number: None, lambda: hashlib.sha256(model).digest()
         return
+    from queue import SimpleQueue
+    from threading import Thread
+
     digest, ends = hashlib.sha256(), SimpleQueue[int]()
 
     def follow() -> None:
@@ -403,7 +417,7 @@ def _grant(grant: GrantLike) -> bytes:
 def _device(
     identity: IdentityLike | None, state: StateLike | None, passphrase: bytes | None, path: PathLike
 ) -> Identity:
-    if identity is None and isinstance(state, Store):
+    if identity is None and state is not None and not isinstance(state, str | os.PathLike):
         return state.identity
     if identity is None:
         raise NoGrantError(
@@ -413,7 +427,9 @@ def _device(
 
 
 def _store(state: StateLike, device: Identity) -> Store:
-    if not isinstance(state, Store):
+    if isinstance(state, str | os.PathLike):
+        from edgeq.device import Store
+
         return Store(Path(state), device)
     if state.device != device.public.key_id:
         raise StateDeviceError(f"the state is of device {state.device[:16]}…, this is {device.public.key_id[:16]}…")

@@ -13,13 +13,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import padding, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa, mlkem, x25519
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from edgeq import limits
 from edgeq.errors import KeyFileError, PassphraseError
+from edgeq.primitives import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 from edgeq.records import dataclass
 
 
@@ -80,9 +85,9 @@ def public_bytes(keys: list[PublicKey]) -> bytes:
 def public_der(key: PublicKey) -> bytes:
     """A public key's SubjectPublicKeyInfo in DER, which key ids are hashes of."""
     if isinstance(key, ChipPublic):
-        point = key.point.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+        point = key.point.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         return _CHIP_PREFIX + point
-    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def kinds(loaded: Sequence[PrivateKey] | Sequence[PublicKey]) -> str:
@@ -125,7 +130,7 @@ def load_public(data: bytes, what: str) -> list[PublicKey]:
 
 def _load_public_block(label: str, block: bytes, what: str) -> PublicKey:
     try:
-        key = serialization.load_pem_public_key(block)
+        key = load_pem_public_key(block)
     except UnsupportedAlgorithm:
         raise KeyFileError(f"{what}: a key of a kind that the cryptography package here does not have") from None
     except Exception:
@@ -169,7 +174,7 @@ def _load_private_block(label: str, block: bytes, passphrase: bytes | None, what
     if encrypted and passphrase is None:
         raise PassphraseError(f"{what}: the key is encrypted and needs its passphrase")
     try:
-        key = serialization.load_pem_private_key(block, passphrase if encrypted else None)
+        key = load_pem_private_key(block, passphrase if encrypted else None)
     except UnsupportedAlgorithm:
         raise KeyFileError(f"{what}: a key of a kind that the cryptography package here does not have") from None
     except Exception:
@@ -182,12 +187,12 @@ def _load_private_block(label: str, block: bytes, passphrase: bytes | None, what
 
 
 def _private_block(key: PrivateKey, passphrase: bytes | None) -> bytes:
-    form = serialization.PrivateFormat.PKCS8
+    form = PrivateFormat.PKCS8
     if passphrase is None:
-        return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+        return key.private_bytes(Encoding.PEM, form, NoEncryption())
     if not 0 < len(passphrase) <= limits.PASSPHRASE:
         raise PassphraseError(f"a passphrase has 1 to {limits.PASSPHRASE} bytes, this one has {len(passphrase)}")
-    plain = key.private_bytes(serialization.Encoding.DER, form, serialization.NoEncryption())
+    plain = key.private_bytes(Encoding.DER, form, NoEncryption())
     return _pem("ENCRYPTED PRIVATE KEY", _encrypt(plain, passphrase))
 
 
@@ -199,6 +204,11 @@ def _pem(label: str, der: bytes) -> bytes:
 
 def _encrypt(plain: bytes, passphrase: bytes) -> bytes:
     """EncryptedPrivateKeyInfo (RFC 5958, section 3) under PBES2 (RFC 8018, A.4) with scrypt and AES-256-CBC."""
+    # Imported here: whoever opens a bundle encrypts no key.
+    from cryptography.hazmat.primitives import padding
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
     salt, iv = os.urandom(16), os.urandom(16)
     key = Scrypt(salt=salt, length=32, n=_SCRYPT_N, r=_SCRYPT_R, p=_SCRYPT_P).derive(passphrase)
     padder = padding.PKCS7(128).padder()

@@ -17,15 +17,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeq.errors import InputError
 from edgeq.records import dataclass
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+else:
+    Array = np.ndarray
 
 DTYPES = ("int8", "uint8", "int16", "uint16")
 MAX_MODULUS = 1 << 16

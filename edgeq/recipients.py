@@ -15,18 +15,21 @@ from functools import cache
 from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, hpke
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from edgeq import pem
 from edgeq.errors import KeyFileError, WrappedKeyError
+from edgeq.primitives import HKDF, hpke, load_der_private_key
 from edgeq.records import dataclass, field
 
 _KDF, _AEAD = hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305
 _CLASSICAL = hpke.Suite(hpke.KEM.X25519, _KDF, _AEAD)
 _HYBRID = hpke.Suite(hpke.KEM.MLKEM768_X25519, _KDF, _AEAD)
 _CHIP = hpke.Suite(hpke.KEM.P256, _KDF, _AEAD)
+
+# PKCS#8 of an X25519 key (RFC 8410, section 7), in front of its 32 bytes.
+_X25519_PREFIX: Final = bytes.fromhex("302e020100300506032b656e04220420")
 
 CONTENT_KEY_SIZE: Final = 32
 """Bytes of the key that a bundle's payload is encrypted with."""
@@ -195,7 +198,16 @@ def public_half(loaded: Sequence[pem.PublicKey], what: str) -> Recipient | None:
 def _sound(key: x25519.X25519PublicKey, what: str) -> x25519.X25519PublicKey:
     # RFC 7748, section 6.1: a point of low order makes every shared secret zero, so anyone could unwrap.
     try:
-        x25519.X25519PrivateKey.generate().exchange(key)
+        _probe().exchange(key)
     except ValueError:
         raise KeyFileError(f"{what}: the X25519 public key is a point of low order, which protects nothing") from None
+    return key
+
+
+@cache
+def _probe() -> x25519.X25519PrivateKey:
+    """A private key that everybody knows. Private keys are multiples of 8 (RFC 7748, section 5), so with a point of low order any
+    of them gives zero, this one too; and no multiple of the large orders, so with another point none does."""
+    key = load_der_private_key(_X25519_PREFIX + bytes(range(1, 33)), None)
+    assert isinstance(key, x25519.X25519PrivateKey)
     return key

@@ -12,11 +12,10 @@ from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from edgeq import limits
 from edgeq.errors import ChunkError, KeyCommitmentError
+from edgeq.primitives import HKDF, ChaCha20Poly1305
 from edgeq.recipients import ContentKey
 
 TAG: Final = 16

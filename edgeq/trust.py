@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from edgeq import clock, root
+from edgeq import clock
 from edgeq.errors import (
     DelegationExpiredError,
     DelegationModelError,
@@ -19,7 +20,9 @@ from edgeq.errors import (
 )
 from edgeq.keys import PublisherPublic
 from edgeq.records import dataclass
-from edgeq.root import Delegation, Root
+
+if TYPE_CHECKING:
+    from edgeq.root import Delegation, Root
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +58,7 @@ class Trust:
         Raises RootExpiredError, ClockSetBackError, DelegationModelError, DelegationExpiredError; never without a root.
         """
         if self.root is not None:
-            root.check_time(self.root, when)
+            _check_time(self.root, when)
             _check_delegation(self.root.publishers[signer], signer, model_id, when)
 
     def check_issuer(
@@ -70,7 +73,7 @@ class Trust:
             return  # who was held against the root as the bundle's signer
         if self.root is None or issuer not in self.root.issuers:
             raise GrantIssuerError(f"the grant is by key {issuer[:16]}…, the bundle by {publisher[:16]}…")
-        root.check_time(self.root, when)
+        _check_time(self.root, when)
         given = self.root.issuers[issuer]
         _check_delegation(given, issuer, model_id, when)
         if extra := sorted(set(operations) - set(given.operations)):
@@ -84,7 +87,7 @@ class Trust:
         Raises RootExpiredError, ClockSetBackError, DelegationExpiredError; never without a root.
         """
         if self.root is not None:
-            root.check_time(self.root, when)
+            _check_time(self.root, when)
             _check_until(self.root.status[signer], signer, when)
 
 
@@ -101,6 +104,12 @@ def _find(
             return key
     trusted = ", ".join(f"{key.key_id[:16]}…" for key in candidates[:8]) or "none"
     raise UntrustedKeyError(f"signed by a key that is not trusted (it is named {name[:16]!a}; trusted: {trusted})")
+
+
+def _check_time(believed: Root, when: datetime) -> None:
+    from edgeq import root  # imported here: a device that believes publishers' keys needs none of it
+
+    root.check_time(believed, when)
 
 
 def _check_delegation(given: Delegation, key: str, model_id: str | None, when: datetime) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from edgeq.kernels import isa
@@ -22,8 +24,19 @@ def source_digest() -> str:
     except FileNotFoundError:
         pass
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
-        digest.update(path.read_bytes())
+    for parts in sorted(_sources(os.fspath(root), ())):
+        digest.update(f"{'/'.join(parts)}\0".encode())
+        with open(os.path.join(root, *parts), "rb") as file:
+            digest.update(file.read())
         digest.update(b"\0")
     return digest.hexdigest()
+
+
+def _sources(folder: str, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The Python files below a folder, each as the parts of its path."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                yield (*above, entry.name)
+            elif entry.is_dir() and entry.name != "__pycache__":
+                yield from _sources(entry.path, (*above, entry.name))

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeq.records import dataclass, field
+from edgeq.records import dataclass, field, fields
 from edgeq.targets.detect import Cpu
 from edgeq.targets.identity import ABI, source_digest
 
@@ -60,10 +60,11 @@ class Manifest:
         kinds = {"format": int, "order": int, "abi": int, "size": int, "versions": dict, "needs": list, "parts": list}
         if not isinstance(value, dict):
             raise ValueError("an object is expected")
-        for name in cls.__dataclass_fields__:
+        names = [f.name for f in fields(cls)]
+        for name in names:
             if not isinstance(value.get(name), kinds.get(name, str)):
                 raise ValueError(f"{name} is missing or of the wrong kind")
-        known = {name: value[name] for name in cls.__dataclass_fields__}
+        known = {name: value[name] for name in names}
         return cls(**(known | {"needs": tuple(known["needs"]), "parts": tuple(known["parts"])}))
 
 

@@ -63,6 +63,7 @@ def device_files() -> dict[str, bytes]:
     """What the device's commands and the API reach, and the mark of typed packages."""
     everything = package_files()
     roots = [*(f"edgeq/{m}.py" for m in _API), *(f"edgeq/cli/{m}.py" for m in _COMMANDS)]
+    roots += [name for name in everything if name.startswith("edgeq/plan/lower/")]  # imported by name
     left = [*(f"edgeq/targets/{m}.py" for m in _STAYS), *_LEFT]
     taken = closure(everything, roots, left) | {"edgeq/py.typed"}
     return {name: content for name, content in everything.items() if name in taken}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib import import_module
+from pkgutil import iter_modules
 
 import pytest
 
@@ -77,6 +79,49 @@ def test_trust_commands_import_no_numbers(arguments, demo_folder, tmp_path) -> N
     assert not found & HEAVY
 
 
+RUN = """
+import sys
+import numpy as np
+before = set(sys.modules)
+import edgeq
+from edgeq import machine
+from edgeq.kernels import isa
+machine.get = lambda progress: machine.Machine(lambda frame, thread: 0, isa.ALL["avx2"], "", "built", "", 0.0, ())
+model = edgeq.load("digits.eqb", grant="device.eqg", identity="device.key", trust="publisher.pub")
+model(np.zeros(model.inputs[0].shape, np.float32))
+print(*sorted(sys.modules.keys() - before), sep="\\n", file=sys.stderr)
+"""
+
+UNWANTED = {
+    "email": "importlib.metadata, for versions that nobody asks for here",
+    "zipfile": "the same",
+    "dataclasses": "edgeq.records are enough",
+    "cryptography.hazmat.primitives.serialization": "SSH's keys and what they need",
+    "cryptography.hazmat.backends.openssl.backend": "what key classes start",
+    "cryptography.hazmat.primitives.ciphers": "every cipher",
+    "numpy.typing": "only type checkers look at it",
+    "edgeq.fallback": "another runtime",
+    "edgeq.shapes": "other shapes",
+    "edgeq.audit": "a device that keeps no state",
+    "edgeq.root": "a device that believes a key",
+    "edgeq.overlay": "a model as it was sealed",
+    "edgeq.tflite.writer": "a device reads",
+    "edgeq.plan.lower.recurrent": "an operation that this model does not have",
+}
+"""What a sealed model's first answer must not import, and what that would be for."""
+
+
+def test_a_first_answer_imports_little(demo_folder) -> None:
+    """From NumPy to a sealed model's first answer, at most 115 modules are imported, and none that this model does not need."""
+    done = subprocess.run([sys.executable, "-c", RUN], capture_output=True, text=True, cwd=demo_folder, check=False)
+    assert done.returncode == 0, done.stderr
+    found = set(done.stderr.split())
+    assert "edgeq.engine" in found
+    assert not found & UNWANTED.keys()
+    assert not {name.split(".")[0] for name in found} & {"numba", "llvmlite", "click", "rich", "flatbuffers"}
+    assert len(found) <= 115, len(found)
+
+
 def test_public_names_are_there() -> None:
     """Every name that the package lists can be had from it, and no other."""
     import edgeq
@@ -85,3 +130,12 @@ def test_public_names_are_there() -> None:
         assert getattr(edgeq, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = edgeq.nothing
+
+
+def test_families_say_what_is_in_their_modules() -> None:
+    """The table by which lowerings are found names every one of them, and each in the module that has it."""
+    from edgeq.plan import lower
+
+    modules = {m.name: import_module(f"{lower.__name__}.{m.name}") for m in iter_modules(lower.__path__)}
+    held = {name: tuple(m.LOWERINGS) for name, m in modules.items() if hasattr(m, "LOWERINGS") and name != "known"}
+    assert held == dict(lower.FAMILIES)

@@ -9,7 +9,6 @@ from edgeq.kernels.isa import Isa
 from edgeq.plan.builder import Builder, nbytes
 from edgeq.plan.fold import FOLDS, fold
 from edgeq.plan.lower import LOWERINGS, has_lowering
-from edgeq.plan.lower.custom import LACKING
 from edgeq.plan.types import Plan, Rounding
 
 
@@ -42,6 +41,8 @@ def lower(b: Builder, op: Op) -> None:
     if function is None and op.code in UNSHAPED:
         raise b.data_dependent(op, -1, "its output has no shape before it runs")
     if function is None:
+        from edgeq.plan.lower.custom import LACKING
+
         raise b.unsupported(op, LACKING)
     function(b, op)
 

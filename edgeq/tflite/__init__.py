@@ -7,7 +7,19 @@ read.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from edgeq.tflite.reader import read
-from edgeq.tflite.writer import write
+
+if TYPE_CHECKING:
+    from edgeq.tflite.writer import write
 
 __all__ = ["read", "write"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "write":  # on first use: a device reads
+        from edgeq.tflite.writer import write
+
+        return write
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

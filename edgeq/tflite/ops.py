@@ -12,8 +12,8 @@ they like here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
+from edgeq.lazy import Lazy
 from edgeq.records import dataclass
 
 _TEXT = """
@@ -221,14 +221,16 @@ def _arity(text: str) -> Arity:
     return Arity(int(least), int(most or least))
 
 
-def _facts(line: str) -> tuple[str, OpFacts]:
-    name, inputs, outputs, *rest = line.split()
+def _facts(name: str) -> OpFacts:
+    inputs, outputs, *rest = _LINES[name].split()
     omitted = [w[1:] for w in rest if w.startswith("?")]
     optional = None if "" in omitted else frozenset(map(int, omitted))
     options = next((w for w in rest if not w.startswith("?")), None)
     required = options is not None and not options.startswith("(")
-    return name, OpFacts(_arity(inputs), _arity(outputs), options and options.strip("()"), required, optional)
+    return OpFacts(_arity(inputs), _arity(outputs), options and options.strip("()"), required, optional)
 
 
-OP_FACTS: Mapping[str, OpFacts] = MappingProxyType(dict(map(_facts, _TEXT.strip().split("\n"))))
+_LINES = {name: rest for name, _, rest in (line.partition(" ") for line in _TEXT.strip().split("\n"))}
+
+OP_FACTS: Mapping[str, OpFacts] = Lazy(_LINES, _facts)
 """Builtin operation → what it takes."""
