@@ -117,9 +117,12 @@ class Context:
         self.slots = [fw.RECORDS + i * fw.RECORD_WORDS for i in range(len(ports))]
         self.reset(plan)
 
-    def reset(self, plan: Plan) -> None:
-        """What the model remembers, as it was before the first run."""
+    def reset(self, plan: Plan, *, resources: bool = True) -> None:
+        """What the model remembers, as it was before the first run; without `resources` those of VAR_HANDLE stay."""
+        stay = set() if resources else {place for key, (place, _) in plan.variables.items() if isinstance(key, str)}
         for place, values in plan.initial:
+            if place in stay:
+                continue
             start = plan.offset(place)
             self.arena[start : start + values.size] = values
 
@@ -130,9 +133,11 @@ class Context:
             if kept is not None and kept.size == size:
                 self.arena[start : start + size] = kept
 
-    def remember(self, plan: Plan, variables: dict[str | int, Array]) -> None:
-        """Keep what the variables hold now, (bytes,) uint8 each."""
+    def remember(self, plan: Plan, variables: dict[str | int, Array], *, tensors: bool = True) -> None:
+        """Keep what the variables hold now, (bytes,) uint8 each; without `tensors` those of VAR_HANDLE alone."""
         for key, (place, size) in plan.variables.items():
+            if not tensors and not isinstance(key, str):
+                continue
             start = plan.offset(place)
             variables[key] = self.arena[start : start + size].copy()
 

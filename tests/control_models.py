@@ -124,3 +124,24 @@ def counter(dtype: str = "float32") -> Graph:
     )  # fmt: skip
     signature = Signature("serving_default", 0, (("x", 0),), (("y", 3),))
     return Graph((main, init), "a counter", (signature,))
+
+
+def counter_of_three() -> Graph:
+    """The counter under three signatures: "step" adds x, "clear" starts from 0 and gives what there was, "look" shows it."""
+    first = counter()
+    handle = Op("VAR_HANDLE", (), (0,), table("VarHandleOptions", container="", shared_name="count"))
+    once = Op("CALL_ONCE", (), (), table("CallOnceOptions", init_subgraph_index=1))
+    read = Op("READ_VARIABLE", (0,), (1,), table("ReadVariableOptions"))
+    zeros = constant("zeros", np.zeros(3, f32))
+    clear = SubGraph(
+        (Tensor("handle", (), "resource"), Tensor("was", (3,), "float32"), zeros, Tensor("y", (3,), "float32")),
+        (once, handle, read, add(1, 2, 3), Op("ASSIGN_VARIABLE", (0, 2), (), table("AssignVariableOptions"))),
+        (), (3,), "clear",
+    )  # fmt: skip
+    look = SubGraph(
+        (Tensor("handle", (), "resource"), Tensor("now", (3,), "float32"), zeros, Tensor("y", (3,), "float32")),
+        (once, handle, read, add(1, 2, 3)), (), (3,), "look",
+    )  # fmt: skip
+    signatures = (Signature("step", 0, (("x", 0),), (("y", 3),)), Signature("clear", 2, (), (("y", 3),)),
+                  Signature("look", 3, (), (("y", 3),)))  # fmt: skip
+    return Graph((*first.subgraphs, clear, look), "a counter of three signatures", signatures)

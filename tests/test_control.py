@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
-from control_models import conditional, counter, endless, loop
+from control_models import add, conditional, counter, counter_of_three, endless, loop
 from naive.oracle import Oracle, missing
 
 import edgeq
 from edgeq.engine import build
 from edgeq.errors import InputError
-from edgeq.graph import Graph
+from edgeq.graph import Graph, SubGraph, Tensor
 from edgeq.interpreter import Interpreter
 from edgeq.tflite import write
 
@@ -97,16 +98,44 @@ def test_reset_forgets() -> None:
         np.testing.assert_array_equal(model(x), first)
 
 
-def test_an_interpreter_keeps_variables_and_resets_them() -> None:
-    """edgeq.Interpreter's reset_all_variables goes back to the first values."""
-    interpreter = Interpreter(model_content=write(counter()))
-    interpreter.allocate_tensors()
-    x, y = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-    seen = []
-    for k in range(4):
-        if k == 2:
-            interpreter.reset_all_variables()
-        interpreter.set_tensor(x, np.ones(3, f32))
+def interpreters(content: bytes) -> list[Any]:
+    """edgeq's interpreter and those of the runtimes that are installed."""
+    made: list[Any] = [Interpreter(model_content=content, backend="native")]
+    made += [Oracle(content, rounding)._interpreter for rounding in ROUNDINGS if not missing(rounding)]
+    for one in made:
+        one.allocate_tensors()
+    return made
+
+
+def test_an_interpreter_keeps_resource_variables_over_a_reset() -> None:
+    """reset_all_variables leaves resource variables alone, in edgeq as in the runtimes."""
+    for interpreter in interpreters(write(counter())):
+        x, y = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+        seen = []
+        for k in range(4):
+            if k == 2:
+                interpreter.reset_all_variables()
+            interpreter.set_tensor(x, np.ones(3, f32))
+            interpreter.invoke()
+            seen.append(float(interpreter.get_tensor(y)[0]))
+        assert seen == [11, 12, 13, 14]
+
+
+def test_signatures_share_their_variables() -> None:
+    """What one signature assigns another reads, whichever runs first, in edgeq as in the runtimes."""
+    for interpreter in interpreters(write(counter_of_three())):
+        step, clear, look = map(interpreter.get_signature_runner, ("step", "clear", "look"))
+        x = np.array([1, 2, 3], f32)
+        runs = (look, {}), (step, {"x": x}), (step, {"x": x}), (look, {}), (clear, {}), (look, {}), (step, {"x": x})
+        seen = [signature(**inputs)["y"].tolist() for signature, inputs in runs]
+        ten, one = [10.0] * 3, [11.0, 12.0, 13.0]
+        assert seen == [ten, one, [12, 14, 16], [12, 14, 16], [12, 14, 16], [0, 0, 0], [1, 2, 3]]
+
+
+def test_a_single_number_comes_as_numpys_scalar() -> None:
+    """get_tensor of a tensor without dimensions gives what the runtimes give."""
+    graph = Graph((SubGraph((Tensor("x", (), "float32"), Tensor("y", (), "float32")), (add(0, 0, 1),), (0,), (1,)),))
+    for interpreter in interpreters(write(graph)):
+        interpreter.set_tensor(0, f32(3))
         interpreter.invoke()
-        seen.append(float(interpreter.get_tensor(y)[0]))
-    assert seen == [11, 12, 11, 12]
+        assert type(interpreter.get_tensor(1)) is f32

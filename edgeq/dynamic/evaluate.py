@@ -106,9 +106,10 @@ class Evaluator:
         except MemoryError:
             raise MachineError("there is no memory for what these inputs lead to") from None
 
-    def reset(self) -> None:
-        """Forget what earlier runs have left in the model's variables."""
-        self.variables.clear()
+    def reset(self, *, resources: bool = True) -> None:
+        """Forget what earlier runs have left in the model's variables; without `resources` those of VAR_HANDLE stay."""
+        for key in [k for k in self.variables if resources or not isinstance(k, str)]:
+            del self.variables[key]
 
     def close(self) -> None:
         """Release the pieces."""

@@ -139,7 +139,7 @@ class Interpreter:
             self._main.invoke()
 
     def reset_all_variables(self) -> None:
-        """Set the model's variables, what it remembers between runs, to what they were before the first."""
+        """Set variable tensors (an LSTM's state) to what they were before the first run; resource variables stay."""
         if self._main is None:
             self._other.reset_all_variables()
         else:
@@ -164,7 +164,8 @@ class Interpreter:
             return found
         runner = self._native.runner(subgraph_index) if subgraph_index else self._main
         assert runner is not None
-        return runner.get(tensor_index)
+        given: Array = runner.get(tensor_index)
+        return given
 
     def tensor(self, tensor_index: int) -> Callable[[], Array]:
         """A function that gives an array over the memory of an input or output, to read and write without copies.

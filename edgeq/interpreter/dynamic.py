@@ -26,9 +26,11 @@ class DynamicSession:
         threads: int,
         *,
         keep: bool,
+        shared: dict[str | int, Array] | None = None,
     ) -> None:
         self.graph = graph
         self._evaluator = Evaluator(graph, machine, rounding, threads, keep=keep)
+        self._shared = shared
         self.arrays: dict[int, Array] = {}
         for i in graph.inputs:
             t = graph.tensors[i]
@@ -37,7 +39,11 @@ class DynamicSession:
 
     def invoke(self) -> None:
         """Run once, from the inputs' arrays to the outputs'; those of another shape than before get new arrays."""
+        variables = self._evaluator.variables
+        variables.update(self._shared or {})
         found = self._evaluator.run([self.arrays[i].copy() for i in self.graph.inputs])
+        if self._shared is not None:
+            self._shared.update((key, value) for key, value in variables.items() if isinstance(key, str))
         for i, value in zip(self.graph.outputs, found, strict=True):
             self._put(i, value)
         self._watch()
@@ -50,8 +56,8 @@ class DynamicSession:
             self.arrays[i] = np.array(value)
 
     def reset(self) -> None:
-        """Forget what earlier runs have left in the model's variables."""
-        self._evaluator.reset()
+        """Forget what earlier runs have left in variable tensors; resource variables stay, as in TFLite."""
+        self._evaluator.reset(resources=False)
 
     def held(self) -> bool:
         """Whether anybody but this session refers to the memory of an input or output."""

@@ -50,8 +50,11 @@ class Options:
 class Runner:
     """One subgraph of a model: its shapes of now, and its memory once it is allocated."""
 
-    def __init__(self, graph: Graph, index: int, machine: Machine, options: Options) -> None:
-        self._graph = promoted(graph, index)
+    def __init__(
+        self, graph: Graph, index: int, machine: Machine, options: Options, shared: dict[str | int, Array] | None = None
+    ) -> None:
+        """shared: what the resource variables of all subgraphs hold, None where there is one subgraph to run."""
+        self._graph, self._shared = promoted(graph, index), shared
         self._machine, self._options = machine, options
         self._shapes: dict[int, tuple[int, ...]] = {}
         self._plan: Plan | None = None
@@ -145,7 +148,13 @@ class Runner:
 
         options = self._options
         self._session = DynamicSession(
-            self._graph, self._shapes, self._machine, options.rounding, options.threads, keep=options.keep
+            self._graph,
+            self._shapes,
+            self._machine,
+            options.rounding,
+            options.threads,
+            keep=options.keep,
+            shared=self._shared,
         )
         self._memory = self._session.arrays
 
@@ -154,7 +163,7 @@ class Runner:
         plan = self._plan
         if plan is None or self._shapes:
             plan = make_plan(graph, self._machine.isa, self._options.rounding, keep=self._options.keep)
-        self._session = Session(graph, plan, self._machine, self._options.threads)
+        self._session = Session(graph, plan, self._machine, self._options.threads, self._shared)
         self._memory = self._session.arrays
         self._allocated = graph.with_main(tensors=plan.tensors)
         if not self._shapes:
@@ -173,7 +182,7 @@ class Runner:
             raise in_both(error, RuntimeError) from error
 
     def reset(self) -> None:
-        """Forget what earlier runs have left in the model's variables."""
+        """Forget what earlier runs have left in variable tensors."""
         if self._session is not None:
             self._session.reset()
 
@@ -216,10 +225,11 @@ class Runner:
             raise ArgumentError(f"Cannot set tensor: {i} ({t.name}) is computed by the model")
         memory[...] = given
 
-    def get(self, i: int) -> Array:
-        """A copy of a tensor's value."""
+    def get(self, i: int) -> Any:
+        """A copy of a tensor's value; of a single number NumPy's scalar, as TFLite gives it."""
         memory = self._memory.get(i)
-        return self._copy(self._index(i)) if memory is None else memory.copy()
+        found = self._copy(self._index(i)) if memory is None else memory.copy()
+        return found if found.ndim else found[()]
 
     def view(self, i: int) -> Array:
         """The memory of an input or output; of any other tensor a copy that cannot be written to."""
@@ -288,6 +298,7 @@ class Native:
         self.graph = graph
         self._machine, self._options = machine, options
         self._runners: dict[int, Runner] = {}
+        self._variables: dict[str | int, Array] | None = {} if len(entries(graph)) > 1 else None
         for index in entries(graph):
             self.runner(index)
 
@@ -297,7 +308,7 @@ class Native:
         if not 0 <= index < count:
             raise ArgumentError(f"Invalid subgraph index {index} exceeds max subgraph index {count}")
         if index not in self._runners:
-            runner = Runner(self.graph, index, self._machine, self._options)
+            runner = Runner(self.graph, index, self._machine, self._options, self._variables)
             runner.prepare()
             self._runners[index] = runner
         return self._runners[index]

@@ -28,8 +28,12 @@ class Bound(Context):
 class Session:
     """A planned graph with one set of values, all zero at first."""
 
-    def __init__(self, graph: Graph, plan: Plan, machine: Machine, threads: int) -> None:
+    def __init__(
+        self, graph: Graph, plan: Plan, machine: Machine, threads: int, shared: dict[str | int, Array] | None = None
+    ) -> None:
+        """shared: what resource variables hold, where other subgraphs have the same."""
         self.graph, self.plan = graph, plan
+        self._shared = shared if any(isinstance(key, str) for key in plan.variables) else None
         self._program = Program(plan, machine, threads)
         self.arrays: dict[int, Array] = {}  # the memory of inputs and outputs
         for i in (*graph.inputs, *graph.outputs):
@@ -58,14 +62,18 @@ class Session:
             if not np.array_equal(self.arrays[i].reshape(-1), value):
                 found, name = self.arrays[i].tolist(), self.graph.tensors[i].name
                 raise StateError(f"input {name!r} is {found}, this model is made for {value.tolist()}")
+        if self._shared is not None:
+            self._context.recall(self.plan, self._shared)
         if self._address:
             judge(self._run(self._address, 0))
         else:
             self._program.run_in(self._context, self._inputs, self._outputs, 1)
+        if self._shared is not None:
+            self._context.remember(self.plan, self._shared, tensors=False)
 
     def reset(self) -> None:
-        """Forget what earlier runs have left in the model's variables."""
-        self._context.reset(self.plan)
+        """Forget what earlier runs have left in variable tensors; resource variables stay, as in TFLite."""
+        self._context.reset(self.plan, resources=False)
 
     def shape(self, i: int) -> tuple[int, ...] | None:
         """The shape of a tensor, where this has it."""

@@ -44,7 +44,7 @@ def fold(b: Builder, op: Op) -> bool:
         if t.dtype not in NUMPY_DTYPES:
             return False
         b.expect_shape(op, v.shape, k)
-        b.fold(op, np.ascontiguousarray(v.astype(NUMPY_DTYPES[t.dtype])), k)
+        b.fold(op, np.asarray(v, NUMPY_DTYPES[t.dtype], order="C"), k)
     return True
 
 
