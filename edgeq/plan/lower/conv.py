@@ -117,15 +117,17 @@ def hybrid_conv(b: Builder, op: Op, source: Ref, weights: Array, rows: Axis, col
     """conv.cc EvalHybrid: an image's floats to 8 bits at run time, symmetric about 0, or not where weights are per channel."""
     x, w, y = b.tensor(op, 0), b.tensor(op, 1), b.output(op)
     n, c, (out_c, _, _, group_c) = x.shape[0], x.shape[3], weights.shape
-    if group_c != c:
-        raise b.unsupported(op, "groups with quantized weights on float input")
+    groups = c // group_c
     mode = uw.SYMMETRIC if w.quantization is None or len(w.quantization.scale) == 1 else uw.ASYMMETRIC
     target, size = b.write(op), rows.padded * columns.padded * c
     for image_index in range(n):
         quantized, found = dynamic(b, source.at(4 * image_index * size), size, mode)
-        place = window_rows(quantized, 1, c, c, rows, columns, 1)
         at = target.at(4 * image_index * rows.out * columns.out * out_c)
-        hybrid_product(b, op, place, weights.reshape(out_c, len(place.segments), -1), found, at, y.shape[-1])
+        for g in range(groups):
+            part = slice(g * out_c // groups, (g + 1) * out_c // groups)
+            place = window_rows(quantized.at(g * group_c), 1, c, group_c, rows, columns, 1)
+            filters = weights[part].reshape(out_c // groups, len(place.segments), -1)
+            hybrid_product(b, op, place, filters, found, at, y.shape[-1], part)
 
 
 def dynamic(b: Builder, x: Ref, count: int, mode: int) -> tuple[Ref, Ref]:
@@ -135,8 +137,10 @@ def dynamic(b: Builder, x: Ref, count: int, mode: int) -> tuple[Ref, Ref]:
     return quantized, found
 
 
-def hybrid_product(b: Builder, op: Op, rows: Rows, weights: Array, found: Ref, y: Ref, total: int) -> None:
-    """Emit (Σx·w − z·Σw)·(s·s_w) + bias in float32."""
+def hybrid_product(
+    b: Builder, op: Op, rows: Rows, weights: Array, found: Ref, y: Ref, total: int, part: slice = slice(None)
+) -> None:
+    """Emit (Σx·w − z·Σw)·(s·s_w) + bias in float32; part: which of the layer's channels the weights are of."""
     w, nv = b.tensor(op, 1), vectors(-(-len(weights) // b.lanes))
     if w.quantization is not None and np.any(w.quantization.zero_point != 0):
         raise b.unsupported(op, "int8 weights with a zero point other than 0")
@@ -144,17 +148,17 @@ def hybrid_product(b: Builder, op: Op, rows: Rows, weights: Array, found: Ref, y
     packed = pack(split, PER_STEP["hybrid"], nv * b.lanes)
     padded = packed.shape[0] * nv * b.lanes
     sums = weights.sum(axis=(1, 2), dtype=np.int64).astype(np.int32)
-    bias = bias_values(b, op, 2, total, "float32")
+    bias, scales = bias_values(b, op, 2, total, "float32")[part], weight_scales(b, op, w, total)[part]
     words: Words = {
-        cw.X: rows.x, cw.Y: y, cw.W: b.constant(packed), cw.BIAS: b.constant(pad_to(bias, padded)),
-        cw.MULTIPLIER: b.constant(pad_to(weight_scales(b, op, w, total), padded)), cw.LEFT: float_limits(b, op),
+        cw.X: rows.x, cw.Y: y.at(4 * (part.start or 0)), cw.W: b.constant(packed), cw.BIAS: b.constant(pad_to(bias, padded)),
+        cw.MULTIPLIER: b.constant(pad_to(scales, padded)), cw.LEFT: float_limits(b, op),
         cw.SEGMENTS: b.constant(np.array(segments, np.int64)), cw.N_SEGMENTS: len(segments), cw.STEPS: packed.shape[2],
         cw.OUT_W: rows.out_w, cw.OUT_HW: rows.out_hw, cw.ROW: rows.row, cw.COLUMN: rows.column, cw.IMAGE: rows.image,
         cw.LINEAR: rows.linear,
-        cw.N: total, cw.Y_PITCH: total * 4, cw.NV: nv, cw.BLOCK: packed[0].nbytes, cw.RANGE: found,
+        cw.N: len(weights), cw.Y_PITCH: total * 4, cw.NV: nv, cw.BLOCK: packed[0].nbytes, cw.RANGE: found,
         cw.SUMS: b.constant(pad_to(sums, padded)),
     }  # fmt: skip
-    b.emit("conv_hybrid", rows.pixels, words, macs=rows.pixels * total * len(rows.segments) * rows.length)
+    b.emit("conv_hybrid", rows.pixels, words, macs=rows.pixels * len(weights) * len(rows.segments) * rows.length)
 
 
 def window_rows(x: Ref, n: int, c: int, group_c: int, rows: Axis, columns: Axis, size: int) -> Rows:

@@ -7,11 +7,21 @@ import math
 import numpy as np
 
 from edgeq.errors import CheckError
-from edgeq.graph import Array, Op
+from edgeq.graph import Array, Op, Padding, Quantization
 from edgeq.kernels.words import depthwise as dw
+from edgeq.kernels.words import unary as uw
 from edgeq.plan.builder import Builder, itemsize
-from edgeq.plan.lower.conv import is_wide, kind_of, product, window_rows
-from edgeq.plan.requantize import bias_values, float_limits, packing_order, pad_to, requantize_words, stays_small
+from edgeq.plan.lower import compose
+from edgeq.plan.lower.conv import dynamic, is_wide, kind_of, product, window_rows
+from edgeq.plan.requantize import (
+    bias_values,
+    float_limits,
+    packing_order,
+    pad_to,
+    requantize_words,
+    stays_small,
+    weight_scales,
+)
 from edgeq.plan.types import Ref, Words
 from edgeq.plan.window import Axis, axis, copy, image, padded_input, phased_input
 from edgeq.records import dataclass
@@ -50,6 +60,9 @@ def depthwise_conv_2d(b: Builder, op: Op) -> None:
         in_phases(b, op, n, rows, columns, weights.reshape(-1, c))
         return
     source = padded_input(b, b.read(op, 0), x, rows, columns)
+    if kind == "hybrid":
+        hybrid(b, op, source, weights, rows, columns)
+        return
     if c == 1:
         place = window_rows(source, n, 1, 1, rows, columns, size)
         filters = weights[0].transpose(2, 0, 1).reshape(out_c, len(place.segments), -1)
@@ -67,6 +80,47 @@ def depthwise_conv_2d(b: Builder, op: Op) -> None:
         float_runs(b, layer)
     elif kind == "s16" or not (strided(b, layer) or byte_runs(b, layer)):
         single_pixels(b, layer, kind)
+
+
+def hybrid(b: Builder, op: Op, source: Ref, weights: Array, rows: Axis, columns: Axis) -> None:
+    """depthwise_conv.cc EvalHybridPerChannel: an image's floats to 8 bits at run time, (Σx·w − z·Σw)·(s·s_w) + bias.
+
+    Computed by the float kernels: sums of products of integers below 2^24 are exact in float32.
+    """
+    x, w, o = b.tensor(op, 0), b.tensor(op, 1), op.options
+    assert o is not None
+    n, c, (_, kh, kw, out_c) = x.shape[0], x.shape[3], weights.shape
+    if w.quantization is None or np.any(w.quantization.zero_point != 0):
+        raise b.unsupported(op, "int8 weights with a zero point other than 0")
+    if 255 * int(np.abs(weights.astype(np.int64)).sum(axis=(1, 2)).max()) >= 1 << 24:
+        raise b.unsupported(op, f"a window of {kh}×{kw} on quantized weights")
+    image_shape, out = (1, rows.padded, columns.padded, c), (1, rows.out, columns.out, out_c)
+    scales = compose.constant(b, weight_scales(b, op, w, out_c).astype(np.float32))
+    sums = compose.constant(b, weights.sum(axis=(0, 1, 2), dtype=np.int64).astype(np.float32))
+    filters = compose.constant(b, weights.astype(np.float32))
+    bias = compose.constant(b, bias_values(b, op, 2, out_c, "float32"))
+    codes = Quantization(np.ones(1, np.float32), np.zeros(1, np.int64))
+    options = {"padding": Padding.VALID, "stride_h": o.stride_h, "stride_w": o.stride_w, "dilation_h_factor": o.dilation_h_factor,
+               "dilation_w_factor": o.dilation_w_factor, "depth_multiplier": out_c // c}  # fmt: skip
+    target, size = b.write(op), rows.padded * columns.padded * c
+    for k in range(n):
+        quantized, found = dynamic(b, source.at(4 * k * size), size, uw.ASYMMETRIC)
+        bytes_ = compose.placed(b, image_shape, "uint8", quantized, codes)
+        scale, zero = compose.placed(b, (1,), "float32", found), compose.placed(b, (1,), "int32", found.at(4))
+        image_ = compose.step(b, "DEQUANTIZE", (bytes_,), image_shape)
+        products = compose.step(
+            b, "DEPTHWISE_CONV_2D", (image_, filters), out, options="DepthwiseConv2DOptions", **options
+        )
+        zeros = compose.step(b, "CAST", (zero,), (1,))
+        less = compose.step(b, "MUL", (zeros, sums), (out_c,), options="MulOptions")
+        exact = compose.step(b, "SUB", (products, less), out, options="SubOptions")
+        factor = compose.step(b, "MUL", (scale, scales), (out_c,), options="MulOptions")
+        real = compose.step(b, "MUL", (exact, factor), out, options="MulOptions")
+        y = compose.step(
+            b, "ADD", (real, bias), out, options="AddOptions", fused_activation_function=o.fused_activation_function
+        )
+        pixels = rows.out * columns.out * out_c
+        copy(b, b.places[y], target.at(4 * k * pixels), (pixels,), (4,), (4,), 4)
 
 
 @dataclass(frozen=True, eq=False)
