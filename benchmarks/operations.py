@@ -60,15 +60,17 @@ NOTES = {
     "BIDIRECTIONAL_SEQUENCE_RNN": "float32, without an auxiliary input; no case of its own",
     "BITCAST": "between types of one size",
     "BROADCAST_ARGS": DYNAMIC,
+    "DEPTHWISE_CONV_2D": "also int8 weights on float32 (hybrid)",
     "CONV_2D": "grouped, dilated; also int8 weights on float32 (hybrid)",
     "DENSIFY": "of sparse constants, which reading makes dense",
     "DEQUANTIZE": "also float16 constants",
     "FULLY_CONNECTED": "weights constant or computed, int8 on float32 (hybrid)",
-    "LSTM": "the full kernel; the basic one falls back",
+    "LSTM": "the full kernel as UNIDIRECTIONAL_SEQUENCE_LSTM, the basic one on float32",
     "RANGE": f"a constant, or {DYNAMIC}",
     "RANK": "a constant",
     "RELU_N1_TO_1": "as RELU; no case of its own",
     "SHAPE": "a constant",
+    "STABLEHLO_COMPOSITE": "as the subgraph that spells it out; tests/test_control.py, LiteRT",
     "SVDF": "also int8 weights on float32 (hybrid)",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "int8 with an int16 cell; int8 weights on float32 (hybrid); all options",
     "UNIDIRECTIONAL_SEQUENCE_RNN": "also int8 weights on float32 (hybrid)",
@@ -109,7 +111,8 @@ def text() -> str:
             notes = notes if name in (*FOLDS, *UNSHAPED, "SHAPE", "RANK") else ["falls back"]
         rows.append(f"| {name} | {' | '.join(cells.get(t, NONE) for t in TYPES)} | {'; '.join(notes)} |")
     native = sum(1 for n in OP_FACTS if n in LOWERINGS)
-    count = f"\n{native} of {len(OP_FACTS)} operations have a lowering; StableHLO operations have none.\n"
+    count = f"\n{native} of {len(OP_FACTS)} operations have a lowering, {len(UNSHAPED)} more run between two plans. Of the\n"
+    count += "StableHLO operations only STABLEHLO_COMPOSITE runs.\n"
     custom = f"\nCustom operations that edgeq knows: {', '.join(sorted(KNOWN))}. Others: docs/custom-ops.md.\n"
     return HEAD + "\n".join(rows) + "\n" + count + custom
 

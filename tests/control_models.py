@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from flatbuffers import flexbuffers
 
 from edgeq.graph import Graph, Op, Quantization, Signature, SubGraph, Tensor
 from edgeq.tflite.schema import table
@@ -145,3 +146,22 @@ def counter_of_three() -> Graph:
     signatures = (Signature("step", 0, (("x", 0),), (("y", 3),)), Signature("clear", 2, (), (("y", 3),)),
                   Signature("look", 3, (), (("y", 3),)))  # fmt: skip
     return Graph((*first.subgraphs, clear, look), "a counter of three signatures", signatures)
+
+
+def composite() -> Graph:
+    """x · 2 + x under a name of its own, spelled out in a subgraph."""
+    main = SubGraph(
+        (floats("x"), floats("y")),
+        (Op("STABLEHLO_COMPOSITE", (0,), (1,),
+            table("StableHLOCompositeOptions", name="acme.triple", decomposition_subgraph_index=1, version=1,
+                  composite_attributes=bytes(flexbuffers.Dumps({})))),),
+        (0,), (1,), "main",
+    )  # fmt: skip
+    inner = SubGraph(
+        (floats("x"), constant("two", 2.0), floats("t"), floats("y")),
+        (mul(0, 1, 2), add(2, 0, 3)),
+        (0,),
+        (3,),
+        "triple",
+    )
+    return Graph((main, inner), "a composite")

@@ -1,4 +1,4 @@
-"""Models with an operation that the other runtimes have and edgeq does not mean to: MATRIX_DIAG."""
+"""Models with MATRIX_DIAG, which the fixture `without_matrix_diag` takes away from edgeq and the other runtimes have."""
 
 from __future__ import annotations
 

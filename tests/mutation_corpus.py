@@ -6,20 +6,50 @@ process of its own can make it again.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 import control_models
 import dynamic_models
+import numpy as np
 from naive.cases import cases
+from test_detection import OPTIONS, post_process
+from test_naive_hybrid import LAYERS
 from tflite_models import SMALL_MODELS, real_models
 
 from edgeq.errors import EdgeqError
 from edgeq.graph import Graph, Op, SubGraph, Tensor
 from edgeq.tflite import write
+from edgeq.tflite.schema import table
 
 CASE = "case "
+
+
+def _transposed() -> Graph:
+    """Convolution2DTransposeBias, MediaPipe's: padding SAME, strides of 2."""
+    rng = np.random.default_rng(1)
+    w, b = rng.standard_normal((3, 2, 2, 4)).astype("float32"), np.ones(3, np.float32)
+    tensors = (Tensor("x", (1, 3, 5, 4), "float32"), Tensor("w", w.shape, "float32", w), Tensor("b", (3,), "float32", b),
+               Tensor("y", (1, 6, 10, 3), "float32"))  # fmt: skip
+    op = Op(
+        "CUSTOM", (0, 1, 2), (3,), custom_code="Convolution2DTransposeBias", custom_options=struct.pack("<iii", 1, 2, 2)
+    )
+    return Graph((SubGraph(tensors, (op,), (0,), (3,)),))
+
+
+def _sparse() -> Graph:
+    """DENSIFY of a sparse (2, 3) and what it is added to."""
+    rows = table("DimensionMetadata", format=0, dense_size=2)
+    csr = table("DimensionMetadata", format=1, array_segments=table("Int32Vector", values=(0, 1, 2)),
+                array_indices=table("Int32Vector", values=(0, 2)))  # fmt: skip
+    sparsity = table("SparsityParameters", traversal_order=(0, 1), dim_metadata=(rows, csr))
+    values = np.frombuffer(np.array([1.5, -2], np.float32).tobytes(), np.uint8)
+    tensors = (Tensor("x", (2, 3), "float32"), Tensor("w", (2, 3), "float32", values, sparsity=sparsity, buffer=1),
+               Tensor("dense", (2, 3), "float32"), Tensor("y", (2, 3), "float32"))  # fmt: skip
+    ops = (Op("DENSIFY", (1,), (2,), table("DensifyOptions")), Op("ADD", (0, 2), (3,), table("AddOptions")))
+    return Graph((SubGraph(tensors, ops, (0,), (3,)),))
 
 
 def _one_input(code: str, source: str, target: str) -> Graph:
@@ -33,6 +63,12 @@ def _cases() -> dict[str, Graph]:
     own = {
         "BITCAST": _one_input("BITCAST", "float32", "int32"),
         "RELU_N1_TO_1": _one_input("RELU_N1_TO_1", *2 * ["float32"]),
+        "CUSTOM detections": post_process({**OPTIONS, "max_detections": 3}),
+        "CUSTOM transposed": _transposed(),
+        "DENSIFY": _sparse(),
+        "COMPOSITE": control_models.composite(),
+        "signatures": control_models.counter_of_three(),
+        **{f"hybrid {name}": make() for name, make in LAYERS.items()},
         "IF": control_models.conditional(),
         "WHILE": control_models.loop(),
         "variables": control_models.counter(),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from control_models import add, conditional, counter, counter_of_three, endless, loop
+from control_models import add, composite, conditional, counter, counter_of_three, endless, loop
 from naive.oracle import Oracle, missing
 
 import edgeq
@@ -52,6 +52,15 @@ def test_control_flow_equals_the_runtime(make: Callable[[], Graph], rounding: st
             inputs = fed(graph, seed)
             for got, expected in zip(outputs(model, inputs), oracle(inputs), strict=True):
                 np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.skipif(missing("xnnpack") is not None, reason=str(missing("xnnpack")))
+def test_a_composite_is_what_its_subgraph_says() -> None:
+    """STABLEHLO_COMPOSITE runs the subgraph that spells it out, as LiteRT does."""
+    graph = composite()
+    oracle, inputs = Oracle(write(graph), "xnnpack"), fed(graph, 1)
+    with build(graph) as model:
+        np.testing.assert_array_equal(outputs(model, inputs)[0], oracle(inputs)[0])
 
 
 def test_two_threads_take_the_same_branches() -> None:

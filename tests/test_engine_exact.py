@@ -39,8 +39,8 @@ def differences(got: Any, want: Any) -> int:
     """How many values differ, floats by more than 1e-5 of the range."""
     assert got.shape == want.shape
     assert got.dtype == want.dtype
-    if got.dtype == np.float32 and want.size:
-        return int((np.abs(got - want) > 1e-5 * (np.ptp(want) + np.abs(want).max())).sum())
+    if got.dtype.kind in "fc" and want.size:
+        return int((np.abs(got - want) > 1e-5 * (np.ptp(np.abs(want)) + np.abs(want).max())).sum())
     return int((got != want).sum())
 
 

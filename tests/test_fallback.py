@@ -30,6 +30,9 @@ from tests.trusted import device, publisher, trust
 ELSEWHERE = pytest.mark.skipif(fallback.find("xnnpack") is None, reason="no other runtime is installed")
 
 
+pytestmark = pytest.mark.usefixtures("without_matrix_diag")
+
+
 def stored(graph: Graph, folder: Path) -> Path:
     path = folder / "model.tflite"
     path.write_bytes(write(graph))

@@ -645,6 +645,7 @@ ELSEWHERE = pytest.mark.skipif(fallback.find("xnnpack") is None, reason="no othe
 
 
 @ELSEWHERE
+@pytest.mark.usefixtures("without_matrix_diag")
 def test_another_runtime_takes_over_whole() -> None:
     """A model that edgeq lacks an operation for goes through the same calls, run elsewhere, with one warning."""
     with pytest.warns(FallbackWarning, match=r"operation 1 \(MATRIX_DIAG\)") as said:
@@ -665,6 +666,7 @@ def test_another_runtime_takes_over_whole() -> None:
         one.set_tensor(0, np.zeros((2, 3), np.float32))
 
 
+@pytest.mark.usefixtures("without_matrix_diag")
 def test_native_refuses_what_edgeq_lacks() -> None:
     """backend="native" is a ValueError that lists the operations."""
     with pytest.raises(UnsupportedError, match=r"operation 0 \(MATRIX_DIAG\): edgeq lacks") as refused:
@@ -675,7 +677,7 @@ def test_native_refuses_what_edgeq_lacks() -> None:
 
 
 @ELSEWHERE
-@pytest.mark.usefixtures("granted_now")
+@pytest.mark.usefixtures("granted_now", "without_matrix_diag")
 def test_a_bundle_goes_over_only_with_export(tmp_path: Path) -> None:
     """Without `export` in the grant the plain bytes stay, and the model is refused."""
     with pytest.raises(UnsupportedError, match="the grant does not allow export"):

@@ -241,6 +241,7 @@ def test_weights_that_are_not_finite():
         quantize(net.graph(net.dense(0, 4, w=net.const(w))), [(np.zeros((1, 4)),)])
 
 
+@pytest.mark.usefixtures("without_matrix_diag")
 def test_what_the_engine_does_not_run():
     """An operation that edgeq cannot calibrate is named."""
     net = Net((1, 4))

@@ -190,6 +190,8 @@ class Evaluator:
 
         if op.code == "IF":
             return call(o.then_subgraph_index if _truth(inputs[0]) else o.else_subgraph_index, inputs[1:])
+        if op.code == "STABLEHLO_COMPOSITE":
+            return call(o.decomposition_subgraph_index, inputs)
         while _truth(call(o.cond_subgraph_index, inputs)[0]):
             self._turns += 1
             if self._turns > MAX_TURNS:
@@ -275,7 +277,7 @@ class Evaluator:
         return found
 
 
-CALLS = ("IF", "WHILE")
+CALLS = ("IF", "WHILE", "STABLEHLO_COMPOSITE")
 
 
 def _has_host(op: Op) -> bool:

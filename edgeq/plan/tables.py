@@ -26,7 +26,11 @@ def rounding_shift_right(x: Array, n: int | Array) -> Array:
 
 def multiply_double(x: Array, real: float) -> Array:
     """MultiplyByQuantizedMultiplier, double rounding."""
-    q, shift = quantize_multiplier(real)
+    return multiply_by(x, *quantize_multiplier(real))
+
+
+def multiply_by(x: Array, q: int, shift: int) -> Array:
+    """As multiply_double, by a multiplier and its shift."""
     return rounding_shift_right(doubling_high_multiply(x.astype(np.int64) << max(shift, 0), q), max(-shift, 0))
 
 
@@ -109,3 +113,22 @@ def interpolation_table(function: Callable[[Array], Array], low: float, high: fl
     error = rounded((value[1:] + sample[:-1]) / 2) - rounded(middle)
     entries = np.append(sample[:-1] - rounded(error / 2), sample[-1])
     return np.clip(entries, -32768, 32767).astype(np.int16)
+
+
+def inverse_root(x: int) -> tuple[int, int]:
+    """1 / √x as multiplier and right shift, 1 ≤ x < 2^29 (quantization_util.cc, GetInvSqrtQuantizedMultiplierExp)."""
+    if x <= 1:
+        return (1 << 31) - 1, 0
+    pairs = (31 - x.bit_length()) // 2 - 1
+    shift, x = 11 - pairs, x << 2 * pairs
+    half, y = (x + 2) >> 2, 1 << 28  # x ≥ 0: half of x >> 1, rounded
+    for _ in range(5):
+        cube = min(_high(_high(y, y), y) << 6, (1 << 31) - 1)
+        y = min((_high((1 << 28) + (1 << 27), y) - _high(half, cube)) << 3, (1 << 31) - 1)
+    y = _high(y, 1518500250)
+    return (y << -shift, 0) if shift < 0 else (y, shift)
+
+
+def _high(a: int, b: int) -> int:
+    """SaturatingRoundingDoublingHighMul of numbers that are not negative."""
+    return (a * b + (1 << 30)) >> 31

@@ -101,6 +101,9 @@ class _Walk:
         if op.code in CALLS:
             found = self._if(node) if op.code == "IF" else self._while(node)
             return found, [None] * len(found)
+        if op.code == "STABLEHLO_COMPOSITE":
+            inputs_of = [node.shape(k) for k in range(len(node.shapes))]
+            return self.subgraph(node.option("decomposition_subgraph_index"), inputs_of, node.values)
         if op.code == "CALL_ONCE":
             self.subgraph(node.option("init_subgraph_index"), [], [])
         if (custom := registered(op)) is not None:

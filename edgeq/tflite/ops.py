@@ -5,7 +5,7 @@ From TFLite's kernels (each op's Prepare) and its schema. One line is one operat
     NAME inputs outputs [options] [?k]
 
 A count is a number, a range "2-3", or "1+" for one or more. `?k` marks input k as one that −1 may stand for, `?` all
-of them. Options that are named in parentheses may be absent. Operations that are not listed (StableHLO) take what
+of them. Options that are named in parentheses may be absent. Operations that are not listed (StableHLO's) take what
 they like here.
 """
 
@@ -156,6 +156,7 @@ SQRT 1 1
 SQUARE 1 1
 SQUARED_DIFFERENCE 2 1
 SQUEEZE 1 1 SqueezeOptions
+STABLEHLO_COMPOSITE 0+ 1+ StableHLOCompositeOptions
 STRIDED_SLICE 4 1 StridedSliceOptions
 SUB 2 1 SubOptions
 SUM 2 1 ReducerOptions

@@ -50,6 +50,7 @@ class Case:
         # Some operations' first input is a shape, an axis, indices or a condition.
         data = {
             "TRANSPOSE_CONV": 2,
+            "CONV_3D_TRANSPOSE": 2,
             "SPLIT": 1,
             "FILL": 1,
             "EMBEDDING_LOOKUP": 1,
@@ -137,6 +138,8 @@ def drawn(t: Tensor, rng: np.random.Generator) -> Array:
         return (rng.standard_normal(t.shape) * 3).astype(f32)
     if t.dtype == "bool":
         return rng.integers(0, 2, t.shape).astype(bool)
+    if t.dtype == "complex64":
+        return (rng.standard_normal(t.shape) + 1j * rng.standard_normal(t.shape)).astype(np.complex64)
     info = np.iinfo(t.dtype)
     return rng.integers(info.min, info.max + 1, t.shape).astype(t.dtype)
 
@@ -471,7 +474,8 @@ def resizes() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """All of them."""
-    from . import cases_moves, cases_numbers, cases_recurrent, cases_rows
+    from . import cases_host, cases_moves, cases_numbers, cases_recurrent, cases_rows
 
     own = [*products(), *binaries(), *unaries(), *reductions(), *softmaxes(), *curves(), *resizes(), *moves()]
-    return [*own, *cases_moves.cases(), *cases_numbers.cases(), *cases_recurrent.cases(), *cases_rows.cases()]
+    more = (cases_moves, cases_numbers, cases_recurrent, cases_rows, cases_host)
+    return [*own, *(case for module in more for case in module.cases())]

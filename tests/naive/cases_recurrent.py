@@ -141,6 +141,35 @@ def plain(name: str, *, hybrid: bool = False, activation: int = 4) -> Case:
     return Case(name, layer("UNIDIRECTIONAL_SEQUENCE_RNN", slots, [y], "SequenceRNNOptions", **options))
 
 
+def plain_both_ways(name: str, merge: bool) -> Case:
+    """BIDIRECTIONAL_SEQUENCE_RNN."""
+    rng, (steps, batch, features, units) = generator(name), (5, 2, 6, 7)
+    slots: list[Tensor | None] = [tensor("x", (batch, steps, features), "float32")]
+    for side in "fb":
+        slots += [normal(rng, f"{side}w", (units, features)), normal(rng, f"{side}r", (units, units))]
+        slots += [normal(rng, f"{side}b", (units,)), variable(f"{side}h", (batch, units))]
+    outputs = [
+        tensor(f"y{k}", (batch, steps, w), "float32") for k, w in enumerate([2 * units] if merge else [units] * 2)
+    ]
+    options = {"fused_activation_function": 4, "time_major": False, "merge_outputs": merge}
+    graph = layer(
+        "BIDIRECTIONAL_SEQUENCE_RNN", [*slots, None, None, None], outputs, "BidirectionalSequenceRNNOptions", **options
+    )
+    return Case(name, graph)
+
+
+def full_cell(name: str) -> Case:
+    """LSTM with its full kernel: one step."""
+    rng, (batch, features, cells) = generator(name), (2, 6, 5)
+    slots: list[Tensor | None] = [tensor("x", (batch, features), "float32")]
+    slots += [normal(rng, f"w{k}", (cells, features)) for k in range(4)]
+    slots += [normal(rng, f"r{k}", (cells, cells)) for k in range(4)]
+    slots += [None] * 3 + [normal(rng, f"b{k}", (cells,)) for k in range(4)] + [None] * 2
+    slots += [variable("h", (batch, cells)), variable("c", (batch, cells))] + [None] * 4
+    y = tensor("y", (batch, cells), "float32")
+    return Case(name, layer("LSTM", slots, [y], "LSTMOptions", fused_activation_function=4, kernel_type=0))
+
+
 def one_step(name: str) -> Case:
     """RNN."""
     rng = generator(name)
@@ -191,6 +220,9 @@ def cases() -> Iterator[Case]:
     yield both_ways("BIDIRECTIONAL_SEQUENCE_LSTM float32 merged, time first", True, True)
     yield both_ways("BIDIRECTIONAL_SEQUENCE_LSTM float32", False)
     yield one_step("RNN float32")
+    yield full_cell("LSTM float32, the full kernel")
+    yield plain_both_ways("BIDIRECTIONAL_SEQUENCE_RNN float32", False)
+    yield plain_both_ways("BIDIRECTIONAL_SEQUENCE_RNN float32 merged", True)
     yield plain("UNIDIRECTIONAL_SEQUENCE_RNN float32 relu", activation=1)
     yield filters("SVDF int8", "int8", 2)
     yield filters("SVDF int8 rank 1", "int8", 1)

@@ -134,6 +134,18 @@ def rnn(node: Node) -> Array:
     return laid_out(node, out)
 
 
+def bidirectional_rnn(node: Node) -> Array | tuple[Array, ...]:
+    """BIDIRECTIONAL_SEQUENCE_RNN, without an auxiliary input."""
+    activation, ways = ACTIVATIONS[node.option("fused_activation_function")], []
+    for at, backward in ((1, False), (5, True)):
+        h, out = np.zeros(node.tensor(at + 3).shape, f32), []
+        for row in steps_of(node)[::-1] if backward else steps_of(node):
+            h = activation(times(node, row, at) + times(node, h, at + 1) + node.array(at + 2)).astype(f32)
+            out.append(h)
+        ways.append(laid_out(node, out[::-1] if backward else out))
+    return np.concatenate(ways, axis=2) if node.option("merge_outputs") else tuple(ways)
+
+
 def svdf(node: Node) -> Array:
     """SVDF: only the newest entry of an empty memory counts."""
     rank = node.option("rank")

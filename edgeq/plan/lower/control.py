@@ -1,4 +1,5 @@
-"""Subgraphs that operations call: IF, WHILE, CALL_ONCE, CALL. The subgraph is laid out where it is called, between branches.
+"""Subgraphs that operations call: IF, WHILE, CALL_ONCE, STABLEHLO_COMPOSITE. They are laid out where they are called, between
+branches.
 
 What goes round a WHILE lies in blocks of its own, from which condition and body read and to which the body's outputs go back.
 """
@@ -210,15 +211,15 @@ def call_once(b: Builder, op: Op) -> None:
         raise b.unsupported(op, "its subgraph computes more than constants")
 
 
-def call(b: Builder, op: Op) -> None:
-    """CALL: a subgraph in its place."""
+def composite(b: Builder, op: Op) -> None:
+    """STABLEHLO_COMPOSITE: what its name stands for, spelled out in a subgraph."""
     o = op.options
     assert o is not None
-    found = inlined(b, op, o.subgraph, op.inputs)
+    found = inlined(b, op, o.decomposition_subgraph_index, op.inputs)
     if len(found) != len(op.outputs):
         raise CheckError(f"{b.where(op)} has {len(op.outputs)} outputs, its subgraph has {len(found)}")
     for i, j in zip(op.outputs, found, strict=True):
         bind(b, op, i, j)
 
 
-LOWERINGS = {"IF": if_, "WHILE": while_, "CALL_ONCE": call_once}
+LOWERINGS = {"IF": if_, "WHILE": while_, "CALL_ONCE": call_once, "STABLEHLO_COMPOSITE": composite}

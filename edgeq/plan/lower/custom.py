@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,24 +36,42 @@ def custom(b: Builder, op: Op) -> None:
 
 
 def call_out(b: Builder, op: Op, found: customs.CustomOp) -> None:
-    """Call the registered kernel; int8 tensors, which lie in the arena as q + 128, are turned for it and back."""
-    where = b.where(op)
+    """Call the registered kernel."""
     inputs = [(b.tensors[i], b.known(i)) if i >= 0 else None for i in op.inputs]
-    shapes, parameters = customs.prepared(found, op, inputs, [b.output(op, k) for k in range(len(op.outputs))], where)
-    raw = is_raw(found.kernel)
+    outputs = [b.output(op, k) for k in range(len(op.outputs))]
+    shapes, parameters = customs.prepared(found, op, inputs, outputs, b.where(op))
+    call(b, op, found.kernel, shapes, parameters)
+
+
+def call(
+    b: Builder,
+    op: Op,
+    kernel: Any,
+    shapes: Sequence[Sequence[int]],
+    parameters: Sequence[Any] = (),
+    inputs: int | None = None,
+    macs: int = 0,
+) -> None:
+    """Call a function on the operation's tensors; int8 ones, which lie in the arena as q + 128, are turned for it and back.
+
+    kernel: as register_op takes it; shapes: the outputs'; inputs: how many of the operation's it gets, all by default;
+    macs: about how many multiply-adds it makes.
+    """
+    where, raw = b.where(op), is_raw(kernel)
     arguments: list[Argument] = []
     words: list[Word] = []
-    for k, pair in enumerate(inputs):
-        if pair is None:
+    for k, i in enumerate(op.inputs[:inputs]):
+        if i < 0:
             arguments.append(Argument())
             words += [0] if raw else []
         else:
-            arguments.append(Argument(_dtype(b, op, pair[0].dtype), pair[0].shape))
-            words.append(_turned(b, b.read(op, k), pair[0].size) if pair[0].dtype == "int8" else b.read(op, k))
+            t = b.tensors[i]
+            arguments.append(Argument(_dtype(b, op, t.dtype), t.shape))
+            words.append(_turned(b, b.read(op, k), t.size) if t.dtype == "int8" else b.read(op, k))
     back: list[tuple[Ref, Ref, int]] = []
     for k, shape in enumerate(shapes):
-        t = b.expect_shape(op, shape, k)
-        arguments.append(Argument(_dtype(b, op, t.dtype), shape, output=True))
+        t = b.expect_shape(op, tuple(shape), k)
+        arguments.append(Argument(_dtype(b, op, t.dtype), t.shape, output=True))
         place = b.write(op, k)
         if t.dtype == "int8":
             turned = b.block(t.size)
@@ -77,9 +96,9 @@ def call_out(b: Builder, op: Op, found: customs.CustomOp) -> None:
         arguments.append(Argument(value=number))
     if len(words) > cw.MOST:
         raise b.unsupported(op, f"{len(words)} tensors and parameters, at most {cw.MOST} are expected")
-    made = entry(found.kernel, arguments, where)
+    made = entry(kernel, arguments, where)
     b.keep_alive(made)
-    b.emit("call_out", 1, {cw.FUNCTION: made.address, **{cw.ARGUMENTS + k: w for k, w in enumerate(words)}})
+    b.emit("call_out", 1, {cw.FUNCTION: made.address, **{cw.ARGUMENTS + k: w for k, w in enumerate(words)}}, macs)
     for x, y, size in back:
         b.emit("table_u8", size, {uw.X: x, uw.Y: y, uw.TABLE: _flip(b)})
 

@@ -11,7 +11,6 @@ from edgeq.graph import Array, Op, Padding, Quantization
 from edgeq.kernels.words import depthwise as dw
 from edgeq.kernels.words import unary as uw
 from edgeq.plan.builder import Builder, itemsize
-from edgeq.plan.lower import compose
 from edgeq.plan.lower.conv import dynamic, is_wide, kind_of, product, window_rows
 from edgeq.plan.requantize import (
     bias_values,
@@ -87,6 +86,8 @@ def hybrid(b: Builder, op: Op, source: Ref, weights: Array, rows: Axis, columns:
 
     Computed by the float kernels: sums of products of integers below 2^24 are exact in float32.
     """
+    from edgeq.plan.lower import compose  # few models need it
+
     x, w, o = b.tensor(op, 0), b.tensor(op, 1), op.options
     assert o is not None
     n, c, (_, kh, kw, out_c) = x.shape[0], x.shape[3], weights.shape

@@ -111,7 +111,10 @@ class Part:
 def lstm(b: Builder, op: Op) -> None:
     """UNIDIRECTIONAL_SEQUENCE_LSTM, and LSTM with its full kernel."""
     if op.code == "LSTM" and op.options is not None and int(op.options.values.get("kernel_type", 0)) != 0:
-        raise b.unsupported(op, "the basic kernel, of old converters")
+        from edgeq.plan.lower import host  # few models need it
+
+        host.basic_lstm(b, op)
+        return
     if len(op.inputs) < 20:
         raise CheckError(f"{b.where(op)}: {len(op.inputs)} inputs, at least 20 are expected")
     x, part = b.tensor(op, 0), Part(1, (18, 19), 20)
@@ -134,7 +137,7 @@ def bidirectional_lstm(b: Builder, op: Op) -> None:
         raise b.unsupported(op, "with an auxiliary input")
     s = sequence_of(b, op, x)
     forward, backward = Part(1, (35, 36), 0), Part(18, (37, 38), 0, True)
-    sizes = [b.tensor(op, p.states[0]).shape[-1] for p in (forward, backward)]
+    sizes = [(b.tensor(op, p.states[0]).shape or (0,))[-1] for p in (forward, backward)]
     merge = bool(o.merge_outputs)
     if x.dtype != "float32" or b.output(op).dtype != "float32" or len(op.outputs) != 2 - merge:
         raise b.unsupported(op, f"from {x.dtype} to {b.output(op).dtype} and {len(op.outputs)} outputs")

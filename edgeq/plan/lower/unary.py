@@ -17,7 +17,7 @@ from edgeq.plan.delegation import takes
 from edgeq.plan.kinds import INTEGERS as WHOLE
 from edgeq.plan.kinds import KINDS
 from edgeq.plan.multiplier import f32, float_bounds, quantize_multiplier
-from edgeq.plan.tables import multiply_double, saturated
+from edgeq.plan.tables import inverse_root, multiply_by, multiply_double, saturated
 from edgeq.plan.types import Words
 
 CLAMPS = {"RELU": Activation.RELU, "RELU6": Activation.RELU6, "RELU_N1_TO_1": Activation.RELU_N1_TO_1}
@@ -73,6 +73,12 @@ def relu(b: Builder, op: Op) -> None:
         emit_rescale(b, op, real, real)
     else:
         tabulate(b, op, lambda q: multiply_double(q, real))
+
+
+def relu_0_to_1(b: Builder, op: Op) -> None:
+    """RELU_0_TO_1, float32."""
+    same_type(b, op, "float32")
+    emit_float(b, op, uw.CLAMP, 0.0, 1.0)
 
 
 def leaky_relu(b: Builder, op: Op) -> None:
@@ -160,6 +166,43 @@ def hard_swish(b: Builder, op: Op) -> None:
     tabulate(b, op, lambda q: curves.hard_swish(q, b.scale(b.tensor(op, 0)), b.scale(b.output(op))))
 
 
+def absolute(b: Builder, op: Op) -> None:
+    """|x| on 8 bits (elementwise.cc, AbsEvalQuantized)."""
+    s_in, s_out = b.scale(b.tensor(op, 0)), b.scale(b.output(op))
+    real = float(f32(s_in / s_out))
+    tabulate(b, op, lambda q: np.abs(q) if s_in == s_out else multiply_double(np.abs(q), real))
+
+
+def rsqrt(b: Builder, op: Op) -> None:
+    """1 / √x on 8 bits, the greatest number for 0 (RsqrtEvalQuantized); below 0 the runtimes stop, here it is as for 0."""
+    s_in, s_out = b.scale(b.tensor(op, 0)), b.scale(b.output(op))
+    multiplier, shift = quantize_multiplier(float(np.float64(1) / np.float64(f32(np.sqrt(s_in) * s_out))))
+
+    def curve(q: Array) -> Array:
+        found = np.full(q.shape, 1 << 9, np.int64)  # beyond the type, so that it is clamped
+        for k in np.flatnonzero(q > 0):
+            root, down = inverse_root(int(q[k]))
+            found[k] = multiply_by(multiply_by(np.ones(1, np.int64), root, 20 - down), multiplier, shift - 20)[0]
+        return found
+
+    tabulate(b, op, curve)
+
+
+def logarithm(b: Builder, op: Op) -> None:
+    """log x on 8 bits, the least number for what has none (LogLUTPrepare)."""
+    x, y = b.tensor(op, 0), b.output(op)
+    s_in, s_out = b.scale(x), b.scale(y)
+    least = f32(f32(-b.zero_point(y)) * s_out)
+
+    def curve(q: Array) -> Array:
+        real = q.astype(np.float32) * s_in
+        v = np.where(real > 0, np.log(np.maximum(real, f32(1e-38)).astype(np.float64)).astype(np.float32), least)
+        v = (v * f32(f32(1) / s_out)).astype(np.float64)
+        return np.copysign(np.floor(np.abs(v) + 0.5), v).astype(np.int64)
+
+    tabulate(b, op, curve)
+
+
 def plain(b: Builder, op: Op) -> None:
     """Integers without a scale."""
     x = b.tensor(op, 0)
@@ -178,6 +221,9 @@ INTEGER_FUNCTIONS: Mapping[tuple[str, str], Callable[[Builder, Op], None]] = {
     ("TANH", "int16"): wide_curve(curves.tanh_int16),
     ("HARD_SWISH", "int8"): hard_swish,
     ("HARD_SWISH", "uint8"): hard_swish,
+    ("ABS", "int8"): absolute,
+    ("RSQRT", "int8"): rsqrt,
+    ("LOG", "int8"): logarithm,
     ("ABS", "int32"): plain,
     ("NEG", "int32"): plain,
     ("NEG", "int64"): plain,
@@ -214,6 +260,7 @@ def cast(b: Builder, op: Op) -> None:
 
 LOWERINGS = {
     **dict.fromkeys(CLAMPS, relu),
+    "RELU_0_TO_1": relu_0_to_1,
     "LEAKY_RELU": leaky_relu,
     **dict.fromkeys(FUNCTIONS, function),
     "LOGICAL_NOT": function,

@@ -52,6 +52,14 @@ def transpose(n: Node) -> Sequence[Shape]:
     return [tuple(x[a] for a in axes)]
 
 
+def matrix_diag(n: Node) -> Sequence[Shape]:
+    """Vectors become the diagonals of square matrices."""
+    x = n.shape(0)
+    if not x:
+        raise n.wrong("a vector is expected")
+    return [(*x, x[-1])]
+
+
 def pad(n: Node) -> Sequence[Shape]:
     """Input 1 holds the counts (rank, 2) before and after."""
     x, counts = n.shape(0), n.integers(1)

@@ -38,6 +38,22 @@ def conv_3d(n: Node) -> Sequence[Shape]:
     return [(batch, *spatial, out)]
 
 
+def conv_3d_transpose(n: Node) -> Sequence[Shape]:
+    """Input 0 is the output's shape."""
+    out, x = tuple(n.integers(0)), n.rank(2, 5)
+    if len(out) != 5 or out[0] != x[0]:
+        raise n.wrong(f"an output of shape {list(out)} for an input of shape {list(x)}")
+    return [out]
+
+
+def rfft2d(n: Node) -> Sequence[Shape]:
+    """Input 1 is the transform's lengths along the last two axes."""
+    x, lengths = n.shape(0), n.integers(1)
+    if len(x) < 2 or len(lengths) != 2 or min(lengths) < 1:
+        raise n.wrong(f"lengths {lengths} for shape {list(x)}")
+    return [(*x[:-2], lengths[0], lengths[1] // 2 + 1)]
+
+
 def transpose_conv(n: Node) -> Sequence[Shape]:
     """Input 0 is the output's shape."""
     out, x = tuple(n.integers(0)), n.shape(2)
