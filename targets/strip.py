@@ -1,5 +1,5 @@
-"""Python text without its docstrings, comments and the annotations of its functions, line for line: smaller when compressed, and
-tracebacks still tell the line.
+"""Python text without its docstrings, comments and annotations, indented by single spaces: smaller when compressed, and line for
+line, so that tracebacks tell the line.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ import io
 import tokenize
 
 
-def strip(source: str) -> str:
+def strip(source: str, *, docstrings: bool = True) -> str:
     """The same program; a line that held nothing but a docstring or a comment is empty, or `pass` where a body needs it.
 
-    Annotations of fields stay, which data classes are made of; those of arguments and results are for who writes.
+    docstrings: whether they go.
+    Annotations of fields stay, which data classes are made of; those of arguments, results and variables are for who writes.
     """
-    lines = _without_annotations(source).split("\n")
-    for parent in ast.walk(ast.parse("\n".join(lines))):
+    lines = _without_annotations(_without_checking(source)).split("\n")
+    for parent in ast.walk(ast.parse("\n".join(lines))) if docstrings else ():
         for body in (getattr(parent, name, None) for name in ("body", "orelse", "finalbody")):
             if isinstance(body, list):
                 for node in body:
@@ -28,23 +29,54 @@ def strip(source: str) -> str:
     for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
         if token.type == tokenize.COMMENT and token.line.strip() == token.string.strip():
             lines[token.start[0] - 1] = ""
+    return "\n".join(_closer(lines))
+
+
+def _closer(lines: list[str]) -> list[str]:
+    """Lines indented by one space where there were four; what is inside a string stays."""
+    inside: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
+        if token.type == tokenize.STRING or tokenize.tok_name[token.type].startswith("FSTRING"):
+            inside.update(range(token.start[0], token.end[0]))
+    out = []
+    for k, line in enumerate(lines):
+        depth = len(line) - len(line.lstrip(" "))
+        out.append(line if k in inside or depth % 4 else " " * (depth // 4) + line[depth:])
+    return out
+
+
+def _without_checking(source: str) -> str:
+    """Without what is imported for type checkers alone."""
+    lines = source.split("\n")
+    for node in ast.parse(source).body:
+        if (
+            isinstance(node, ast.If)
+            and isinstance(node.test, ast.Name)
+            and node.test.id == "TYPE_CHECKING"
+            and not node.orelse
+        ):
+            last = node.end_lineno or node.lineno
+            lines[node.lineno - 1 : last] = [""] * (last - node.lineno + 1)
     return "\n".join(lines)
 
 
 def _without_annotations(source: str) -> str:
-    """Functions without the types of their arguments and results, where these lie on one line."""
+    """Functions without the types of their arguments, variables and results, where these lie on one line."""
     lines = [line.encode() for line in source.split("\n")]
-    spans: list[tuple[int, int, int]] = []  # line, from, to, in bytes as the syntax tree counts them
+    spans: set[tuple[int, int, int]] = set()  # line, from, to, in bytes as the syntax tree counts them
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.AnnAssign) and inner.value is not None and inner.target.end_col_offset is not None:
+                spans.add(_span(inner.annotation, lines, inner.lineno, inner.target.end_col_offset))
         a = node.args
         for arg in [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg]:
             if arg is not None and arg.annotation is not None:
-                spans.append(_span(arg.annotation, lines, arg.lineno, arg.col_offset + len(arg.arg.encode())))
+                spans.add(_span(arg.annotation, lines, arg.lineno, arg.col_offset + len(arg.arg.encode())))
         if node.returns is not None:
             line = node.returns.lineno
-            spans.append(_span(node.returns, lines, line, lines[line - 1].rfind(b"->", 0, node.returns.col_offset)))
+            spans.add(_span(node.returns, lines, line, lines[line - 1].rfind(b"->", 0, node.returns.col_offset)))
     for line, start, end in sorted(spans, reverse=True):
         if 0 <= start < end:
             lines[line - 1] = lines[line - 1][:start] + lines[line - 1][end:]

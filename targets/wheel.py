@@ -70,10 +70,10 @@ def device_files() -> dict[str, bytes]:
 
 
 def _without_words(name: str, content: bytes) -> bytes:
-    """A module without docstrings and comments, but for commands: they are their help."""
-    if not name.endswith(".py") or name.startswith("edgeq/cli/"):
+    """A module without what is for who reads it; docstrings of commands stay: they are their help."""
+    if not name.endswith(".py"):
         return content
-    return strip(content.decode()).encode()
+    return strip(content.decode(), docstrings=not name.startswith("edgeq/cli/")).encode()
 
 
 def package_files() -> dict[str, bytes]:

@@ -188,19 +188,22 @@ def test_the_api_imports_nothing_that_compiles(device, demo_folder: Path) -> Non
 
 STRIPPED = {
     "a module's docstring": ('"""Words.\n\nMore."""\nx = 1\n', "\n\n\nx = 1\n"),
-    "a body of nothing else": ('class A(B):\n    """Words."""\n', "class A(B):\n    pass\n"),
-    "a function's": ('def f():\n    """Words."""\n    return "#"  # why\n', 'def f():\n\n    return "#"  # why\n'),
+    "a body of nothing else": ('class A(B):\n    """Words."""\n', "class A(B):\n pass\n"),
+    "a function's": ('def f():\n    """Words."""\n    return "#"  # why\n', 'def f():\n\n return "#"  # why\n'),
     "a comment on its own line": ("# why\nx = 1\n", "\nx = 1\n"),
     "what only looks like one": ('x = """\n# text\n"""\n', 'x = """\n# text\n"""\n'),
     "types of arguments and results": (
         "def f(a: int, *b: str, c: A | None = None, **d: Any) -> list[int]:\n    x: int = 1\n    return x\n",
-        "def f(a, *b, c = None, **d):\n    x: int = 1\n    return x\n",
+        "def f(a, *b, c = None, **d):\n x = 1\n return x\n",
     ),
     "types on lines of their own": (
         "def f(a: dict[\n    str, int]) -> int:\n    pass\n",
-        "def f(a: dict[\n    str, int]):\n    pass\n",
+        "def f(a: dict[\n str, int]):\n pass\n",
     ),
-    "a field's type": ("class A:\n    x: int = 1\n", "class A:\n    x: int = 1\n"),
+    "a field's type": ("class A:\n    x: int = 1\n", "class A:\n x: int = 1\n"),
+    "what is for type checkers": ("if TYPE_CHECKING:\n    import a\n\nx = 1\n", "\n\n\nx = 1\n"),
+    "indented text": ('def f():\n    return """\n    a\n  b"""\n', 'def f():\n return """\n    a\n  b"""\n'),
+    "a line that goes on": ("f(a,\n  b,\n    c)\n", "f(a,\n  b,\n c)\n"),
     "two statements on a line": ('"a"; x = 1\n', '"a"; x = 1\n'),
 }
 
