@@ -28,6 +28,8 @@ _POSITIVE = frozenset(
 )
 """Options that count steps or pieces: 1 to `limits.MAX_STEP`."""
 
+_TINY, _HUGE = np.finfo(np.float32).tiny, np.finfo(np.float32).max
+
 _ZERO_POINTS = {
     "int8": (-(2**7), 2**7 - 1),
     "uint8": (0, 2**8 - 1),
@@ -152,12 +154,11 @@ def _quantization(q: Quantization, t: Tensor, where: str, tensors: int) -> None:
         )
     if len(zero_point) != len(scale):
         raise CheckError(f"{where}: {len(zero_point)} zero points for {len(scale)} scales, expected as many")
-    tiny = np.finfo(np.float32).tiny
-    if not bool(np.all((scale >= tiny) & np.isfinite(scale))):
-        bad = scale[~((scale >= tiny) & np.isfinite(scale))][0]
-        raise CheckError(f"{where}: scale {bad}, expected a finite number > 0 (at least {tiny})")
+    if not (scale.min() >= _TINY and scale.max() <= _HUGE):  # NaN is neither
+        bad = scale[~((scale >= _TINY) & np.isfinite(scale))][0]
+        raise CheckError(f"{where}: scale {bad}, expected a finite number > 0 (at least {_TINY})")
     low, high = _ZERO_POINTS.get(t.dtype, (-(2**63), 2**63 - 1))
-    if len(zero_point) and not low <= zero_point.min() <= zero_point.max() <= high:
+    if not low <= zero_point.min() <= zero_point.max() <= high:
         bad_zero = zero_point.min() if zero_point.min() < low else zero_point.max()
         raise CheckError(f"{where}: zero point {bad_zero}, expected {low} to {high} for {t.dtype}")
 

@@ -326,6 +326,7 @@ class Model:
         threads: int = 1,
         progress: Progress | None = None,
         memory: LockedMemory | None = None,
+        checked: bool = False,
     ) -> None:
         if threads < 1:
             raise InputError(f"threads is {threads}, at least 1 is expected")
@@ -333,8 +334,9 @@ class Model:
             family = Rounding(rounding)
         except ValueError:
             raise InputError(f"rounding is {rounding!r}, 'xnnpack' or 'tflite' is expected") from None
-        graph = densified(graph)
-        check(graph)
+        if not checked:
+            graph = densified(graph)
+            check(graph)
         machine = get(progress)
         self.plan = make_plan(graph, machine.isa, family)
         self.graph = graph
@@ -455,13 +457,14 @@ def build(
     threads: int = 1,
     progress: Progress | None = None,
     memory: LockedMemory | None = None,
+    checked: bool = False,
 ) -> Model:
     """Check, plan and pack a graph. `progress` hears of the kernels' compilation, which happens once on a machine.
 
     `memory` is for private parameters: what is packed lies there, and all of it, the graph's own data too if that lies there, is
-    wiped when the model is closed or gone.
+    wiped when the model is closed or gone. `checked`: this very graph is dense and has been through `check`.
     """
-    return Model(graph, rounding=rounding, threads=threads, progress=progress, memory=memory)
+    return Model(graph, rounding=rounding, threads=threads, progress=progress, memory=memory, checked=checked)
 
 
 def port(name: str, t: Tensor) -> Port:

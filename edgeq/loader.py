@@ -168,7 +168,7 @@ def load(
             return WatchedModel(
                 whole, baseline, rounding=rounding, threads=threads, every=drift_every, memory=opened.memory
             )
-        return build(whole, rounding=rounding, threads=threads, memory=opened.memory)
+        return build(whole, rounding=rounding, threads=threads, memory=opened.memory, checked=whole is graph)
     except UnsupportedError as error:
         if isinstance(error, DataDependentError) and selfcheck is None and not drift:
             from edgeq.dynamic import DynamicModel, is_dynamic  # few models need it

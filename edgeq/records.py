@@ -155,6 +155,7 @@ else:
         constants = {n: f.default for n, f in found.items() if f.default is not _MISSING}
         factories = [(n, f.default_factory) for n, f in found.items() if f.default_factory is not _MISSING]
         needed = [n for n in names if n not in constants and found[n].default_factory is _MISSING]
+        least = len(needed)  # fields without a default come first
         after = getattr(cls, "__post_init__", None)
         calls = 0
 
@@ -166,7 +167,8 @@ else:
             if len(given) > most:
                 raise TypeError(f"{cls.__qualname__}() takes {most} fields, {len(given)} were given")
             values = self.__dict__
-            values.update(constants)
+            if constants:
+                values.update(constants)
             values.update(zip(names, given))  # noqa: B905 — fewer values than names may be given
             if named:
                 if not accepted.issuperset(named) or not named.keys().isdisjoint(names[: len(given)]):
@@ -176,9 +178,10 @@ else:
             for name, make in factories:
                 if name not in values:
                     values[name] = make()
-            for name in needed:
-                if name not in values:
-                    raise TypeError(f"{cls.__qualname__}() misses the field {name!r}")
+            if len(given) < least:
+                for name in needed:
+                    if name not in values:
+                        raise TypeError(f"{cls.__qualname__}() misses the field {name!r}")
             if after is not None:
                 after(self)
 

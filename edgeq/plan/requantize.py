@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from edgeq.errors import CheckError
@@ -21,14 +23,16 @@ def pad_to(values: Array, n: int) -> Array:
     return out
 
 
+@lru_cache(64)
 def packing_order(lanes: int, blocks: int, vectors: int = 4) -> Array:
-    """(blocks·vectors·lanes,) which channel lies in each lane of the vectors that `simd.pack_codes` turns into bytes.
+    """(blocks·vectors·lanes,), read-only: which channel lies in each lane of the vectors that `simd.pack_codes` turns into bytes.
 
     Lane 4p + e of vector j of four becomes byte 16p + 4j + e of its block; of two (with two of the next row) 8p + 4j + e.
     """
-    p, j, e = np.meshgrid(np.arange(lanes // 4), np.arange(vectors), np.arange(4), indexing="ij")
-    block = (4 * vectors * p + 4 * j + e).transpose(1, 0, 2).reshape(-1)
+    p, j, e = np.arange(lanes // 4)[:, None], np.arange(vectors)[:, None, None], np.arange(4)
+    block = (4 * vectors * p + 4 * j + e).reshape(-1)
     order: Array = (np.arange(blocks)[:, None] * vectors * lanes + block).reshape(-1)
+    order.setflags(write=False)
     return order
 
 

@@ -77,14 +77,20 @@ class Decoder:
         values: dict[str, Any] = {}
         present = len(slots)
         for f in shape.fields:
-            offset = slots[f.slot] if f.slot < present else 0
-            if f.kind == "union":
-                code_offset = slots[f.slot - 1] if f.slot <= present else 0
+            slot, kind = f.slot, f.kind
+            offset = slots[slot] if slot < present else 0
+            if kind == "union":
+                code_offset = slots[slot - 1] if slot <= present else 0
                 values[f.name] = self._union(f, pos, code_offset, offset, where)
             elif offset == 0:
                 values[f.name] = f.default
+            elif kind == "scalar":
+                if offset < 4 or pos + offset > self.size - f.size:
+                    self._inside(pos, offset, f.size, f"{where}.{f.name}")
+                values[f.name] = _SCALARS[f.letter].unpack_from(self.data, pos + offset)[0]
             else:
-                self._inside(pos, offset, f.size if f.kind == "scalar" else 4, f"{where}.{f.name}")
+                if offset < 4 or pos + offset > self.size - 4:
+                    self._inside(pos, offset, 4, f"{where}.{f.name}")
                 values[f.name] = self._field(name, f, pos + offset, where)
         for slot in range(shape.slots, present):
             if slots[slot]:
@@ -116,8 +122,6 @@ class Decoder:
         self._need(table + offset, count, where)
 
     def _field(self, table: str, f: Field, pos: int, where: str) -> Any:
-        if f.kind == "scalar":
-            return _SCALARS[f.letter].unpack_from(self.data, pos)[0]
         target = pos + self._u32(pos, where)
         name = f"{where}.{f.name}"
         if f.kind == "str":
@@ -193,7 +197,8 @@ class Decoder:
             raise FormatError(f"{where}: a string that is not UTF-8 at its byte {e.start}") from None
 
     def _u32(self, pos: int, where: str) -> int:
-        self._need(pos, 4, where)
+        if pos < 0 or pos > self.size - 4:
+            self._need(pos, 4, where)
         value: int = _U32.unpack_from(self.data, pos)[0]
         return value
 
