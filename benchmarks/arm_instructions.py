@@ -83,6 +83,10 @@ class Trace:
         """What this one ran beyond the other."""
         return Trace(Counter({at: n - other.runs[at] for at, n in self.runs.items() if n > other.runs[at]}), self.code)
 
+    def moved(self, by: int) -> Trace:
+        """The same at other addresses."""
+        return Trace(Counter({at + by: n for at, n in self.runs.items()}), {at + by: c for at, c in self.code.items()})
+
 
 def trace(cpu: str, runtime: str, model: Path, count: int, spans: str) -> tuple[Trace, str]:
     """Run `count` inferences and one before; log the blocks within `spans` of addresses; returns where the library lies, too."""
@@ -149,7 +153,7 @@ def settled(cpu: str, runtime: str, model: Path, count: int, spans: str) -> tupl
     for _ in range(5):
         found, where = trace(cpu, runtime, model, count, spans)
         if where == spans:
-            return found, spans
+            return found.moved(-int(spans.split("-")[0])), spans  # it may lie elsewhere in the next run
         spans = where
     sys.exit(f"{runtime} on {cpu}: its library lies elsewhere in each run")
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from . import strip, tile
+from . import steps, strip, tile
 from .fixedpoint import clamp, multiply_double, multiply_half_up, round_half_away
 from .memory import f32, f64, i32, i64
 from .memory import i16 as _i16
+from .pixels import locate
 from .simd import (
     ISA,
     L,
@@ -81,7 +82,7 @@ OFFSET = np.int32(ISA.offset)
 R4, R2, R1, RS = tile.SHAPES[4], tile.SHAPES[2], tile.SHAPES[1], tile.SHAPES_SUM[4]
 ACC = 128  # scratch: row addresses first, then the tile
 WIDE_ACC = 8192  # scratch: int64 sums of s16
-SUMMED, SUM_ACC = 4096, 4096  # scratch: sums of activations; behind them the tile that finds them
+SUMMED, SUM_ACC = steps.SUMMED, 4096  # scratch: sums of activations; behind them the tile that finds them
 
 _u8_4, _u8_2, _u8_1 = tile.make("u8", R4, 4), tile.make("u8", R2, 2), tile.make("u8", R1, 1)
 _u8_4s, _u8_2s, _u8_1s = tile.make("u8", 1, 4), tile.make("u8", 1, 2), tile.make("u8", 1, 1)
@@ -93,34 +94,6 @@ _u8sum, _u8sum_s = tile.make("u8sum", RS, 4), tile.make("u8sum", 1, 4)
 _s16_4, _s16_4s = tile.make("s16", R4, 4), tile.make("s16", 1, 4)
 _f32_4, _f32_2, _f32_1 = tile.make("f32", R4, 4), tile.make("f32", R2, 2), tile.make("f32", R1, 1)
 _f32_4s, _f32_2s, _f32_1s = tile.make("f32", 1, 4), tile.make("f32", 1, 2), tile.make("f32", 1, 1)
-
-
-@njit(error_model="numpy")
-def locate(g, rows, first, count):
-    """Write the input addresses of output pixels first … first + count − 1 to `rows`."""
-    if g[LINEAR]:
-        for i in range(count):
-            rows[i] = g[X] + (first + i) * g[COLUMN]
-        return
-    image = np.int32(first) // np.int32(g[OUT_HW])
-    rest = np.int32(first) - image * np.int32(g[OUT_HW])
-    line = rest // np.int32(g[OUT_W])
-    column, lines = rest - line * np.int32(g[OUT_W]), g[OUT_HW] // g[OUT_W]
-    start = g[X] + image * g[IMAGE] + line * g[ROW]
-    at, width, step = start + column * g[COLUMN], g[OUT_W], g[COLUMN]
-    for i in range(count):
-        rows[i] = at
-        at += step
-        column += 1
-        if column == width:
-            column = np.int64(0)
-            line += 1
-            start += g[ROW]
-            if line == lines:
-                line = np.int64(0)
-                image += 1
-                start = g[X] + image * g[IMAGE]
-            at = start
 
 
 @njit(error_model="numpy", inline="always")
@@ -370,12 +343,41 @@ def conv_strips(g, rows_at, lo, hi, first, last):
         m += count
 
 
+BY_STEPS = ISA.by_steps
+M4, M2, M1 = steps.ROWS[4], steps.ROWS[2], steps.ROWS[1]
+_march_4, _march_2, _march_1 = (steps.march(nv, sum_rows) for nv in (4, 2, 1))
+_alone_4, _alone_2, _alone_1 = (steps.alone(nv, sum_rows) for nv in (4, 2, 1))
+
+
+@njit(error_model="numpy")
+def conv_steps(g, rows_at, lo, hi, first, last):
+    """Any pixels where an instruction multiplies by a lane (kernels/steps.py)."""
+    nv, count = g[NV], hi - lo
+    if nv == 4 and count >= M4:
+        _march_4(g, rows_at, lo, hi, first, last)
+    elif nv == 2 and count >= M2:
+        _march_2(g, rows_at, lo, hi, first, last)
+    elif nv == 1 and count >= M1:
+        _march_1(g, rows_at, lo, hi, first, last)
+    else:
+        for m in range(lo, hi):
+            if nv == 4:
+                _alone_4(g, rows_at, m, first, last)
+            elif nv == 2:
+                _alone_2(g, rows_at, m, first, last)
+            else:
+                _alone_1(g, rows_at, m, first, last)
+
+
 @njit(error_model="numpy")
 def conv_tiles(g, rows_at, lo, hi, first, last):
     """Tiles of any pixels, requantized in float32."""
     rows = i64(rows_at)
     if g[PAIRS]:
         conv_pairs(g, rows, lo, hi)
+        return
+    if BY_STEPS:
+        conv_steps(g, rows_at, lo, hi, first, last)
         return
     nv = g[NV]
     mr = rows_of(nv)

@@ -14,27 +14,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from . import depthwise_steps as steps
 from .memory import i64
-from .simd import (
-    L,
-    cap,
-    codes,
-    dot_u8s8,
-    load_f32,
-    load_i32,
-    load_quad,
-    pack_codes,
-    pack_plain,
-    store,
-    store_quad_some,
-    unpack8_high,
-    unpack8_low,
-    unpack16_high,
-    unpack16_low,
-)
+from .simd import ISA, dot_u8s8, load_i32, load_quad
+from .weave import P, finish, woven
 from .words.depthwise import (
     BIAS,
     COLUMN,
+    DIRECT,
     HI,
     IMAGE,
     LINE,
@@ -55,35 +42,7 @@ from .words.depthwise import (
     Y,
 )
 
-P = 4 * L  # bytes of a block, and of a vector of int32
-
-
-@njit(error_model="numpy", inline="always")
-def woven(r0, r1, r2, r3):
-    """Four rows of bytes → four quads; lane 4p + e of quad j is byte 16p + 4j + e of each row (simd.pack_u8)."""
-    low01, low23 = unpack8_low(r0, r1), unpack8_low(r2, r3)
-    high01, high23 = unpack8_high(r0, r1), unpack8_high(r2, r3)
-    return (
-        unpack16_low(low01, low23),
-        unpack16_high(low01, low23),
-        unpack16_low(high01, high23),
-        unpack16_high(high01, high23),
-    )
-
-
-@njit(error_model="numpy", inline="always")
-def finish(a0, a1, a2, a3, m, y, left, hi, zero_point, lo):
-    """Requantize a block of sums, multipliers at address m, and store `left` bytes of it (all from P on)."""
-    a0, a1 = codes(a0, load_f32(m)), codes(a1, load_f32(m + P))
-    a2, a3 = codes(a2, load_f32(m + 2 * P)), codes(a3, load_f32(m + 3 * P))
-    if zero_point == 0 and lo == 0 and hi == 255:  # as behind a ReLU: saturation is all there is to do
-        q = pack_plain(a0, a1, a2, a3)
-    else:
-        q = cap(pack_codes(a0, a1, a2, a3, zero_point, lo), hi)
-    if left >= P:
-        store(y, q)
-    else:
-        store_quad_some(y, q, left)
+BY_STEPS = ISA.by_steps
 
 
 @njit(error_model="numpy")
@@ -161,7 +120,14 @@ def depthwise_rows(g, scratch, lo, hi):
         line = min(2 * (unit - image * g[OUT_HW]), g[LINES] - 2)
         x = g[X] + image * g[IMAGE] + line * g[ROW]
         y = g[Y] + (image * g[LINES] + line) * g[Y_PITCH]
-        if g[ROLL]:
+        if BY_STEPS and g[DIRECT]:
+            if g[ROLL]:
+                steps.direct_rolling(g, x, y)
+            else:
+                steps.direct_along(g, x, y)
+        elif BY_STEPS and g[ROLL]:
+            steps.rolling(g, x, y)
+        elif g[ROLL]:
             rolling(g, x, y)
         else:
             along(g, x, y)
@@ -186,6 +152,12 @@ def depthwise_strided(g, scratch, lo, hi):
         image = unit // g[LINES]
         x = g[X] + image * g[IMAGE] + (unit - image * g[LINES]) * g[ROW]
         y = g[Y] + unit * g[Y_PITCH]
+        if BY_STEPS:
+            if g[DIRECT]:
+                steps.direct_strided(g, x, y)
+            else:
+                steps.strided(g, x, y)
+            continue
         w, bias, scale = g[W], g[BIAS], g[MULTIPLIER]
         for n in range(0, c, P):
             p = x + n

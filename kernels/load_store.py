@@ -82,8 +82,8 @@ def broadcast_two(typingctx, first, second):
 
 
 @intrinsic
-def load_steps(typingctx, address):
-    """16 bytes of activations, four k-steps, made ready for dot_step: ARM alone."""
+def load_ready(typingctx, address):
+    """16 bytes of activations as dot_ready, dot_step and mull take them: ARM alone."""
 
     def codegen(context, builder, signature, args):
         x = builder.load(builder.inttoptr(args[0], neon.V16I8.as_pointer()))

@@ -107,6 +107,27 @@ def lane(builder: Any, x: Any, k: int) -> Any:
     return builder.bitcast(shuffle(builder, words, ir.Constant(V4I32, ir.Undefined), [k] * 4), V16I8)
 
 
+def apart(builder: Any, v: Any) -> Any:
+    """The same vector, of which the compiler knows nothing: it multiplies halves of it by smull and smull2, not by copies."""
+    kind = ir.FunctionType(v.type, [v.type])
+    return builder.asm(kind, "", "=w,0", [v], side_effect=False)
+
+
+def half_product(builder: Any, a: Any, b: Any, high: bool) -> Any:
+    """int16 products of the low or high 8 bytes: smull, smull2."""
+    return multiplied(builder, "smull", *(part(builder, v, 8 * high, 8) for v in (a, b)))
+
+
+def added_wide(builder: Any, acc: Any, v: Any, high: bool) -> Any:
+    """acc + four of eight int16: saddw, saddw2."""
+    return builder.add(acc, builder.sext(part(builder, v, 4 * high, 4), V4I32))
+
+
+def spread(builder: Any, v: Any, high: bool) -> Any:
+    """The lower or upper two int32 of four, each with a zero behind it."""
+    return shuffle(builder, v, ir.Constant(V4I32, [0] * 4), [2 * high, 4, 2 * high + 1, 4])
+
+
 def to_nearest(builder: Any, f: Any) -> Any:
     """float32 to int32, ties to even, saturating: fcvtns."""
     return call(builder, "llvm.aarch64.neon.fcvtns.v4i32.v4f32", V4I32, f)

@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from . import neon, plain, x86
 from .isa import ARM32, ARM64, X86
-from .vec import I32, ISA, VI32, VQUAD, L, Vec, call, const, llvm, splat
+from .vec import I32, ISA, VI32, VPAIR, VQUAD, L, Vec, call, const, llvm, splat
 
 
 def _byte_splatter(vec: Vec) -> Any:
@@ -70,10 +70,16 @@ def dot_any(typingctx, acc, x, w):
     return VI32(acc, x, w), lambda context, builder, signature, args: _dot_any(builder, *args)
 
 
+@intrinsic
+def dot_ready(typingctx, acc, x, w):
+    """As dot_u8s8, of what load_ready has loaded: ARM alone."""
+    return VI32(acc, x, w), lambda context, builder, signature, args: neon.dot_signed(builder, ISA.dot, *args)
+
+
 def _dot_step(k: int) -> Any:
     @intrinsic
     def dot_step(typingctx, acc, x, w):
-        """dot_u8s8 with the k-th 32 bits of what load_steps has loaded in every lane."""
+        """dot_u8s8 with the k-th 32 bits of what load_ready has loaded in every lane."""
 
         def codegen(context, builder, signature, args):
             return neon.dot_lane(builder, ISA.dot, args[0], args[1], k, args[2])
@@ -90,6 +96,62 @@ dot_step0, dot_step1, dot_step2, dot_step3 = (_dot_step(k) for k in range(4))
 def dot_s16(typingctx, acc, x, w):
     """acc + two int16 products per lane."""
     return VI32(acc, x, w), lambda context, builder, signature, args: _dot_s16(builder, *args)
+
+
+def _step(k: int) -> Any:
+    @intrinsic
+    def step(typingctx, x):
+        """The k-th 32 bits of what load_ready has loaded, in every lane."""
+        return VQUAD(x), lambda context, builder, signature, args: neon.apart(builder, neon.lane(builder, args[0], k))
+
+    return step
+
+
+step0, step1, step2, step3 = (_step(k) for k in range(4))
+
+
+def _halves(high: bool) -> Any:
+    @intrinsic
+    def mull(typingctx, a, b):
+        """int16 products of signed bytes, 8 of 16."""
+        return VPAIR(a, b), lambda context, builder, signature, args: neon.half_product(builder, *args, high)
+
+    @intrinsic
+    def mlal(typingctx, acc, a, b):
+        """acc + int16 products of signed bytes, 8 of 16."""
+
+        def codegen(context, builder, signature, args):
+            return builder.add(args[0], neon.half_product(builder, args[1], args[2], high))
+
+        return VPAIR(acc, a, b), codegen
+
+    @intrinsic
+    def spread(typingctx, v):
+        """Two of four int32, each with a zero behind it: two sums of a channel that begin from one number."""
+        return VI32(v), lambda context, builder, signature, args: neon.spread(builder, args[0], high)
+
+    @intrinsic
+    def wide(typingctx, acc, v):
+        """acc + four of eight int16."""
+        return VI32(acc, v), lambda context, builder, signature, args: neon.added_wide(builder, *args, high)
+
+    return mull, mlal, spread, wide
+
+
+mull_low, mlal_low, spread_low, wide_low = _halves(False)
+mull_high, mlal_high, spread_high, wide_high = _halves(True)
+
+
+@intrinsic
+def add_long(typingctx, acc, v):
+    """acc + sums of neighbouring int16: ARM alone."""
+    return VI32(acc, v), lambda context, builder, signature, args: neon.added_long(builder, ISA.dot, *args)
+
+
+@intrinsic
+def join_pairs(typingctx, a, b):
+    """Sums of neighbouring int32, those of a before those of b: ARM alone."""
+    return VI32(a, b), lambda context, builder, signature, args: neon.added_pairs(builder, ISA.dot, *args)
 
 
 def _unpack(size: int, high: bool) -> Any:
@@ -186,6 +248,8 @@ def codes(typingctx, acc, scale):
     def codegen(context, builder, signature, args):
         acc, scale = args
         f = builder.fmul(builder.sitofp(acc, scale.type), scale)
+        if ISA in ARM64:
+            return neon.to_nearest(builder, f)
         if ISA not in X86:
             for bound, far in ((-65536.0, ">"), (65536.0, "<")):
                 limit = const("f32", L, bound)
@@ -203,6 +267,8 @@ def pack_plain(typingctx, a, b, c, d):
     def codegen(context, builder, signature, args):
         if ISA in X86:
             return x86.packed(builder, list(args), None)
+        if ISA in ARM64:
+            return neon.packed(builder, list(args), None)
         return plain.saturated(builder, list(args), const("i32", L, 0))
 
     return VQUAD(a, b, c, d), codegen

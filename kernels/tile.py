@@ -68,7 +68,7 @@ def steps_of_four(mr: int, nv: int) -> list[str]:
     if not simd.ISA.by_steps:
         return ["        for k in range(steps):"]
     out = ["        for k in range(0, steps - 3, 4):"]
-    out += [f"            x{i} = load_steps(r{i} + k * 4)" for i in range(mr)]
+    out += [f"            x{i} = load_ready(r{i} + k * 4)" for i in range(mr)]
     for s in range(4):
         for j in range(nv):
             out += [f"            w = load_quad(weights + {(s * nv + j) * L * 4})"]

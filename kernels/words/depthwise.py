@@ -11,3 +11,4 @@ LINES, ROLL = (
     28,
 )  # depthwise_rows: output rows of an image; channels where a pixel's bytes serve its neighbours, else 0
 LINE = 29  # depthwise_strided: bytes from one row of input to the next tap's
+DIRECT = 30  # 64-bit ARM: weights [block][tap][4·lanes], which no interleaved taps meet

@@ -55,7 +55,7 @@ def depthwise_conv_2d(b: Builder, op: Op) -> None:
     b.expect_shape(op, (n, rows.out, columns.out, out_c))
     kind = kind_of(b, op, x, w, y)
     size = itemsize(x)
-    if kind == "u8" and 1 < c == out_c and columns.stride > 1 and c <= MAX_PHASED:
+    if kind == "u8" and 1 < c == out_c and columns.stride > 1 and c <= MAX_PHASED and not fills_steps(b, c):
         in_phases(b, op, n, rows, columns, weights.reshape(-1, c))
         return
     source = padded_input(b, b.read(op, 0), x, rows, columns)
@@ -122,6 +122,12 @@ def hybrid(b: Builder, op: Op, source: Ref, weights: Array, rows: Axis, columns:
         )
         pixels = rows.out * columns.out * out_c
         copy(b, b.places[y], target.at(4 * k * pixels), (pixels,), (4,), (4,), 4)
+
+
+def fills_steps(b: Builder, channels: int) -> bool:
+    """Whether a pixel's channels fill vectors of 64-bit ARM well, whose strided kernel then needs no pixels sorted."""
+    block = 4 * b.lanes
+    return b.isa.by_steps and channels / block >= FULL * -(-channels // block)
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,6 +300,8 @@ def strided(b: Builder, layer: Layer) -> bool:
         dw.LINES: rows.out, dw.LINE: rows.dilation * line, dw.COLUMN: channels, dw.ROLL: channels,
         dw.RUN: columns.out * channels, dw.Y_PITCH: columns.out * channels,
     }  # fmt: skip
+    if direct(b, layer, filters):
+        words, quads = words | {dw.DIRECT: 1}, filters.astype(np.int8)
     emit_bytes(b, layer, "depthwise_strided", layer.n * rows.out, words, quads, filters, True)
     return True
 
@@ -324,7 +332,15 @@ def two_rows(b: Builder, layer: Layer, filters: Array) -> None:
         dw.TAPS: b.constant(taps.astype(np.int64)), dw.N_TAPS: len(quads), dw.OUT_HW: pairs, dw.LINES: rows.out,
         dw.COLUMN: step, dw.ROLL: channels if rolls else 0, dw.RUN: columns.out * channels, dw.Y_PITCH: columns.out * channels,
     }  # fmt: skip
+    if direct(b, layer, filters):
+        words, quads = words | {dw.DIRECT: 1}, filters.astype(np.int8)
     emit_bytes(b, layer, "depthwise_rows", layer.n * pairs, words, quads, filters, rolls)
+
+
+def direct(b: Builder, layer: Layer, filters: Array) -> bool:
+    """Whether smull multiplies tap by tap (kernels/depthwise_steps.py): 3×3, every weight a byte that it takes."""
+    window = layer.rows.window == layer.columns.window == 3
+    return b.isa.dot == "smull" and window and bool(np.abs(filters).max() <= 127)
 
 
 def row_quads(filters: Array, kh: int, kw: int, high: int) -> Array:
@@ -346,12 +362,18 @@ def emit_bytes(
     filters: Array,
     by_pixel: bool = False,
 ) -> None:
-    """Weights (quads, rows of output, 4, channels) int8 into blocks; `by_pixel`: every pixel begins with a new block."""
+    """Weights (quads, rows of output, 4, channels) int8 into blocks, or (taps, channels) DIRECT ones.
+
+    `by_pixel`: every pixel begins with a new block.
+    """
     op, block = layer.op, 4 * b.lanes
     period = -(-layer.channels // block) if by_pixel else layer.period(block)
     channel = (np.arange(period * block) % layer.channels)[packing_order(b.lanes, period)]
     count, outs = quads.shape[:2]
-    packed = quads[..., channel].reshape(count, outs, 4, period, block).transpose(3, 0, 1, 4, 2)
+    if words.get(dw.DIRECT):
+        packed = quads[:, channel].reshape(count, period, block).transpose(1, 0, 2)
+    else:
+        packed = quads[..., channel].reshape(count, outs, 4, period, block).transpose(3, 0, 1, 4, 2)
     x, w, y = b.tensor(op, 0), b.tensor(op, 1), b.output(op)
     words |= {
         dw.W: b.constant(packed), dw.BIAS: b.constant(folded_bias(b, layer, filters, b.isa.offset)[channel]), dw.PERIOD: period,
