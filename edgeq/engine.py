@@ -2,8 +2,8 @@
 
 A `Context` is one inference's memory: arena, scratch, frame and a copy of the instruction table with addresses filled in. A model
 keeps the contexts it has made and hands one to each call, so that calls from several threads do not meet; constants are shared.
-With threads > 1, worker threads enter the machine beside the caller where the work repays waking them; such calls go one after
-another.
+With threads > 1, worker threads enter the machine beside the caller where the plan says that it pays; such calls go one after
+another. Short calls take those along that stand by since the last one; only long ones wait for a thread to be woken.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import math
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import partial
+from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,7 @@ from edgeq.machine import Machine, Progress, get
 from edgeq.packed import densified
 from edgeq.plan import Plan, make_plan
 from edgeq.plan.builder import SLACK
-from edgeq.plan.cost import PARALLEL_NS
+from edgeq.plan.cost import PARALLEL_NS, WORTH
 from edgeq.plan.types import CONSTANT, FLIPPED, Rounding
 from edgeq.quantmod import QuantMod
 from edgeq.records import dataclass
@@ -40,6 +42,15 @@ if TYPE_CHECKING:
 ALIGNMENT = 64
 STAGED_BYTES = 1 << 14
 """Inputs and outputs up to this size are copied once more, in Python, where that is cheaper than finding their addresses."""
+
+DENSE = 200e-6
+"""Seconds from one short call to the next within which a thread, once in the machine, is still there for the one after."""
+
+STALLED = 2.0
+"""A long call of all threads that takes so many times as long as the fastest one has waited for a core that somebody else had."""
+
+ALONE_NS = 5e7
+"""How long inferences are done alone at most after such a call, in nanoseconds; between 15 and 4095 of them."""
 
 SAMPLES_PER_CALL = 64
 """Samples that one entry into the machine runs: enough to hide the entry, few enough for Ctrl-C."""
@@ -73,10 +84,10 @@ def aligned(size: int) -> Array:
     return raw[start : start + size]
 
 
-def _sched_yield() -> int:
-    """The address of the C library's sched_yield, 0 where it has none."""
+def _usleep() -> int:
+    """The address of the C library's usleep, 0 where it has none."""
     try:
-        return ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0
+        return ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p).value or 0
     except (AttributeError, OSError, TypeError):  # TypeError: CDLL(None) on Windows
         return 0
 
@@ -93,9 +104,11 @@ class Context:
         self.arena = aligned(plan.arena_bytes + SLACK) if arena is None else arena
         self.scratch = aligned(SCRATCH_BYTES * threads)
         self.barrier = aligned(fw.LINE * max(threads, 1)).view(np.int64)
-        self.states = [self.barrier[t * fw.LINE // 8 :][:1] for t in range(1, threads)]
+        self.states = [ctypes.c_int64.from_buffer(self.barrier.data, t * fw.LINE) for t in range(1, threads)]
+        self.suspended = ctypes.c_int64.from_buffer(self.barrier.data, 8 * fw.SUSPENDED)
+        self.looked = -math.inf  # when a call last found that a thread is gone
         for state in self.states:
-            state[0] = fw.GONE
+            state.value = fw.GONE
         self.table = plan.table.copy()
         flat = self.table.reshape(-1)
         base, constant_base = self.arena.ctypes.data, constants.ctypes.data
@@ -106,7 +119,8 @@ class Context:
         f = self.frame
         f[fw.INSTRUCTIONS], f[fw.COUNT], f[fw.THREADS] = self.table.ctypes.data, len(self.table), threads
         f[fw.BARRIER], f[fw.SCRATCH] = self.barrier.ctypes.data, self.scratch.ctypes.data
-        f[fw.YIELD] = _sched_yield() if threads > 1 else 0
+        f[fw.REST], f[fw.ATTEND] = _usleep() if threads > 1 else 0, 1
+        f[fw.PATIENCE], f[fw.MOST_ALONE] = 1, min(max(ALONE_NS / max(plan.nanoseconds, 1.0), 15), 4095)
         f[fw.N_INPUTS], f[fw.N_OUTPUTS] = len(plan.inputs), len(plan.outputs)
         for i, p in enumerate(ports):
             at = constant_base + p.place.offset if p.place.block == CONSTANT else base + plan.offset(p.place)
@@ -165,8 +179,9 @@ class Direct(Context):
     The model's own dtype and, where the input is quantized on the way, float32 are kinds of input with a frame each.
     """
 
-    def __init__(self, plan: Plan, constants: Array, x: Port, y: Port, address: int) -> None:
-        super().__init__(plan, constants, 1)
+    def __init__(self, plan: Plan, constants: Array, x: Port, y: Port, address: int, threads: int) -> None:
+        super().__init__(plan, constants, threads)
+        self.frame[fw.ATTEND] = 0  # nobody can be woken while the interpreter's lock is held
         self.constants, self.floats = constants, self.frame.copy()
         kinds = [(x.dtype, self.address)]
         words = plan.inputs[0].float_words
@@ -174,7 +189,8 @@ class Direct(Context):
             self.floats[self.slots[0] + fw.BYTES :][: len(words)] = words
             kinds.append((np.dtype(np.float32), self.floats.ctypes.data))
         self.frame[fw.BATCH] = self.floats[fw.BATCH] = 1
-        self.blank = np.zeros(y.shape, y.dtype).copy
+        # Not a copy of zeros: NumPy lets go of the interpreter's lock for one, and wakes, each time, a thread that waits for it.
+        self.blank = partial(np.empty, y.shape, y.dtype)
         self.call = direct.bind(address, direct.ticket(x.shape, kinds))
 
 
@@ -214,9 +230,13 @@ def _workers(count: int) -> ThreadPoolExecutor:
 
 
 class Program:
-    """A plan made ready on this machine: arrays in, arrays out, no names and no conversions."""
+    """A plan made ready on this machine: arrays in, arrays out, no names and no conversions.
+
+    `threads` are as many as were asked for, or 1 where several take longer than one.
+    """
 
     def __init__(self, plan: Plan, machine: Machine, threads: int = 1, memory: LockedMemory | None = None) -> None:
+        threads = threads if plan.together < WORTH * plan.nanoseconds else 1
         self.plan, self.machine, self.threads = plan, machine, threads
         if memory is None and plan.constants.ctypes.data % ALIGNMENT == 0:
             self.constants = plan.constants
@@ -228,6 +248,8 @@ class Program:
         self._free: list[Context] = []
         self._workers = _workers(threads - 1) if threads > 1 else None
         self._turn = threading.Lock()
+        self._fastest = math.inf  # seconds, of a long call of all threads
+        self._alone = 0  # how many calls were done alone after the last one that stalled
         self._only = Context(plan, self.constants, threads) if plan.initial else None
         self._recalling = threading.Lock()  # who holds it may change what the model remembers
 
@@ -283,26 +305,57 @@ class Program:
                 frame[slot] = address + start * size
             batch = min(SAMPLES_PER_CALL, samples - start)
             frame[fw.BATCH] = batch
-            if self._workers is None or self.plan.nanoseconds * batch < PARALLEL_NS:
-                frame[fw.THREADS] = 1
-                status = self.machine.run(context.address, 0)
-            else:
-                with self._turn:
-                    frame[fw.THREADS] = self.threads
-                    status = self._run_together(context, self._workers)
-            judge(status)
+            judge(self.enter(context, attend=self.plan.nanoseconds * batch >= PARALLEL_NS))
 
-    def _run_together(self, context: Context, workers: ThreadPoolExecutor) -> int:
-        """One entry of all threads; those that still stand by in the machine need not be woken."""
-        context.barrier[fw.BASE] = context.barrier[0] // self.threads
-        status = fw.LEFT
-        while status == fw.LEFT:
-            for t, state in enumerate(context.states, 1):
-                if state[0] == fw.GONE:
-                    state[0] = fw.CALLED
-                    workers.submit(enter, self.machine, context, t)
+    def enter(self, context: Context, attend: bool) -> int:
+        """One entry of all threads into a context whose frame is filled in; `attend`: wait for those that must be woken."""
+        if self._workers is None:
+            return self.machine.run(context.address, 0)
+        with self._turn:
+            if attend and not context.suspended.value:
+                return self._enter_together(context, self._workers)
+            context.frame[fw.ATTEND] = 0
+            self._send_for_next(context, self._workers)
             status = self.machine.run(context.address, 0)
+            return self._enter_together(context, self._workers) if status == fw.LEFT else status
+
+    def _enter_together(self, context: Context, workers: ThreadPoolExecutor) -> int:
+        """One entry of all threads, those woken that must be. One that stalls is followed by some that thread 0 does alone."""
+        context.frame[fw.ATTEND], status, start = 1, fw.LEFT, perf_counter()
+        while status == fw.LEFT:
+            self._send(context, workers)
+            status = self.machine.run(context.address, 0)
+        taken = (perf_counter() - start) / context.frame[fw.BATCH]
+        self._fastest = min(self._fastest, taken)
+        if taken < STALLED * self._fastest:
+            self._alone //= 2
+        else:
+            self._alone = min(4 * self._alone + 1, int(context.frame[fw.MOST_ALONE]))
+            context.suspended.value = self._alone
         return status
+
+    def muster(self, context: Context) -> None:
+        """Before a call that waits for nobody: send threads in that are gone, if calls come so close that it pays."""
+        for state in context.states:
+            if state.value == fw.GONE and self._workers is not None:
+                with self._turn:
+                    self._send_for_next(context, self._workers)
+                break
+
+    def _send_for_next(self, context: Context, workers: ThreadPoolExecutor) -> None:
+        if any(state.value == fw.GONE for state in context.states):
+            now, before = perf_counter(), context.looked
+            context.looked = now
+            if now - before < DENSE + self.plan.nanoseconds * 1e-9:
+                self._send(context, workers)
+
+    def _send(self, context: Context, workers: ThreadPoolExecutor) -> None:
+        if context.suspended.value:
+            return
+        for t, state in enumerate(context.states, 1):
+            if state.value == fw.GONE:
+                state.value = fw.COMING
+                workers.submit(enter, self.machine, context, t)
 
     def close(self) -> None:
         """Stop the worker threads."""
@@ -344,14 +397,16 @@ class Model:
         self.inputs = tuple(port(n, tensors[i]) for n, i in zip(graph.input_names(), graph.inputs, strict=True))
         self.outputs = tuple(port(n, tensors[i]) for n, i in zip(graph.output_names(), graph.outputs, strict=True))
         self._program: Program | None = Program(self.plan, machine, threads, memory)
-        self._memory = memory
+        self._memory, threads = memory, self._program.threads
         if memory is not None:
             weakref.finalize(self, memory.wipe)
         self._staged: dict[np.dtype[Any], list[Staged]] = {}
         self._one_shape: tuple[int, ...] = ()
         self._direct: Direct | None = None
-        if self._can_call_directly(machine, threads):
-            self._direct = Direct(self.plan, self._program.constants, self.inputs[0], self.outputs[0], machine.call)
+        self._team = threads > 1
+        if self._can_call_directly(machine):
+            x, y = self.inputs[0], self.outputs[0]
+            self._direct = Direct(self.plan, self._program.constants, x, y, machine.call, threads)
         if self._can_stage(threads):
             self._one_shape = self.inputs[0].shape
             accepted = [self.inputs[0].dtype, *([np.dtype(np.float32)] if self.plan.inputs[0].float_words else [])]
@@ -368,6 +423,8 @@ class Model:
         """Run on x; see the class."""
         fast = self._direct
         if fast is not None and not dequantize:
+            if self._team:
+                self.program.muster(fast)
             found = fast.call(x, fast.blank())
             if found is not None:
                 return found
@@ -382,15 +439,18 @@ class Model:
         shaped = [self._shape(r, p, batched) for r, p in zip(results, self.outputs, strict=True)]
         return delivered(shaped, self.outputs, dequantize)
 
-    def _is_simple(self, threads: int) -> bool:
-        """Whether there is one input of any value, one output, one thread, and nothing that is remembered."""
+    def _is_simple(self) -> bool:
+        """Whether there is one input of any value, one output, and nothing that is remembered."""
         plain = not self.plan.required and not self.plan.initial
-        return len(self.inputs) == len(self.outputs) == 1 and threads == 1 and plain
+        return len(self.inputs) == len(self.outputs) == 1 and plain
 
-    def _can_call_directly(self, machine: Machine, threads: int) -> bool:
-        """Whether single samples may go through the builtin: nothing in between lets another thread into the frame."""
+    def _can_call_directly(self, machine: Machine) -> bool:
+        """Whether single samples may go through the builtin: nothing in between lets another thread into the frame.
+
+        Of more than two threads some might be called and one have left, which the builtin could not wake.
+        """
         short = self.plan.nanoseconds <= direct.HELD_NS and all(i.kernel != "call_out" for i in self.plan.instructions)
-        return self._is_simple(threads) and short and machine.call != 0 and direct.fits()
+        return self._is_simple() and short and self.program.threads <= 2 and machine.call != 0 and direct.fits()
 
     def reset(self) -> None:
         """Forget what earlier calls have left in the model's variables. Calls of such a model go one after another."""
@@ -399,7 +459,7 @@ class Model:
     def _can_stage(self, threads: int) -> bool:
         """Whether single samples go through `_run_staged`: input and output are small too."""
         small = all(p.size <= STAGED_BYTES for p in (*self.plan.inputs, *self.plan.outputs))
-        return self._is_simple(threads) and small
+        return self._is_simple() and threads == 1 and small
 
     def _run_staged(self, x: Array, free: list[Staged]) -> Array:
         """One sample in the model's own shape and type: what a tiny model's call is made of, kept short (1.5 µs measured)."""

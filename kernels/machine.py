@@ -2,8 +2,8 @@
 
 `run(frame, thread)` executes the plan that `frame` (int64 words, words/frame.py) describes, once for each of BATCH samples.
 Every thread of an inference enters it with its own number; after each instruction they meet at a barrier, except between
-instructions too small to share, which thread 0 does alone. Inputs are copied in
-and outputs out here too, so that an inference is one foreign call.
+instructions too small to share, which thread 0 does alone. Inputs are copied in and outputs out here too, so that an inference is
+one foreign call.
 
 An instruction may be a branch (words/instruction.py), which every thread takes alike.
 Threads but the first look out for the next inference for a while before they return (BARRIER in words/frame.py).
@@ -38,18 +38,21 @@ from . import (
     softmax,
     unary,
 )
-from .memory import SPINS, STANDBY, call, copy, f32, f64_of_bits, fetch_add, i16, i64, load_acquire, pause, u8
+from .memory import NAP, SPINS, STANDBY, call, copy, f32, f64_of_bits, fetch_add, i16, i64, load_acquire, pause, u8
 from .words import KERNELS
 from .words.frame import (
     ADDRESS,
+    ATTEND,
     BARRIER,
     BASE,
     BATCH,
     BIAS,
     BYTES,
     CALLED,
+    COMING,
     COPY,
     COUNT,
+    CURRENT,
     ENDLESS,
     FLIP,
     GONE,
@@ -57,19 +60,25 @@ from .words.frame import (
     KIND,
     LEFT,
     LINE,
+    MOST_ALONE,
     N_INPUTS,
     N_OUTPUTS,
     NOT_A_NUMBER,
+    PATIENCE,
+    PENALTY,
     PLACE,
     QUANTIZE_U8,
     RECORD_WORDS,
     RECORDS,
+    REST,
+    RESTS,
     SCALE,
     SCRATCH,
+    SHARED_BYTES,
     STANDING,
+    SUSPENDED,
     THREADS,
     TOP,
-    YIELD,
 )
 from .words.instruction import CONDITION, FAULT, LIMIT, MEET, OP, ORIGIN, SCRATCH_BYTES, SOLO, TARGET, UNITS, WORDS
 
@@ -101,27 +110,47 @@ execute = njit(_namespace["execute"], error_model="numpy", inline="always")
 
 
 @njit(error_model="numpy")
-def meet(frame, passed):
+def meet(frame, threads, thread, passed):
     """Wait until every thread has come here `passed` + 1 times in this context's life; returns that number."""
     passed += 1
-    if frame[THREADS] > 1:
+    if threads > 1:
         fetch_add(frame[BARRIER], np.int64(1))
-        spins = 0
-        while load_acquire(frame[BARRIER]) < passed * frame[THREADS]:
+        spins = np.int64(0)
+        while load_acquire(frame[BARRIER]) < passed * threads:
+            spins += 1
             if spins < SPINS:
                 pause()
-                spins += 1
             else:  # somebody else has a core that this inference counts on
-                call(frame[YIELD])
+                call(frame[REST], np.int64(NAP))
+        if thread == 0 and spins > SPINS:
+            i64(frame[BARRIER])[RESTS] += spins - SPINS
     return passed
 
 
 @njit(error_model="numpy")
-def summon(frame):
-    """Thread 0 calls the threads that stand by; False if one has left, and must be sent in anew."""
-    here = True
+def attended(frame):
+    """Whether all other threads stand by, or need not since thread 0 waits for them."""
+    here = frame[ATTEND] != 0
+    if not here:
+        here = True
+        for t in range(1, frame[THREADS]):
+            here = here and load_acquire(frame[BARRIER] + t * LINE) == STANDING
+    return here
+
+
+@njit(error_model="numpy")
+def summon(frame_address, frame):
+    """Thread 0 calls the other threads; False if one is not in the machine, and must be sent in first."""
+    barrier, here, spins = i64(frame[BARRIER]), True, 0
+    barrier[BASE], barrier[CURRENT] = barrier[0] // frame[THREADS], frame_address
     for t in range(1, frame[THREADS]):
         state = frame[BARRIER] + t * LINE
+        while load_acquire(state) == COMING:
+            spins += 1
+            if spins < SPINS:
+                pause()
+            else:
+                call(frame[REST], np.int64(NAP))
         if load_acquire(state) == STANDING and fetch_add(state, np.int64(CALLED - STANDING)) != STANDING:
             i64(state)[0] = np.int64(GONE)
         here = here and load_acquire(state) == CALLED
@@ -139,6 +168,18 @@ def stand_by(state):
         return False
     i64(state)[0] = np.int64(CALLED)  # called at the last moment
     return True
+
+
+@njit(error_model="numpy")
+def judge_stall(frame):
+    """Behind an inference of all threads: after one that stalled, some are done alone, more each time in a row."""
+    barrier = i64(frame[BARRIER])
+    if barrier[RESTS] > frame[PATIENCE] and frame[ATTEND] == 0:
+        barrier[PENALTY] = min(4 * barrier[PENALTY] + 1, frame[MOST_ALONE])
+        barrier[SUSPENDED] = barrier[PENALTY]
+    else:
+        barrier[PENALTY] >>= 1
+    barrier[RESTS] = np.int64(0)
 
 
 @njit(error_model="numpy")
@@ -160,19 +201,38 @@ def quantize(target, source, size, kind, r):
     return bad
 
 
+@njit(error_model="numpy", inline="always")
+def share(size, thread, threads):
+    """The bytes of an input or output that a thread transfers: all that is small is thread 0's."""
+    if threads == 1 or size < SHARED_BYTES:
+        return np.int64(0), size if thread == 0 else np.int64(0)
+    step = (size // threads + 63) & ~63
+    return min(step * thread, size), size if thread == threads - 1 else min(step * (thread + 1), size)
+
+
 @njit(error_model="numpy")
-def transfer_in(r, sample):
-    """One sample of one input, from the caller to the arena; how many values have no code."""
+def transfer_in(r, sample, lo, hi):
+    """Bytes lo … hi of one sample of one input, from the caller to the arena; how many values have no code."""
     size, kind = r[BYTES], r[KIND]
     if kind == COPY:
-        copy(r[PLACE], r[ADDRESS] + sample * size, size)
+        copy(r[PLACE] + lo, r[ADDRESS] + sample * size + lo, hi - lo)
     elif kind == FLIP:
-        flip(r[PLACE], r[ADDRESS] + sample * size, size)
+        flip(r[PLACE] + lo, r[ADDRESS] + sample * size + lo, hi - lo)
     elif kind == QUANTIZE_U8:
-        return quantize(r[PLACE], r[ADDRESS] + sample * size * 4, size, kind, r)
+        return quantize(r[PLACE] + lo, r[ADDRESS] + (sample * size + lo) * 4, hi - lo, kind, r)
     else:
-        return quantize(r[PLACE], r[ADDRESS] + sample * size * 2, size, kind, r)
+        return quantize(r[PLACE] + lo, r[ADDRESS] + (sample * size + lo) * 2, hi - lo, kind, r)
     return np.int64(0)
+
+
+@njit(error_model="numpy")
+def transfer_out(r, sample, lo, hi):
+    """Bytes lo … hi of one sample of one output, from the arena to the caller."""
+    to = r[ADDRESS] + sample * r[BYTES] + lo
+    if r[KIND] == FLIP:
+        flip(to, r[PLACE] + lo, hi - lo)
+    else:
+        copy(to, r[PLACE] + lo, hi - lo)
 
 
 @njit(error_model="numpy")
@@ -192,21 +252,23 @@ def branch(g, i, turns):
 
 
 @njit(error_model="numpy", inline="always")
-def infer(frame_address, frame, thread, scratch):
+def infer(frame_address, frame, threads, thread, scratch):
     """A thread's part of every sample."""
-    threads, passed, status = frame[THREADS], np.int64(0), np.int64(0)
+    passed, status = np.int64(0), np.int64(0)
     if threads > 1:
         passed = i64(frame[BARRIER])[BASE]
-    i64(scratch + FAULT)[0] = np.int64(0)
+    fault = i64(scratch + FAULT)
+    fault[0] = np.int64(0)
     last = frame[BATCH] - 1
     for sample in range(frame[BATCH]):
-        if thread == 0:
-            record = frame_address + RECORDS * 8
-            for _ in range(frame[N_INPUTS]):
-                if transfer_in(i64(record), sample):
-                    status = np.int64(NOT_A_NUMBER)
-                record += RECORD_WORDS * 8
-        passed = meet(frame, passed)
+        record = frame_address + RECORDS * 8
+        for _ in range(frame[N_INPUTS]):
+            r = i64(record)
+            lo, hi = share(r[BYTES], thread, threads)
+            if lo < hi and transfer_in(r, sample, lo, hi):
+                fault[0] = np.int64(NOT_A_NUMBER)
+            record += RECORD_WORDS * 8
+        passed = meet(frame, threads, thread, passed)
         i, turns = np.int64(0), np.int64(0)
         while i < frame[COUNT]:
             g = i64(frame[INSTRUCTIONS] + i * (WORDS * 8))
@@ -214,7 +276,7 @@ def infer(frame_address, frame, thread, scratch):
                 i, turns = branch(g, i, turns)
                 if turns > g[LIMIT]:
                     status, i = np.int64(ENDLESS) + (g[ORIGIN] << 8), frame[COUNT]
-                passed = meet(frame, passed)
+                passed = meet(frame, threads, thread, passed)
                 continue
             lo, hi = np.int64(0), g[UNITS]
             if threads > 1:
@@ -226,34 +288,45 @@ def infer(frame_address, frame, thread, scratch):
                 status = -1 - i
             i += 1
             if g[MEET]:
-                passed = meet(frame, passed)
-        if thread == 0:
-            record = frame_address + (RECORDS + frame[N_INPUTS] * RECORD_WORDS) * 8
-            for _ in range(frame[N_OUTPUTS]):
-                r = i64(record)
-                if r[KIND] == FLIP:
-                    flip(r[ADDRESS] + sample * r[BYTES], r[PLACE], r[BYTES])
-                else:
-                    copy(r[ADDRESS] + sample * r[BYTES], r[PLACE], r[BYTES])
-                record += RECORD_WORDS * 8
-        elif sample == last:  # before the last meeting: behind it the next inference may call at once
+                passed = meet(frame, threads, thread, passed)
+        for _ in range(frame[N_OUTPUTS]):
+            r = i64(record)
+            lo, hi = share(r[BYTES], thread, threads)
+            if lo < hi:
+                transfer_out(r, sample, lo, hi)
+            record += RECORD_WORDS * 8
+        if thread > 0 and sample == last:  # before the last meeting: behind it the next inference may call at once
             i64(frame[BARRIER] + thread * LINE)[0] = np.int64(STANDING)
-        passed = meet(frame, passed)
+        passed = meet(frame, threads, thread, passed)
     if thread == 0:
         for t in range(threads):
-            fault = i64(scratch + t * SCRATCH_BYTES + FAULT)[0]
-            status = fault if status == 0 else status
+            told = i64(scratch + t * SCRATCH_BYTES + FAULT)[0]
+            status = told if status == 0 else status
     return status
 
 
 @njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def run(frame_address, thread):
-    """Execute a plan; see above. A thread but the first stays on for the next inference, for a while."""
+    """Execute a plan; see above. A thread but the first looks out for inferences until none has come for a while."""
     frame = i64(frame_address)
-    scratch = frame[SCRATCH] + thread * SCRATCH_BYTES
-    if thread == 0 and frame[THREADS] > 1 and not summon(frame):
-        return np.int64(LEFT)
-    status = infer(frame_address, frame, thread, scratch)
-    while thread > 0 and stand_by(frame[BARRIER] + thread * LINE):
-        status = infer(frame_address, frame, thread, scratch)
+    barrier, scratch, threads = i64(frame[BARRIER]), frame[SCRATCH] + thread * SCRATCH_BYTES, frame[THREADS]
+    state = frame[BARRIER] + thread * LINE
+    if thread > 0:
+        i64(state)[0] = np.int64(STANDING)
+        while stand_by(state):
+            frame_address = barrier[CURRENT]
+            frame = i64(frame_address)
+            infer(frame_address, frame, frame[THREADS], thread, scratch)
+        return np.int64(0)
+    if threads > 1:
+        if barrier[SUSPENDED]:
+            barrier[SUSPENDED] -= 1
+            threads = np.int64(1)
+        elif not attended(frame):
+            threads = np.int64(1)
+        elif not summon(frame_address, frame):
+            return np.int64(LEFT)
+    status = infer(frame_address, frame, threads, thread, scratch)
+    if threads > 1:
+        judge_stall(frame)
     return status

@@ -123,6 +123,9 @@ def f64_of_bits(typingctx, bits):
 SPINS = 2000
 """Looks at the barrier before a thread gives its core away: about 20 µs, more than threads that all run ever wait."""
 
+NAP = 20
+"""Microseconds that it then sleeps at a time: on an idle core the system puts whoever waits for a busy one."""
+
 STANDBY = 20_000
 """Looks out for the next inference before a thread leaves the machine: some 200 µs."""
 
@@ -151,16 +154,17 @@ def pause(typingctx):
 
 
 @intrinsic
-def call(typingctx, address):
-    """Call the C function `int f(void)` at an address; nothing where that is 0."""
+def call(typingctx, address, argument):
+    """Call the C function `int f(unsigned)` at an address; nothing where that is 0."""
 
     def codegen(context, builder, signature, args):
-        kind = ir.FunctionType(ir.IntType(32), [])
+        word = ir.IntType(32)
+        kind = ir.FunctionType(word, [word])
         with builder.if_then(builder.icmp_signed("!=", args[0], ir.Constant(I64, 0))):
-            builder.call(builder.inttoptr(args[0], kind.as_pointer()), [])
+            builder.call(builder.inttoptr(args[0], kind.as_pointer()), [builder.trunc(args[1], word)])
         return context.get_dummy_value()
 
-    return types.void(types.int64), codegen
+    return types.void(types.int64, types.int64), codegen
 
 
 @intrinsic

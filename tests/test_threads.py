@@ -10,7 +10,8 @@ import pytest
 
 from edgeq import engine
 from edgeq.engine import build
-from edgeq.plan import builder
+from edgeq.errors import InputError
+from edgeq.plan import cost
 from tests.engine_models import cases, conv, samples
 
 CASES = cases()
@@ -23,6 +24,7 @@ GAPS = (0.0, 0.00005, 0.0002, 0.0003, 0.002)
 def wide(monkeypatch: pytest.MonkeyPatch):
     """A layer that is shared between threads whatever it costs, its inputs and what one thread makes of them."""
     monkeypatch.setattr(engine, "PARALLEL_NS", 0.0)
+    monkeypatch.setattr(engine, "WORTH", 1e9)
     graph = conv("int8", h=40, w=36, c=16, out=48)
     inputs = [np.random.default_rng(i).integers(-128, 128, (1, 40, 36, 16)).astype(np.int8) for i in range(3)]
     with build(graph) as model:
@@ -47,7 +49,8 @@ def test_threads_that_stand_by_hear_the_next_call(wide, gap: float, threads: int
 def test_every_kernel_can_be_shared(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads that share every instruction, however small, compute what one does."""
     monkeypatch.setattr(engine, "PARALLEL_NS", 0.0)
-    monkeypatch.setattr(builder, "SHARED_NS", 0.0)
+    monkeypatch.setattr(engine, "WORTH", 1e9)
+    monkeypatch.setattr(cost, "MEETING_NS", 0.0)
     graph = CASES[name]()
     rng = np.random.default_rng(0)
     x = {n: samples(graph.tensors[i], rng) for n, i in zip(graph.input_names(), graph.inputs, strict=True)}
@@ -62,6 +65,72 @@ def test_calls_alone_and_together_mix(wide, monkeypatch: pytest.MonkeyPatch) -> 
         for i in range(60):
             monkeypatch.setattr(engine, "PARALLEL_NS", 1e18 if i % 3 == 1 else 0.0)
             assert np.array_equal(model(inputs[i % 3]), expected[i % 3])
+
+
+@pytest.mark.parametrize("suspended", [0, 1, 5])
+def test_inferences_that_stalled_are_done_alone_for_a_while(wide, suspended: int) -> None:
+    """As many calls as the machine has been told sit the other threads out; the numbers stay the same."""
+    graph, inputs, expected = wide
+    with build(graph, threads=2) as model:
+        assert np.array_equal(model(inputs[0]), expected[0])
+        context = model._direct
+        assert context is not None
+        context.suspended.value = suspended
+        for i in range(suspended):
+            assert context.suspended.value == suspended - i
+            assert np.array_equal(model(inputs[i % 3]), expected[i % 3])
+        assert np.array_equal(model(inputs[1]), expected[1])
+
+
+def test_a_second_thread_joins_calls_that_come_close(wide) -> None:
+    """A short call waits for nobody, yet calls in a row are soon those of two threads."""
+    graph, inputs, expected = wide
+    with build(graph, threads=2) as model:
+        context = model._direct
+        assert context is not None
+        end = time.perf_counter() + 20
+        while context.barrier[0] < 100 and time.perf_counter() < end:
+            assert np.array_equal(model(inputs[0]), expected[0])
+        assert context.barrier[0] >= 100
+
+
+@pytest.mark.parametrize("at", [0, 11_000, 40 * 40 * 16 - 1])
+def test_every_thread_looks_for_values_without_a_code(wide, at: int) -> None:
+    """NaN in any part of an input that threads share is refused, and the next call is answered."""
+    graph, inputs, expected = wide
+    x = np.zeros((1, 40, 36, 16), np.float32)
+    x.reshape(-1)[at % x.size] = np.nan
+    with build(graph, threads=2) as model:
+        for _ in range(5):
+            with pytest.raises(InputError, match="NaN"):
+                model(x)
+            assert np.array_equal(model(inputs[0]), expected[0])
+
+
+PLANS = {
+    "one large": ([5000.0], [64], [True]),
+    "one small": ([100.0], [64], [False]),
+    "small between two large": ([5000.0, 100.0, 5000.0], [64, 64, 64], [True, True, True]),
+    "small ones behind": ([5000.0, 100.0, 100.0], [64, 64, 64], [True, False, False]),
+    "large of one unit": ([5000.0, 9000.0], [64, 1], [True, False]),
+    "none": ([], [], []),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_what_is_shared(name: str) -> None:
+    """Threads share what pays, and what lies between two shared instructions, where they meet anyway."""
+    costs, units, expected = PLANS[name]
+    flags, together = cost.shared(costs, units, [False] * len(costs))
+    assert flags == expected
+    assert together <= sum(costs) + 3 * cost.MEETING_NS
+    assert together >= sum(costs) / 2
+
+
+def test_a_model_too_small_for_two_threads_runs_on_one() -> None:
+    """Where meetings would cost more than half of the work, `threads` changes nothing."""
+    with build(conv("int8", h=4, w=4, c=2, out=2), threads=2) as small:
+        assert small.program.threads == 1
 
 
 def test_callers_take_turns(wide) -> None:

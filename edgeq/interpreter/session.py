@@ -12,14 +12,15 @@ from edgeq.graph import NUMPY_DTYPES, Array, Graph
 from edgeq.interpreter.errors import StateError
 from edgeq.kernels.words import frame as fw
 from edgeq.machine import Machine
+from edgeq.plan.cost import PARALLEL_NS
 from edgeq.plan.types import FLIPPED, Plan
 
 
 class Bound(Context):
     """A context over arrays that stay where they are, so that a run looks no addresses up."""
 
-    def __init__(self, plan: Plan, constants: Array, arrays: Sequence[Array]) -> None:
-        super().__init__(plan, constants, 1)
+    def __init__(self, plan: Plan, constants: Array, arrays: Sequence[Array], threads: int) -> None:
+        super().__init__(plan, constants, threads)
         for slot, array in zip(self.slots, arrays, strict=True):
             self.frame[slot + fw.ADDRESS] = array.ctypes.data
         self.frame[fw.BATCH] = 1
@@ -42,12 +43,9 @@ class Session:
                 self.arrays[i] = zeros(t.shape, NUMPY_DTYPES[t.dtype])
         self._inputs = [self.arrays[i] for i in graph.inputs]
         self._outputs = [self.arrays[i] for i in graph.outputs]
-        self._run, self._address = machine.run, 0
-        if threads == 1:
-            self._context: Context = Bound(plan, self._program.constants, (*self._inputs, *self._outputs))
-            self._address = self._context.address
-        else:
-            self._context = self._program.acquire()
+        self._run, self._alone = machine.run, self._program.threads == 1
+        self._context = Bound(plan, self._program.constants, (*self._inputs, *self._outputs), self._program.threads)
+        self._attend = plan.nanoseconds >= PARALLEL_NS
         self._required = tuple(plan.required.items())
         self._watched = list(self.arrays.values())
         self._references = [sys.getrefcount(a) for a in self._watched]
@@ -64,10 +62,8 @@ class Session:
                 raise StateError(f"input {name!r} is {found}, this model is made for {value.tolist()}")
         if self._shared is not None:
             self._context.recall(self.plan, self._shared)
-        if self._address:
-            judge(self._run(self._address, 0))
-        else:
-            self._program.run_in(self._context, self._inputs, self._outputs, 1)
+        address = self._context.address
+        judge(self._run(address, 0) if self._alone else self._program.enter(self._context, self._attend))
         if self._shared is not None:
             self._context.remember(self.plan, self._shared, tensors=False)
 

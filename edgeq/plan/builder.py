@@ -16,7 +16,7 @@ from edgeq.kernels.words import frame as fw
 from edgeq.kernels.words.instruction import BRANCH, CONDITION, LIMIT, MEET, OP, ORIGIN, SOLO, TARGET, UNITS, WORDS
 from edgeq.packed import unpacked
 from edgeq.plan.arena import ALIGNMENT, Block, place
-from edgeq.plan.cost import SHARED_NS, estimated_ns
+from edgeq.plan.cost import estimated_ns, shared
 from edgeq.plan.multiplier import activation_bounds, float_bits
 from edgeq.plan.types import CONSTANT, FLIPPED, Instruction, Plan, Port, Ref, Rounding, Word
 from edgeq.quantmod import QuantMod
@@ -349,10 +349,12 @@ class Builder:
                     (constant_words if v.block == CONSTANT else arena_words).append(i * WORDS + w)
                     v = v.offset if v.block == CONSTANT else offsets[v.block] + v.offset
                 table[i, w] = v
-        costs = [estimated_ns(instruction) for instruction in self.instructions]
-        table[:, SOLO] = [cost < SHARED_NS for cost in costs]
-        # Nobody waits between two instructions of thread 0; behind the last the outputs are thread 0's too, so only if it shared.
-        following = np.append(table[1:, SOLO], 1)
+        costs = [estimated_ns(instruction, self.isa) for instruction in self.instructions]
+        branches = [instruction.kernel == "branch" for instruction in self.instructions]
+        flags, together = shared(costs, [instruction.units for instruction in self.instructions], branches)
+        table[:, SOLO] = [not flag for flag in flags]
+        # Nobody waits between two instructions of thread 0; behind the last small outputs are thread 0's too.
+        following = np.append(table[1:, SOLO], all(p.size < fw.SHARED_BYTES for p in outputs))
         table[:, MEET] = ~((table[:, SOLO] == 1) & (following == 1)) & 1
         for i, instruction in enumerate(self.instructions):
             if instruction.kernel == "branch":  # everybody comes to a branch, and to where it leads, at the same time
@@ -366,7 +368,7 @@ class Builder:
         }
         return Plan(
             tuple(self.instructions), table, np.array(arena_words, np.int64), np.array(constant_words, np.int64), constants,
-            arena_bytes, offsets, inputs, outputs, self.rounding, live, self.required, sum(costs), self.folded,
+            arena_bytes, offsets, inputs, outputs, self.rounding, live, self.required, sum(costs), self.folded, together=together,
             kept=tuple(self._kept), tensors=tuple(self.tensors[: len(self.graph.tensors)]), initial=tuple(self.initial),
             variables=self._variables(),
         )  # fmt: skip

@@ -2,28 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from edgeq.kernels.isa import Isa
 from edgeq.kernels.words import elementwise, move, pool, reduce, softmax
 from edgeq.plan.types import Instruction, Ref
 
-MACS_PER_NS = {"conv_u8": 150.0, "conv_u8_sum": 100.0, "conv_hybrid": 100.0, "conv_f32": 40.0, "conv_s16": 30.0}
-DEPTHWISE_MACS_PER_NS = {"depthwise_rows": 60.0, "depthwise_strided": 60.0, "depthwise_runs": 40.0}
-OTHER_MACS_PER_NS = 20.0
+BYTE_MACS_PER_NS = {
+    "avx512vnni": 300.0, "avx512bw": 110.0, "avxvnni": 150.0, "avx2": 60.0, "sse42": 28.0, "i8mm": 30.0, "dotprod": 30.0,
+    "neon": 10.0, "neon32": 3.0,
+}  # fmt: skip
+"""Multiply-adds of bytes in whole layers; between what older and newer processors of a kind reach (docs/performance.md)."""
 
-SHARED_NS = 4000.0
-"""Work below this stays with one thread: a meeting of two takes some 300 ns, and the second thread's cache is cold."""
+SHARE_OF_BYTES = {
+    "conv_u8": 1.0, "conv_u8_sum": 0.6, "conv_hybrid": 0.6, "conv_f32": 0.22, "conv_s16": 0.2, "depthwise_rows": 0.35,
+    "depthwise_strided": 0.3, "depthwise_runs": 0.25,
+}  # fmt: skip
+"""What a kernel reaches of that; any other counts as OTHER."""
+
+OTHER = 0.06
+
+MEETING_NS = 200.0
+"""What a meeting of two threads takes: a cache line goes from core to core and back."""
+
+UNEVEN = 1.08
+"""An instruction's halves on two threads, over half of it: neither ends at the same time, nor is all data near."""
+
+WORTH = 0.9
+"""Threads work together where that is estimated to take less than this share of one's time."""
 
 PARALLEL_NS = 300_000.0
-"""A call below this stays with one thread: waking the others takes 50 to 100 µs."""
+"""A call from this on waits until the other threads have been woken, which takes 50 to 100 µs; one below it runs on those that
+still stand by from the call before."""
 
 
-def estimated_ns(instruction: Instruction) -> float:
-    """Nanoseconds on one core of a current x86 processor, within a factor of about three."""
+def estimated_ns(instruction: Instruction, isa: Isa) -> float:
+    """Nanoseconds on one core of a current processor with this instruction set, within a factor of about two."""
     if instruction.macs:
-        rates = MACS_PER_NS | DEPTHWISE_MACS_PER_NS
-        return instruction.macs / rates.get(instruction.kernel, OTHER_MACS_PER_NS)
+        share = SHARE_OF_BYTES.get(instruction.kernel, OTHER)
+        return instruction.macs / (BYTE_MACS_PER_NS.get(isa.name, 5.0) * share)
     return instruction.units * _per_unit(instruction.kernel, instruction.words)
+
+
+def shared(costs: Sequence[float], units: Sequence[int], fixed: Sequence[bool]) -> tuple[list[bool], float]:
+    """Which instructions two threads share, and the nanoseconds that all take them together.
+
+    The threads meet behind every instruction, except between two that thread 0 does alone: so a small one between two shared
+    ones is shared, too. `fixed`: branches, before and behind which everybody meets. The cheapest choice by dynamic programming
+    over what the last instruction was.
+    """
+    best = {
+        False: float("inf"),
+        True: 3 * MEETING_NS,
+    }  # not shared, shared: they meet behind the inputs, and at both ends
+    chosen: list[dict[bool, bool]] = []
+    for cost, count, branch in zip(costs, units, fixed, strict=True):
+        half = cost * -(-count // 2) / count * UNEVEN if count > 1 else float("inf")
+        taken = {False: float("inf") if branch else cost, True: 0.0 if branch else half}
+        ways: dict[bool, bool] = {}
+        new = {}
+        for now in (False, True):
+            # Behind a shared instruction they have met already; one that comes behind thread 0's own waits for it.
+            found = {before: best[before] + (MEETING_NS if now and not before else 0.0) for before in (False, True)}
+            ways[now] = min(found, key=lambda k: found[k])
+            new[now] = found[ways[now]] + taken[now] + (MEETING_NS if now else 0.0)
+        best = new
+        chosen.append(ways)
+    last = min(best, key=lambda k: best[k])
+    total, flags = best[last], []
+    for ways in reversed(chosen):
+        flags.append(last)
+        last = ways[last]
+    return flags[::-1], total
 
 
 def _per_unit(kernel: str, words: Mapping[int, int | Ref]) -> float:
@@ -34,19 +84,17 @@ def _per_unit(kernel: str, words: Mapping[int, int | Ref]) -> float:
     if kernel == "copy_nd":
         return 2.0 + word(move.RUN) / 20
     if kernel in ("pad_image", "pad_phases"):
-        return 10.0 + word(move.LINE) / 20
+        return 3.0 + word(move.LINE) / 40
     if kernel == "fill_bytes":
         return 1 / 40
     if kernel.startswith(("average", "maximum_")) and pool.KH in words:
-        return word(pool.KH) * word(pool.KW) * word(pool.C) / 8
+        return word(pool.KH) * word(pool.KW) * word(pool.C) / 40
     if kernel.startswith("mean"):
         return word(reduce.REDUCED) / 4
     if kernel.startswith("softmax"):
         return word(softmax.N) * 3.0
-    if (
-        elementwise.INNER in words
-        and kernel in ("add_u8", "mul_u8", "binary_s16", "binary_f32")
-        and not word(elementwise.FLAT)
-    ):
+    if kernel == "add_u8":
+        return 1 / 16 if word(elementwise.FLAT) else word(elementwise.INNER) / 16
+    if elementwise.INNER in words and kernel in ("mul_u8", "binary_s16", "binary_f32") and not word(elementwise.FLAT):
         return word(elementwise.INNER) / 4
     return 0.5

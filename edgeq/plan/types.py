@@ -72,8 +72,9 @@ class Plan:
     constants; constants: (bytes,) uint8; arena_bytes: what tensors and temporaries need; places: tensor index → place, for the
     tensors that still hold their value when a run ends (all of them if the plan was made with keep or shown). required: tensor
     index of an input → the only value that this plan can run with (a shape that it was made for). nanoseconds: a rough
-    estimate of one inference on one core, see plan/cost.py. folded: tensor index → the value of what planning computed.
-    tensors: the graph's, in the shapes that the plan gives them: those that a file leaves open are found by planning.
+    estimate of one inference on one core, see plan/cost.py; together: of one by two threads. folded: tensor index → the
+    value of what planning computed. tensors: the graph's, in the shapes that the plan gives them: those that a file leaves
+    open are found by planning.
     kept: what must live as long as the plan does (functions that it calls).
     initial: what stays in the arena from run to run (a model's state), and the bytes that it starts with; variables: the same by
     the resource's name or the variable tensor's index, with its bytes.
@@ -97,6 +98,7 @@ class Plan:
     tensors: tuple[Tensor, ...] = ()
     initial: tuple[tuple[Ref, Array], ...] = ()
     variables: Mapping[str | int, tuple[Ref, int]] = field(default_factory=dict)
+    together: float = 0.0
 
     @property
     def constant_bytes(self) -> int:

@@ -184,7 +184,7 @@ def while_(b: Builder, op: Op) -> None:
     for i, j in late:
         moved(b, op, i, b.places[j])
     back = b.branch()
-    spent = sum(estimated_ns(i) for i in b.instructions[start:])
+    spent = sum(estimated_ns(i, b.isa) for i in b.instructions[start:])
     b.lead(back, start, int(min(MAX_TURNS, max(4096, LOOP_NS / max(spent, 1.0)))))
     b.lead(out)
     b.hold(start)
