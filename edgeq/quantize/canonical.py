@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,12 +30,14 @@ def fold_dequantize(graph: Graph) -> Graph:
     return graph.with_main(tensors=tuple(tensors), ops=tuple(ops))
 
 
-def fold_weights(graph: Graph) -> Graph:
-    """Integer weights of float layers (a dynamic-range model's) become the float32 constants that they stand for."""
+def fold_weights(graph: Graph, but: Collection[int] = ()) -> Graph:
+    """Integer weights of float layers (a dynamic-range model's) become the float32 constants that they stand for; `but`:
+    operations that keep theirs.
+    """
     tensors = list(graph.tensors)
-    for op in graph.ops:
+    for n, op in enumerate(graph.ops):
         rule = RULES.get(op.code)
-        if rule is None or rule.weights is None or tensors[op.inputs[rule.data[0]]].dtype != "float32":
+        if n in but or rule is None or rule.weights is None or tensors[op.inputs[rule.data[0]]].dtype != "float32":
             continue
         i = op.inputs[rule.weights]
         if tensors[i].data is not None and tensors[i].dtype != "float32":

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from edgeq.calibrate import Inputs, Ranges, observe
+from edgeq.calibrate import Inputs, Progress, Ranges, observe, silent
 from edgeq.graph import Array, Graph
 from edgeq.histogram import Histogram
 from edgeq.quantize.bias import correct, mean_inputs
+from edgeq.quantize.fitting import fitted
 from edgeq.quantize.gptq import MOST, hessians
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.parameters import histograms, parameters
@@ -27,8 +28,9 @@ class Job:
     """A float graph on its way.
 
     graph: what is quantized, of the same values as the user's; seen: by group. derive: inputs that parameters come from.
-    codes: weights that were rounded with regard to more than themselves; known: the longest rows for which that was done
-    under a Hessian. means: of the layers' inputs, if biases are to be corrected.
+    codes: weights that were rounded with regard to more than themselves; biases: real ones that were fitted with them;
+    known: the longest rows for which that was done under a Hessian. means: of the layers' inputs, if biases are to be
+    corrected.
     """
 
     graph: Graph
@@ -37,6 +39,7 @@ class Job:
     recipe: Recipe
     derive: list[Inputs] = field(repr=False)
     codes: Codes = field(default_factory=dict, repr=False)
+    biases: Mapping[int, Array] = field(default_factory=dict, repr=False)
     known: int = 0
     means: Mapping[int, Array] | None = field(default=None, repr=False)
     plain: dict[tuple[int, bool], Coded] = field(default_factory=dict, repr=False)
@@ -44,11 +47,14 @@ class Job:
 
     def make(self, at: Spans) -> Rewritten:
         """The integer graph for these spans."""
-        codes = {n: self.codes[n] if n in self.codes else self._plain(n) for n in layers(self.layout)}
-        done = rewrite(self.graph, self.layout, parameters(self.graph, self.layout, at), codes=codes)
+        at_scales = parameters(self.graph, self.layout, at)
+        done = rewrite(self.graph, self.layout, at_scales, codes=self._codes(), biases=self.biases)
         return (
             done if self.means is None else replace(done, graph=correct(self.graph, done.graph, done.ops, self.means))
         )
+
+    def _codes(self) -> dict[int, Coded]:
+        return {n: self.codes[n] if n in self.codes else self._plain(n) for n in layers(self.layout)}
 
     def _plain(self, n: int) -> Coded:
         key = (n, one_each(self.layout, n, self.graph.ops[n].code))
@@ -63,7 +69,7 @@ class Job:
         new = histograms(graph, self.layout, ranges)
         touched = {self.layout.groups[i] for i in scaled if i in self.layout.groups}
         seen = {g: new[g] if g in touched else h for g, h in self.seen.items()}
-        other = replace(self, graph=graph, seen=seen, codes={}, means=None, plain={})
+        other = replace(self, graph=graph, seen=seen, codes={}, biases={}, means=None, plain={})
         return other.rounding(self.known) if self.known else other.plain_codebooks() if self.codes else other
 
     def rounding(self, longest: int = MOST) -> Job:
@@ -76,6 +82,14 @@ class Job:
     def plain_codebooks(self) -> Job:
         """With every weight at its codebook's nearest level, where there are codebooks."""
         return replace(self, codes=all_rounded(self.graph, self.layout, {}, self.recipe.codebook))
+
+    def fitting(self, at: Spans, longest: int = MOST, say: Progress = silent) -> Job:
+        """With layers fitted one after another to what they meet at these spans."""
+        at_scales = parameters(self.graph, self.layout, at)
+        codes, biases = fitted(
+            self.graph, self.layout, at_scales, self._codes(), self.derive, self.recipe.codebook, say, longest
+        )
+        return replace(self, codes=codes, biases=biases, means=None, known=longest)
 
     def correcting(self, inputs: int = MEANS) -> Job:
         """With corrected biases; inputs: how many tell the means."""

@@ -33,13 +33,18 @@ class Rewritten:
 
 
 def rewrite(
-    graph: Graph, layout: Layout, parameters: Parameters, per_channel: bool | None = None, codes: Codes | None = None
+    graph: Graph,
+    layout: Layout,
+    parameters: Parameters,
+    per_channel: bool | None = None,
+    codes: Codes | None = None,
+    biases: Mapping[int, Array] | None = None,
 ) -> Rewritten:
     """`graph` with the operations of `layout` in their integer form, and weights stored as it says.
 
-    per_channel: overrules what the layout says of each operation.
+    per_channel: overrules what the layout says of each operation. biases: real ones in place of the graph's, by operation.
     """
-    build = _Build(graph, layout, parameters, per_channel, codes or {})
+    build = _Build(graph, layout, parameters, per_channel, codes or {}, biases or {})
     ops = {}
     for n, op in enumerate(graph.ops):
         if n in layout.rules:
@@ -63,7 +68,13 @@ class _Build:
     """The graph as it grows. Tensors keep their index; what is new is appended."""
 
     def __init__(
-        self, graph: Graph, layout: Layout, parameters: Parameters, per_channel: bool | None, codes: Codes
+        self,
+        graph: Graph,
+        layout: Layout,
+        parameters: Parameters,
+        per_channel: bool | None,
+        codes: Codes,
+        biases: Mapping[int, Array],
     ) -> None:
         self.tensors = list(graph.tensors)
         self.ops: list[Op] = []
@@ -72,6 +83,7 @@ class _Build:
         self._parameters = parameters
         self._per_channel = per_channel
         self._rounded = codes
+        self._biases = biases
         self._made: dict[tuple[Any, ...], int] = {}  # what stands for a tensor in another form, made once
         for i in layout.dtypes:
             self.tensors[i] = self._code(graph.tensors[i], parameters[i])
@@ -139,7 +151,7 @@ class _Build:
         weights, bias = quantize_weights(
             np.asarray(w.data),
             rule.axis,
-            None if b is None else np.asarray(b.data),
+            None if b is None else self._biases.get(n, np.asarray(b.data)),
             s_in,
             s_out,
             self._layout.treatments[n].per_channel if self._per_channel is None else self._per_channel,

@@ -70,33 +70,65 @@ def rounded(graph: Graph, layout: Layout, n: int, h: Array | None, count: int, k
     op = graph.ops[n]
     rule = RULES[op.code]
     assert rule.weights is not None
-    w = np.asarray(graph.tensors[op.inputs[rule.weights]].data)
+    w = _by_channel(np.asarray(graph.tensors[op.inputs[rule.weights]].data), rule.axis).astype(np.float64)
+    if h is not None and h.ndim == 3:
+        h = np.repeat(h, len(w) // len(h), axis=0)
     near = plain(graph, layout, n)
-    # (channels, weights of a channel), in units of their scales
-    real = _by_channel(w, rule.axis).astype(np.float64) / near.scale.astype(np.float64)[:, None]
-    codes = _by_channel(near.data, rule.axis).astype(np.float64)
+    return _coded(graph, n, w, near.scale, near.axis, h, count, kind)
+
+
+def levelled(graph: Graph, layout: Layout, n: int, w: Array, h: Array, kind: str) -> Coded:
+    """Other real weights (channels, k) of layer n, rounded under a Hessian (k, k) or (channels, k, k).
+
+    One scale for all is not that of the largest weight, but the one of several that costs least: what is clipped errs
+    more, all else less (Nagel et al., "A White Paper on Neural Network Quantization", 2021, section 3.1).
+    """
+    count = layout.treatments[n].levels if n in codebook_layers(graph, layout) else 0
+    top = np.abs(w).max(axis=1)
+    if one_each(layout, n, graph.ops[n].code):
+        scale = np.maximum(top, 1e-30) / 127
+    else:
+        best = min(
+            (float(gptq.cost(w / s, np.clip(np.rint(w / s), -127, 127), h).sum()) * s * s, -s) for s in _steps(top)
+        )
+        scale = np.array([-best[1]])
+    near = plain(graph, layout, n)
+    scale = np.maximum(scale, near.scale.min() / 1024).astype(np.float32)
+    return _coded(graph, n, w, scale, near.axis, h, count, kind)
+
+
+def _steps(top: Array) -> Array:
+    """Scales to try for all channels together."""
+    return np.asarray(
+        max(float(top.max(initial=0.0)), 1e-30) / 127 * np.array([1.0, 0.92, 0.84, 0.76, 0.68, 0.6, 0.5, 0.4])
+    )
+
+
+def _coded(graph: Graph, n: int, w: Array, scale: Array, axis: int, h: Array | None, count: int, kind: str) -> Coded:
+    """Real weights (channels, k) at these scales, (channels,) or (1,)."""
+    op = graph.ops[n]
+    rule = RULES[op.code]
+    assert rule.weights is not None
+    real = w / scale.astype(np.float64)[:, None]  # in units of their scales
     if count:
         importance = np.ones(real.shape[1]) if h is None or h.ndim != 2 else np.diag(h)
-        levels = codebook.levels(real, importance, count, kind)
+        levels = codebook.levels(np.clip(real, -127, 127), importance, count, kind)
         codes = codebook.plain(real, levels).astype(np.float64)
 
         def nearest(column: Array, j: int) -> Array:
             return codebook.nearest(column, levels)
     else:
+        codes = np.clip(np.rint(real), -127, 127)
 
         def nearest(column: Array, j: int) -> Array:
             return np.clip(np.rint(column), -127, 127)
 
     if h is not None:
-        if h.ndim == 3:
-            h = np.repeat(h, len(real) // len(h), axis=0)
-            better = gptq.rounded_depthwise(real, h, nearest)
-        else:
-            better = gptq.rounded(real, h, nearest)
+        better = gptq.rounded_depthwise(real, h, nearest) if h.ndim == 3 else gptq.rounded(real, h, nearest)
         codes = gptq.better(real, codes, h, better)
-    shape = np.moveaxis(w, rule.axis, 0).shape
+    shape = np.moveaxis(np.empty(graph.tensors[op.inputs[rule.weights]].shape, np.int8), rule.axis, 0).shape
     data = np.ascontiguousarray(np.moveaxis(codes.reshape(shape), 0, rule.axis)).astype(np.int8)
-    return Coded(data, near.scale, near.axis)
+    return Coded(data, scale, axis)
 
 
 def all_rounded(graph: Graph, layout: Layout, known: Mapping[int, Array], kind: str) -> dict[int, Coded]:

@@ -68,8 +68,12 @@ def quantize(
     """
     say = progress or silent
     before, given = graph, prepare(graph, recipe)
-    graph = fold_weights(given)  # the same tensors and operations: `given` is what the result is held against
+    # The same tensors and operations: `given` is what the result is held against.
+    graph = fold_weights(given, _stored_already(given, recipe))
     layout = arrange(graph, recipe, runs)
+    if not layout.rules and not layout.stored:  # there is nothing else in it
+        graph = fold_weights(given)
+        layout = arrange(graph, recipe, runs)
     if not layout.rules and not layout.stored:
         if any(t.data is None and quantmod_of(t) is not None for t in graph.tensors):
             raise QuantizeError("expected a float model, found one that is quantized already: calibrate tunes it")
@@ -113,7 +117,8 @@ def foreseen(graph: Graph, recipe: Recipe) -> tuple[str, ...]:
 
     An operation that only moves what is float anyway is not spoken of.
     """
-    ready = fold_weights(prepare(graph, recipe))
+    ready = prepare(graph, recipe)
+    ready = fold_weights(ready, _stored_already(ready, recipe))
     layout = arrange(ready, recipe, runs)
     stays: Counter[tuple[str, str]] = Counter()
     for n, op in enumerate(ready.ops):
@@ -127,6 +132,22 @@ def foreseen(graph: Graph, recipe: Recipe) -> tuple[str, ...]:
     if any(how == "weights" or not hybrid_kernel(ready.ops[n], ready.tensors) for n, how in layout.stored.items()):
         lines.append("weights behind a DEQUANTIZE of channels: not for tflite-runtime 2.14's reference resolver")
     return tuple(lines)
+
+
+def _stored_already(graph: Graph, recipe: Recipe) -> list[int]:
+    """The layers of a dynamic-range model that are what the recipe wants: rounding their weights again would only add to
+    what was lost.
+    """
+    found = []
+    for n, op in enumerate(graph.ops):
+        rule = RULES.get(op.code)
+        if rule is None or rule.weights is None or rule.weights >= len(op.inputs):
+            continue
+        w = graph.tensors[op.inputs[rule.weights]]
+        wanted = recipe.treatment(op.code, graph.tensors[op.outputs[0]].name).precision
+        if w.data is not None and w.dtype == "int8" and wanted in ("dynamic", "weights"):
+            found.append(n)
+    return found
 
 
 def _wanted(recipe: Recipe) -> str:
@@ -197,6 +218,10 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
     if recipe.bias_correction:
         say(3, STEPS, "correcting biases")
         attempt("bias correction", job.correcting(FEW if fast else MEANS))
+    if not fast and recipe.rounding != "nearest" and job.layout.rules:
+        say(4, STEPS, "fitting layers")
+        fitting = job.fitting(best.spans, MOST if on_coarse else FINE, lambda n, m, what: say(4, STEPS, what))
+        attempt("layers fitted to what they meet", fitting, gain=0.0 if on_coarse else WORTH / 2)
     if look and not fast and best.error >= ENOUGH:
         best = search.refined(best, noisiest(job.seen, best.spans, job.layout), lambda n, m, what: say(4, STEPS, what))
     if look:

@@ -32,6 +32,9 @@ HEADROOM = (2.0, 1.5, 1.25, 1.0)
 ENOUGH = 1e-4
 """Noise per signal at the outputs (40 dB, 1 % of the amplitude) below which precision is to spare."""
 
+SPENT = 0.1
+"""Of a larger error that may be added for headroom."""
+
 BUDGET = 1.5e8
 """Values (tensor elements over all samples) that refinement may compute: a fraction of a second of one core."""
 
@@ -105,12 +108,15 @@ class Search:
         return replace(after if kept else found, steps=(*found.steps, line))
 
     def with_headroom(self, found: Found, extremes: Spans, most: float = 1.0) -> Found:
-        """Spans beyond the extremes to be expected, as far as leaves the error below ENOUGH, and below `most`.
+        """Spans beyond the extremes to be expected, as far as leaves the error below ENOUGH, or within SPENT of what it was,
+        and below `most`.
 
         What calibration saw is less than what will come, and a clipped value errs by far more than a coarser step:
-        where a model is more precise than it needs to be, the surplus is better spent on that.
+        where a model is more precise than it needs to be, or other noise drowns that of the steps, the surplus is better
+        spent on that.
         """
-        most = min(most, ENOUGH)
+        enough = max(ENOUGH, (1 + SPENT) * found.error)
+        most = min(most, enough)
         for factor in HEADROOM if found.error < most else ():
             spans = {g: (a * factor, b * factor) for g, (a, b) in extremes.items()}
             if spans == found.spans:
@@ -118,7 +124,7 @@ class Search:
             wide = self.candidate(found.name, spans)
             if wide.error < most:
                 line = f"headroom, {factor:g} times the extremes to be expected: {noise(wide.error)}"
-                return replace(wide, steps=(*found.steps, f"{line} ({100 * most:.2g} % is enough)"))
+                return replace(wide, steps=(*found.steps, f"{line} ({100 * enough:.2g} % is enough)"))
         return found
 
 

@@ -48,4 +48,4 @@ def rows(op: Op, x: Array, weights: tuple[int, ...], most: int) -> Array | None:
 
 
 def _spread(x: Array, most: int) -> Array:
-    return np.asarray(x[:: -(-len(x) // most)], np.float32)
+    return np.array(x[:: -(-len(x) // most)], np.float32)  # its own: what it is cut from may be written again

@@ -1,0 +1,184 @@
+"""Layers fitted one after another to what they meet in the integer model.
+
+A layer of the integer model reads x̂, with all that rounding upstream has done to it, and should write what the float
+layer writes of the float x. With moments about the means m̂, m over rows of both, H = E[(x̂ − m̂)(x̂ − m̂)ᵀ] and
+C = E[(x − m)(x̂ − m̂)ᵀ], the real weights that do so best are
+
+    W' = (W·C + λ·W)·(H + λ·I)⁻¹,
+
+drawn towards W by λ the more the fewer rows there are (least squares with the float model's own answers as targets: the
+asymmetric reconstruction of Nagel et al., "Up or Down? Adaptive Rounding", ICML 2020, section 3.3, solved in closed form
+as in Li et al., "GPTAQ", 2025). W' is rounded under H (edgeq.quantize.gptq), and the bias becomes b + W·m − Ŵ·m̂: bias
+correction on quantized inputs, in order (Nagel et al. 2019, section 4.2). Layers are gone through in the order of
+execution, each after the integer model has been run with those before it as they have become.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.calibrate import Inputs, Progress, in_chunks, silent
+from edgeq.feed import encode, quantmod_of
+from edgeq.graph import Graph
+from edgeq.quantize.gptq import DAMPING, MOST, ROWS, SHRINKAGE
+from edgeq.quantize.layout import Layout
+from edgeq.quantize.parameters import Parameters
+from edgeq.quantize.rewrite import rewrite
+from edgeq.quantize.rounding import layers, levelled
+from edgeq.quantize.rules import RULES
+from edgeq.quantize.weights import Coded
+from edgeq.quantize.windows import rows
+
+if TYPE_CHECKING:
+    from edgeq.stepping import Stepper
+
+Array = npt.NDArray[Any]
+
+HELD_BYTES = 32 << 20
+"""Of float rows that wait for their layers."""
+
+
+def fitted(
+    graph: Graph,
+    layout: Layout,
+    parameters: Parameters,
+    codes: Mapping[int, Coded],
+    inputs: Sequence[Inputs],
+    kind: str,
+    say: Progress = silent,
+    longest: int = MOST,
+) -> tuple[dict[int, Coded], dict[int, Array]]:
+    """Weights and real biases (channels,) of every layer that runs in integers, with rows of up to `longest` weights.
+
+    codes: of all layers, as they are until their turn comes; kind: of codebooks.
+    """
+    biases: dict[int, Array] = {}
+    found = dict(codes)
+    able = [n for n in layers(layout) if n in layout.rules and _fits(graph, n, longest)]
+    done = 0
+    for group in _groups(graph, able, len(inputs)):
+        exact = _rows(graph, {n: graph.ops[n].inputs[0] for n in group}, graph, group, inputs)
+        for n in group:
+            say(done, len(able), "fitting layers")
+            done += 1
+            coded = rewrite(graph, layout, parameters, codes=found, biases=biases)
+            at = coded.tensors[graph.ops[n].inputs[0]]
+            met = _rows(_until(coded.graph, at), {n: at}, graph, [n], [tuple(encode(coded.graph, x)) for x in inputs])
+            if n in exact and n in met:
+                found[n], bias = _layer(graph, layout, n, exact.pop(n), met[n], kind)
+                if bias is not None:
+                    biases[n] = bias
+    return found, biases
+
+
+def _until(graph: Graph, tensor: int) -> Graph:
+    """The graph as far as a tensor."""
+    last = graph.main.producers().get(tensor, -1)
+    return replace(graph.with_main(ops=graph.ops[: last + 1], outputs=(tensor,)), signatures=())
+
+
+def _fits(graph: Graph, n: int, longest: int) -> bool:
+    op = graph.ops[n]
+    if op.code not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+        return False
+    shape = graph.tensors[op.inputs[1]].shape
+    k = int(np.prod(shape[1:3])) if op.code == "DEPTHWISE_CONV_2D" else int(np.prod(shape[1:]))
+    shared = sum(op.inputs[1] in other.inputs for other in graph.ops) > 1
+    return k <= longest and not shared and graph.tensors[op.inputs[0]].data is None
+
+
+def _each(graph: Graph, n: int, samples: int) -> int:
+    """Rows that a sample gives layer n."""
+    positions = int(np.prod(graph.tensors[graph.ops[n].outputs[0]].shape[:-1]))
+    return max(1, min(positions, ROWS // samples))
+
+
+def _groups(graph: Graph, able: Sequence[int], samples: int) -> Iterator[list[int]]:
+    """Layers whose float rows fit in HELD_BYTES together."""
+    group: list[int] = []
+    held = 0
+    for n in able:
+        shape = graph.tensors[graph.ops[n].inputs[1]].shape
+        size = 4 * samples * _each(graph, n, samples) * int(np.prod(shape[1:]))
+        if group and held + size > HELD_BYTES:
+            yield group
+            group, held = [], 0
+        group.append(n)
+        held += size
+    if group:
+        yield group
+
+
+def _rows(
+    run: Graph, places: Mapping[int, int], graph: Graph, wanted: Sequence[int], inputs: Sequence[Inputs]
+) -> dict[int, Array]:
+    """The rows that layers meet when `run` runs: (n, k), depthwise (n, taps, channels); places: their inputs in it."""
+    readers: dict[int, list[int]] = {}
+    for n in wanted:
+        readers.setdefault(places[n], []).append(n)
+
+    def look(worker: int, step: Stepper, number: int, chunk: Sequence[Inputs]) -> list[tuple[int, Array]]:
+        found = []
+        for i, values in step.run(chunk):
+            q = quantmod_of(run.tensors[i])
+            for n in readers[i]:
+                op = graph.ops[n]
+                for x in values:
+                    x = x.reshape(graph.tensors[op.inputs[0]].shape)
+                    r = rows(
+                        op,
+                        x if q is None else q.dequantize(x),
+                        graph.tensors[op.inputs[1]].shape,
+                        _each(graph, n, len(inputs)),
+                    )
+                    if r is not None:
+                        found.append((n, r))
+        return found
+
+    out: dict[int, list[Array]] = {}
+    for some in in_chunks(run, inputs, look, list(readers)):
+        for n, r in some:
+            out.setdefault(n, []).append(r)
+    return {n: np.concatenate(r) for n, r in out.items()}
+
+
+def _layer(graph: Graph, layout: Layout, n: int, exact: Array, met: Array, kind: str) -> tuple[Coded, Array | None]:
+    """The codes of layer n and its real bias, None where it has none."""
+    op = graph.ops[n]
+    rule = RULES[op.code]
+    assert rule.weights is not None
+    w = np.asarray(graph.tensors[op.inputs[rule.weights]].data)
+    by_channel = np.moveaxis(w, rule.axis, 0)
+    real = by_channel.reshape(len(by_channel), -1).astype(np.float64)  # (channels, k)
+    depthwise = exact.ndim == 3
+    if depthwise:
+        exact, met = (r.transpose(2, 0, 1) for r in (exact, met))  # (channels, n, taps)
+        times = len(real) // len(exact)
+    m, m_hat = exact.mean(axis=-2, dtype=np.float64), met.mean(axis=-2, dtype=np.float64)
+    count = exact.shape[-2]
+    centred, centred_hat = exact - m[..., None, :].astype(np.float32), met - m_hat[..., None, :].astype(np.float32)
+    h = np.matmul(centred_hat.swapaxes(-1, -2), centred_hat).astype(np.float64) / count
+    c = np.matmul(centred.swapaxes(-1, -2), centred_hat).astype(np.float64) / count
+    k = h.shape[-1]
+    diagonal = np.einsum("...ii->...i", h).mean(axis=-1)
+    ridge = np.maximum((DAMPING + SHRINKAGE * k / count) * diagonal, 1e-30)
+    regular = ridge[..., None, None] * np.eye(k)
+    h, c = h + regular, c + regular
+    if depthwise:
+        h, c, m, m_hat = (np.repeat(a, times, axis=0) for a in (h, c, m, m_hat))
+        target = np.linalg.solve(h, np.einsum("ci,cij->cj", real, c)[..., None])[..., 0]
+    else:
+        target = np.linalg.solve(h, (real @ c).T).T
+    coded = levelled(graph, layout, n, target, h, kind)
+    if rule.bias is None or rule.bias >= len(op.inputs) or op.inputs[rule.bias] < 0:
+        return coded, None
+    codes = np.moveaxis(coded.data, rule.axis, 0).reshape(len(real), -1).astype(np.float64)
+    rounded = codes * coded.scale.astype(np.float64)[:, None]
+    moved = (real * m).sum(axis=1) - (rounded * m_hat).sum(axis=1)
+    bias = np.asarray(graph.tensors[op.inputs[rule.bias]].data, np.float64).reshape(-1) + moved
+    return coded, bias.astype(np.float32)

@@ -1,0 +1,90 @@
+"""Layers fitted one after another to what they meet."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from quantize_models import Net, answers, inputs_of, sqnr
+
+from edgeq.graph import Activation, Graph
+from edgeq.quantize.fitting import fitted
+from edgeq.quantize.job import observed
+from edgeq.quantize.layout import arrange
+from edgeq.quantize.parameters import histograms, parameters
+from edgeq.quantize.probe import runs
+from edgeq.quantize.rewrite import rewrite
+from edgeq.quantize.rounding import all_rounded, codebook_layers, layers, plain
+from edgeq.quantize.search import spans
+from edgeq.recipe import RECIPES
+
+
+def uneven(channels: int = 12) -> Graph:
+    """[1, 6, 6, 4] → convolutions, a depthwise one and a dense layer; channels' weights differ a hundredfold."""
+    net = Net((1, 6, 6, 4))
+    spread = np.geomspace(0.03, 1.0, channels).astype(np.float32)
+    w = net.rng.normal(0, 0.5, (channels, 3, 3, 4)).astype(np.float32) * spread[:, None, None, None]
+    a = net.conv(0, channels, act=Activation.RELU6, w=net.const(w))
+    c = net.conv(net.depthwise(a, act=Activation.RELU6), channels, k=1, act=Activation.RELU)
+    last = net.rng.normal(0, 0.5, (5, channels)).astype(np.float32) / spread
+    flat = net.reshape(net.global_pool(net.depthwise(c)), 1, channels)
+    return net.graph(net.dense(flat, 5, w=net.const(last)))
+
+
+def alike(count: int, seed: int) -> list[tuple[np.ndarray, ...]]:
+    """Samples that depend on few numbers, as real ones do."""
+    rng = np.random.default_rng(seed)
+    basis = np.random.default_rng(0).normal(size=(5, 6 * 6 * 4))
+    x = rng.normal(size=(count, 5)) @ basis + 0.05 * rng.normal(size=(count, 144))
+    return [(row.reshape(1, 6, 6, 4),) for row in x.astype(np.float32)]
+
+
+@pytest.mark.parametrize(("name", "least"), [("int8-per-tensor", 2.0), ("codebook4", 2.0)])
+def test_fitting_comes_nearer(name, least):
+    """The integer model with fitted layers is nearer to the float one by some decibels, on samples that nobody had seen."""
+    graph, recipe = uneven(), RECIPES[name]
+    learned, others = alike(60, 1), alike(40, 2)
+    layout = arrange(graph, recipe, runs)
+    at = parameters(graph, layout, spans(histograms(graph, layout, observed(graph, learned)), "minmax"))
+    codes = {n: plain(graph, layout, n) for n in layers(layout)} | all_rounded(graph, layout, {}, "kmeans")
+    before = rewrite(graph, layout, at, codes=codes).graph
+    found, biases = fitted(graph, layout, at, codes, learned, "kmeans")
+    after = rewrite(graph, layout, at, codes=found, biases=biases).graph
+    wanted = answers(graph, others)
+    gain = min(sqnr(wanted, answers(after, others))) - min(sqnr(wanted, answers(before, others)))
+    assert gain > least
+    assert set(biases) == set(codes)
+    if name == "codebook4":
+        for n in codebook_layers(graph, layout):
+            levels = [np.unique(row) for row in np.asarray(found[n].data).reshape(len(found[n].data), -1)]
+            assert max(map(len, levels)) <= 16
+
+
+def test_threads_change_nothing(monkeypatch):
+    """Fitted weights and biases are the same whatever the number of threads."""
+    graph = uneven()
+    inputs = inputs_of(graph, 40)
+    layout = arrange(graph, RECIPES["int8"], runs)
+    at = parameters(graph, layout, spans(histograms(graph, layout, observed(graph, inputs)), "mse"))
+    codes = {n: plain(graph, layout, n) for n in layers(layout)}
+    monkeypatch.setattr("edgeq.calibrate.LEAST_NS", 0)
+    results = []
+    for count in (1, 3):
+        monkeypatch.setattr("edgeq.calibrate.processors", lambda count=count: count)
+        results.append(fitted(graph, layout, at, codes, inputs, "kmeans"))
+    for n, coded in results[0][0].items():
+        np.testing.assert_array_equal(coded.data, results[1][0][n].data)
+        np.testing.assert_array_equal(results[0][1][n], results[1][1][n])
+
+
+def test_a_dead_input_is_harmless():
+    """A layer that never meets anything but one value keeps finite weights and gets the right mean."""
+    net = Net((1, 4))
+    net_graph = net.graph(net.dense(net.dense(0, 6, act=Activation.RELU, w=net.const(np.zeros((6, 4), np.float32))), 3))
+    inputs = inputs_of(net_graph, 10)
+    layout = arrange(net_graph, RECIPES["int8"], runs)
+    at = parameters(net_graph, layout, spans(histograms(net_graph, layout, observed(net_graph, inputs)), "minmax"))
+    codes = {n: plain(net_graph, layout, n) for n in layers(layout)}
+    found, biases = fitted(net_graph, layout, at, codes, inputs, "kmeans")
+    done = rewrite(net_graph, layout, at, codes=found, biases=biases).graph
+    assert all(np.isfinite(b).all() for b in biases.values())
+    assert min(sqnr(answers(net_graph, inputs), answers(done, inputs))) > 30
