@@ -76,7 +76,10 @@ def quotient(p: Array, q: Array, real: float) -> Array:
 
 def softmax_exponentials(scale: float, beta: float) -> Array:
     """(256,) int32: exp of a difference d in [−255, 0] at index 255 + d, Q0.31, 0 beyond the input radius (gemmlowp)."""
-    q, left = quantize_multiplier(min(beta * scale * (1 << 26), float(INT32_MAX)))
+    real = beta * scale * (1 << 26)
+    if real >= 1 << 30:  # beyond: a step is further than exp reaches, and only the greatest elements count
+        return np.where(np.arange(256) == 255, INT32_MAX, 0).astype(np.int32)
+    q, left = quantize_multiplier(real)
     radius = -math.floor(31 * (1 << 26) / 2.0**left)
     d = np.arange(-255, 1, dtype=np.int64)
     counted = d >= radius
@@ -113,6 +116,36 @@ def interpolation_table(function: Callable[[Array], Array], low: float, high: fl
     error = rounded((value[1:] + sample[:-1]) / 2) - rounded(middle)
     entries = np.append(sample[:-1] - rounded(error / 2), sample[-1])
     return np.clip(entries, -32768, 32767).astype(np.int16)
+
+
+def interpolated_curve(
+    curve: Callable[[Array], Array], scale: np.float32, zero_point: int, out_scale: np.float32, out_zero: int
+) -> Array:
+    """(65536,) int64: a curve of floats on int16, of 513 samples with straight lines between (LUTPopulateInt16, LUTLookup).
+
+    curve: of float32 arrays. All in float32, as there.
+    """
+    f32 = np.float32
+
+    def rounded(v: Array) -> Array:
+        wide = v.astype(np.float64)
+        return np.copysign(np.floor(np.abs(wide) + 0.5), wide).astype(f32)
+
+    low, high = scale * f32(-32768 - zero_point), scale * f32(32767 - zero_point)
+    step = f32((high - low) / f32(512))
+    inverse = f32(f32(65536) / (out_scale * f32(32767 - out_zero) - out_scale * f32(-32768 - out_zero)))
+    k = np.arange(512, dtype=f32)
+    value, middle, following = (
+        curve(x).astype(f32) * inverse
+        for x in (low + k * step, low + k * step + f32(step / f32(2)), low + (k + f32(1)) * step)
+    )
+    between = rounded((following + rounded(value)) / f32(2))
+    entries = rounded(value) - rounded((between - rounded(middle)) / f32(2))
+    last = rounded(curve(np.array([high], f32)).astype(f32) * inverse)
+    table = saturated(np.append(entries, last), 16).astype(np.int64)
+    x = np.arange(-32768, 32768, dtype=np.int64)
+    at = 256 + (x >> 7)
+    return saturated(table[at] + (((table[at + 1] - table[at]) * (x & 127) + 64) >> 7), 16)
 
 
 def inverse_root(x: int) -> tuple[int, int]:

@@ -64,6 +64,12 @@ def volumes() -> Iterator[Case]:
         yield Case(f"CONV_3D_TRANSPOSE{what}", graph)
 
 
+CURVES = {
+    "GELU": ("int8", "uint8", "int16"), "EXP": ("int8", "int16"), "LOG": ("int16",), "RSQRT": ("int16",), "ABS": ("int16",),
+    "ELU": ("int8",), "SQRT": ("int8",),
+}  # fmt: skip
+
+
 def others() -> Iterator[Case]:
     """L2_POOL_2D, RELU_0_TO_1, curves on 8 bits, the old LSTM cell."""
     for padding, activation in ((0, 0), (1, 1), (0, 3)):
@@ -84,6 +90,32 @@ def others() -> Iterator[Case]:
         )
         ranges = {0: (-128 if code != "RSQRT" else zero, 128)}
         yield Case(f"{code} int8 by {s_in} to {s_out}", single(code, [x], y, options), ranges)
+    for code, dtypes in CURVES.items():
+        for dtype in dtypes:
+            wide = dtype == "int16"
+            zero = {"int16": 0, "int8": -128 if code in ("LOG", "RSQRT", "SQRT") else -9, "uint8": 120}[dtype]
+            s_in, s_out = (2e-4, 1.5e-4) if wide else (0.04, 0.03)
+            x, y = (
+                tensor("x", (4, 500), dtype, s_in, zero),
+                tensor("y", (4, 500), dtype, s_out, 0 if wide else zero + 3),
+            )
+            for approximate in (False, True) if code == "GELU" else (False,):
+                options, more = {"GELU": ("GeluOptions", {"approximate": approximate}), "EXP": ("ExpOptions", {}),
+                                 "ABS": ("AbsOptions", {})}.get(code, (None, {}))  # fmt: skip
+                name = f"{code} {dtype}{' by tanh' if approximate else ''}"
+                ranges = {0: (0, 32768)} if wide and code == "RSQRT" else {}
+                yield Case(name, single(code, [x], y, options, **more), ranges)
+    for dtype, zeros in (("int8", (3, -7)), ("uint8", (100, 90)), ("int16", (0, 0))):
+        for s_in, s_out in ((0.02, 0.3), (0.05, 0.05)):
+            if dtype == "int16":
+                s_in = s_out = s_in / 100  # the reference wants equal scales
+            x, y = tensor("x", (3, 9, 5), dtype, s_in, zeros[0]), tensor("y", (3, 5), dtype, s_out, zeros[1])
+            graph = single("SUM", [x, constant("a", [1])], y, "ReducerOptions", keep_dims=False)
+            # The reference casts int8 to uint8, and lets int16 wrap.
+            ranges = {0: (-3000, 3000)} if dtype == "int16" else {}
+            yield Case(f"SUM {dtype} by {s_in} to {s_out}", graph, ranges, ("tflite",) if dtype == "int8" else ())
+    x, y = tensor("x", (5, 40), "int8", 9e6, 0), tensor("y", (5, 40), "int8", 1 / 256, -128)
+    yield Case("SOFTMAX int8 of a huge scale", single("SOFTMAX", [x], y, "SoftmaxOptions", beta=1.0))
     shapes = {"x": (2, 5), "before": (2, 3), "w": (12, 8), "b": (12,), "state": (2, 3)}
     inputs = [normal(n, s) if n in "wb" else tensor(n, s, "float32") for n, s in shapes.items()]
     outputs = [tensor(f"y{k}", s, "float32") for k, s in enumerate([(2, 3), (2, 3), (2, 8), (2, 12)])]

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import fixedpoint as fx
+from . import number
 from .node import Node, centred, float_activation, scale_of, zero_point_of
 from .recurrent import inverse_root
 from .windows import patches
@@ -101,7 +102,7 @@ def l2_pool_2d(node: Node) -> Array:
     return float_activation(node.option("fused_activation_function"), np.sqrt(mean))
 
 
-def abs_int8(node: Node) -> Array:
+def abs_quantized(node: Node) -> Array:
     """|x|, rescaled where the scales differ."""
     x, s_in, s_out = np.abs(centred(node, 0)), scale_of(node.tensor(0)), scale_of(node.output)
     if s_in != s_out:
@@ -121,13 +122,69 @@ def rsqrt_int8(node: Node) -> Array:
     return node.clamp(out)
 
 
-def log_int8(node: Node) -> Array:
-    """log x, the type's least number where there is none."""
-    x, s = centred(node, 0).astype(f32) * scale_of(node.tensor(0)), scale_of(node.output)
+def _half_away(v: Array) -> Array:
+    v = np.asarray(v, np.float64)
+    return np.copysign(np.floor(np.abs(v) + 0.5), v)
+
+
+def _curve(node: Node, x: Array) -> Array:
+    """The operation on float32 x."""
+    wide, y = x.astype(np.float64), node.output
+    least = f32(np.iinfo(y.dtype).min - zero_point_of(y)) * scale_of(y)
     with np.errstate(all="ignore"):
-        v = np.where(x > 0, np.log(x.astype(np.float64)), (-128 - zero_point_of(node.output)) * s).astype(f32)
-    v = (v * f32(f32(1) / s)).astype(np.float64)
-    return node.clamp((np.copysign(np.floor(np.abs(v) + 0.5), v)).astype(np.int64) + zero_point_of(node.output))
+        if node.op.code == "LOG":
+            return np.where(x > 0, np.log(wide), least).astype(f32)
+        if node.op.code == "RSQRT":
+            return np.where(x > 0, f32(1) / np.sqrt(x), f32(32767) * scale_of(y)).astype(f32)
+        if node.op.code == "SQRT":
+            return np.sqrt(x)
+        if node.op.code == "ELU":
+            return np.where(x > 0, wide, np.expm1(wide)).astype(f32)
+        return (
+            number.gelu_of(wide, bool(node.option("approximate", False)))
+            if node.op.code == "GELU"
+            else np.exp(wide).astype(f32)
+        )
+
+
+def curve(node: Node) -> Array:
+    """8 bits: every number by itself. int16: 513 samples, moved by half the error between them, and straight lines."""
+    s_in, s_out = scale_of(node.tensor(0)), scale_of(node.output)
+    if node.output.dtype != "int16":
+        real = _curve(node, centred(node, 0).astype(f32) * s_in)
+        v = (
+            np.trunc((real / s_out).astype(np.float64))
+            if node.op.code == "SQRT"
+            else _half_away(real * f32(f32(1) / s_out))
+        )
+        return node.clamp(v.astype(np.int64) + zero_point_of(node.output))
+    low, high = s_in * f32(-32768), s_in * f32(32767)
+    step = f32((high - low) / f32(512))
+    inverse = f32(f32(65536) / (s_out * f32(32767) - s_out * f32(-32768)))
+    table = []
+    for k in range(513):
+        at = f32(low + f32(k) * step) if k < 512 else high
+        value = f32(_half_away(_curve(node, np.array([at]))[0] * inverse))
+        if k < 512:
+            middle = f32(_half_away(_curve(node, np.array([f32(at + f32(step / f32(2)))]))[0] * inverse))
+            following = _curve(node, np.array([f32(low + f32(k + 1) * step)]))[0] * inverse
+            error = f32(f32(_half_away(f32(following + value) / f32(2))) - middle)
+            value = f32(value - f32(_half_away(f32(error / f32(2)))))
+        table.append(int(np.clip(value, -32768, 32767)))
+    x, t = node.array(0).astype(np.int64), np.array(table, np.int64)
+    at = 256 + (x >> 7)
+    return node.clamp(t[at] + (((t[at + 1] - t[at]) * (x & 127) + 64) >> 7))
+
+
+def quantized_sum(node: Node) -> Array:
+    """Σ (x − z), by a float32 factor in LiteRT, by a fixed-point one in the reference."""
+    axes, raw = tuple(int(a) for a in node.array(1)), node.array(0).astype(np.int64)
+    total = raw.sum(axis=axes, keepdims=bool(node.option("keep_dims", False)))
+    offset = raw.size // total.size * zero_point_of(node.tensor(0))
+    m, zero = f32(scale_of(node.tensor(0)) / scale_of(node.output)), zero_point_of(node.output)
+    if node.xnnpack:
+        return node.clamp(np.rint(total.astype(f32) * m + (f32(zero) - f32(offset) * m)).astype(np.int64))
+    return node.clamp(fx.multiply_by_quantized_multiplier(total - offset, *fx.quantize_multiplier(float(m))) + zero)
 
 
 def basic_lstm(node: Node) -> tuple[Array, ...]:

@@ -130,8 +130,12 @@ def erf(x: Array) -> Array:
 
 def gelu(node: Node) -> Array:
     """x · Φ(x), or by tanh."""
-    x = node.array(0).astype(np.float64)
-    if node.option("approximate", False):
+    return gelu_of(node.array(0).astype(np.float64), bool(node.option("approximate", False)))
+
+
+def gelu_of(x: Array, approximate: bool) -> Array:
+    """The same, of numbers."""
+    if approximate:
         return (0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))).astype(f32)
     return (0.5 * x * (1 + erf(x / math.sqrt(2)))).astype(f32)
 

@@ -65,6 +65,12 @@ def softmax_8bit(node: Node) -> Array:
     real = min(
         node.option("beta", 1.0) * float(scale_of(node.tensor(0))) * (1 << (31 - INTEGER_BITS)), float(INT32_MAX)
     )
+    if real >= 1 << 30:  # one step is further than exp reaches: only the greatest elements count
+        x = node.array(0).astype(np.int64)
+        first = x == x.max(axis=-1, keepdims=True)
+        info = np.iinfo(node.output.dtype)
+        share = np.where(first, np.floor(256 / first.sum(axis=-1, keepdims=True) + 0.5), 0)
+        return np.clip(share + info.min, info.min, info.max).astype(node.output.dtype)
     multiplier, left_shift = quantize_multiplier(real)
     # CalculateInputRadius: below diff_min the exponential is taken as 0.
     diff_min = -int(np.floor(((1 << INTEGER_BITS) - 1) * (1 << (31 - INTEGER_BITS)) / (1 << left_shift)))

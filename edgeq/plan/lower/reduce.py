@@ -88,9 +88,31 @@ def mean(b: Builder, op: Op) -> None:
     b.emit(f"mean_{SUFFIX[x.dtype]}", y.size, {**words, rw.Y: b.write(op)})
 
 
+def quantized_sum(b: Builder, op: Op) -> None:
+    """SUM of 8 and 16 bits: in LiteRT by a float32 factor, in the reference by a fixed-point one; the mean's kernels."""
+    x, r, y = b.tensor(op, 0), prepared(b, op), b.output(op)
+    if r.reduced > MAX_REDUCED:
+        raise b.unsupported(op, f"over {r.reduced} values, at most {MAX_REDUCED} are expected")
+    low, high = b.bounds(y)
+    words = r.words | {rw.ZERO_X: b.zero_point(x), rw.ZERO_Y: b.zero_point(y), rw.LO: low, rw.HI: high}
+    m = f32(b.scale(x) / b.scale(y))
+    if b.xnnpack:
+        centre = 128 if x.dtype == "int8" else 0
+        bias = f32(f32(b.zero_point(y) - centre) - f32(f32(r.reduced * (b.zero_point(x) - centre)) * m))
+        words |= {rw.MODE: FLOAT, rw.MULTIPLIER: m, rw.BIAS: bias, rw.CENTRE: centre}
+    else:
+        q, shift = quantize_multiplier(float(m))
+        words |= {rw.MODE: DOUBLE, rw.MULTIPLIER: q, rw.SHIFT: shift}
+    b.emit(f"mean_{SUFFIX[x.dtype]}", y.size, {**words, rw.Y: b.write(op)})
+
+
 def reduce_any(b: Builder, op: Op) -> None:
     """SUM, REDUCE_PROD, REDUCE_MAX, REDUCE_MIN, REDUCE_ANY, REDUCE_ALL."""
-    x, r = b.tensor(op, 0), prepared(b, op)
+    x = b.tensor(op, 0)
+    if op.code == "SUM" and x.dtype == b.output(op).dtype and x.dtype in ("int8", "uint8", "int16"):
+        quantized_sum(b, op)
+        return
+    r = prepared(b, op)
     y = b.output(op)
     same_type(b, op, x, y)
     boolean = op.code in ("REDUCE_ANY", "REDUCE_ALL")

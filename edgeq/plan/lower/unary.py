@@ -17,7 +17,7 @@ from edgeq.plan.delegation import takes
 from edgeq.plan.kinds import INTEGERS as WHOLE
 from edgeq.plan.kinds import KINDS
 from edgeq.plan.multiplier import f32, float_bounds, quantize_multiplier
-from edgeq.plan.tables import inverse_root, multiply_by, multiply_double, saturated
+from edgeq.plan.tables import interpolated_curve, inverse_root, multiply_by, multiply_double, saturated
 from edgeq.plan.types import Words
 
 CLAMPS = {"RELU": Activation.RELU, "RELU6": Activation.RELU6, "RELU_N1_TO_1": Activation.RELU_N1_TO_1}
@@ -188,19 +188,62 @@ def rsqrt(b: Builder, op: Op) -> None:
     tabulate(b, op, curve)
 
 
-def logarithm(b: Builder, op: Op) -> None:
-    """log x on 8 bits, the least number for what has none (LogLUTPrepare)."""
-    x, y = b.tensor(op, 0), b.output(op)
-    s_in, s_out = b.scale(x), b.scale(y)
-    least = f32(f32(-b.zero_point(y)) * s_out)
+Curve = Callable[[Array, Builder, Op], Array]
+"""float32 → float64 or float32, for an operation's options and output."""
 
-    def curve(q: Array) -> Array:
-        real = q.astype(np.float32) * s_in
-        v = np.where(real > 0, np.log(np.maximum(real, f32(1e-38)).astype(np.float64)).astype(np.float32), least)
-        v = (v * f32(f32(1) / s_out)).astype(np.float64)
-        return np.copysign(np.floor(np.abs(v) + 0.5), v).astype(np.int64)
 
-    tabulate(b, op, curve)
+def populated(curve: Curve, *, cut: bool = False) -> Callable[[Builder, Op], None]:
+    """A table on 8 bits, rounded half away, or `cut` (LUTPopulate); on int16 513 samples of it."""
+
+    def lower(b: Builder, op: Op) -> None:
+        x, y = b.tensor(op, 0), b.output(op)
+        s_in, s_out = b.scale(x), b.scale(y)
+        if x.dtype == "int16":
+            zero, out = b.zero_point(x), b.zero_point(y)
+            table = interpolated_curve(lambda real: curve(real, b, op), s_in, zero, s_out, out)
+            tabulate_wide(b, op, lambda _: table)
+            return
+
+        def function(q: Array) -> Array:
+            real = curve(q.astype(np.float32) * s_in, b, op).astype(np.float32)
+            v = (real / s_out if cut else real * f32(f32(1) / s_out)).astype(np.float64)
+            v = np.clip(v, -1e9, 1e9)
+            return (np.trunc(v) if cut else np.copysign(np.floor(np.abs(v) + 0.5), v)).astype(np.int64)
+
+        tabulate(b, op, function)
+
+    return lower
+
+
+def log_of(x: Array, b: Builder, op: Op) -> Array:
+    """log x, the type's least number for what has none."""
+    y = b.output(op)
+    lowest = -32768 if y.dtype == "int16" else -b.zero_point(y)
+    return np.where(x > 0, np.log(np.maximum(x, f32(1e-38)).astype(np.float64)), f32(f32(lowest) * b.scale(y)))
+
+
+def rsqrt_of(x: Array, b: Builder, op: Op) -> Array:
+    """1 / √x, the type's greatest number for what has none."""
+    return np.where(x > 0, f32(1) / np.sqrt(np.maximum(x, f32(1e-38))), f32(f32(32767) * b.scale(b.output(op))))
+
+
+def gelu_of(x: Array, b: Builder, op: Op) -> Array:
+    """x · Φ(x), or its approximation by tanh."""
+    wide = x.astype(np.float64)
+    if op.options is not None and op.options.approximate:
+        found: Array = 0.5 * wide * (1 + np.tanh(math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)))
+        return found
+    return 0.5 * wide * (1 + np.array([math.erf(v) for v in (wide * math.sqrt(0.5)).reshape(-1)]).reshape(x.shape))
+
+
+exp_ = populated(lambda x, b, op: np.exp(x.astype(np.float64)))
+log_ = populated(log_of)
+
+
+def wide_absolute(b: Builder, op: Op) -> None:
+    """|x| on int16."""
+    real = float(f32(b.scale(b.tensor(op, 0)) / b.scale(b.output(op))))
+    emit_rescale(b, op, real, -real)
 
 
 def plain(b: Builder, op: Op) -> None:
@@ -223,7 +266,14 @@ INTEGER_FUNCTIONS: Mapping[tuple[str, str], Callable[[Builder, Op], None]] = {
     ("HARD_SWISH", "uint8"): hard_swish,
     ("ABS", "int8"): absolute,
     ("RSQRT", "int8"): rsqrt,
-    ("LOG", "int8"): logarithm,
+    ("ABS", "int16"): wide_absolute,
+    ("RSQRT", "int16"): populated(rsqrt_of),
+    ("LOG", "int8"): log_,
+    ("LOG", "int16"): log_,
+    ("EXP", "int8"): exp_,
+    ("EXP", "int16"): exp_,
+    ("ELU", "int8"): populated(lambda x, b, op: np.where(x > 0, x, np.expm1(x.astype(np.float64)))),
+    ("SQRT", "int8"): populated(lambda x, b, op: np.sqrt(np.maximum(x, f32(0))), cut=True),
     ("ABS", "int32"): plain,
     ("NEG", "int32"): plain,
     ("NEG", "int64"): plain,
@@ -237,8 +287,11 @@ def gelu(b: Builder, op: Op) -> None:
     x = b.tensor(op, 0)
     y = b.expect_shape(op, x.shape)
     approximate = op.options is not None and bool(op.options.approximate)
-    if x.dtype != y.dtype or x.dtype != "float32":
+    if x.dtype != y.dtype or x.dtype not in ("float32", "int8", "uint8", "int16"):
         raise b.unsupported(op, f"from {x.dtype} to {y.dtype}")
+    if x.dtype != "float32":
+        populated(gelu_of)(b, op)
+        return
     emit_float(b, op, uw.GELU_TANH if approximate else uw.GELU)
 
 
