@@ -13,6 +13,7 @@ from pathlib import Path
 
 import control_models
 import dynamic_models
+import mediapipe_models
 import numpy as np
 from naive.cases import cases
 from test_detection import OPTIONS, post_process
@@ -65,6 +66,7 @@ def _cases() -> dict[str, Graph]:
         "RELU_N1_TO_1": _one_input("RELU_N1_TO_1", *2 * ["float32"]),
         "CUSTOM detections": post_process({**OPTIONS, "max_detections": 3}),
         "CUSTOM transposed": _transposed(),
+        **{f"CUSTOM {name}": make() for name, make in mediapipe_models.MODELS.items()},
         "DENSIFY": _sparse(),
         "COMPOSITE": control_models.composite(),
         "signatures": control_models.counter_of_three(),

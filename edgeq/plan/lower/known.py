@@ -42,8 +42,24 @@ def transpose_conv_bias(b: Builder, op: Op) -> None:
     )
 
 
+def of_mediapipe(name: str) -> Callable[[Builder, Op], None]:
+    """One of edgeq.plan.lower.mediapipe's, imported when a model has it."""
+
+    def lowering(b: Builder, op: Op) -> None:
+        from edgeq.plan.lower import mediapipe
+
+        mediapipe.LOWERINGS[name](b, op)
+
+    return lowering
+
+
+MEDIAPIPE = (
+    "MaxPoolingWithArgmax2D", "MaxUnpooling2D", "Landmarks2TransformMatrix", "TransformTensorBilinear", "TransformLandmarks",
+)  # fmt: skip
+
 LOWERINGS: Mapping[str, Callable[[Builder, Op], None]] = {
     **detection.CUSTOM_LOWERINGS,
     "Convolution2DTransposeBias": transpose_conv_bias,
+    **{name: of_mediapipe(name) for name in MEDIAPIPE},
 }
 """Name → lowering."""
