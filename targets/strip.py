@@ -7,13 +7,15 @@ from __future__ import annotations
 import ast
 import io
 import tokenize
+from collections.abc import Collection, Mapping
 
 
-def strip(source: str, *, docstrings: bool = True) -> str:
+def strip(source: str, *, docstrings: bool = True, wanted: Collection[str] = ()) -> str:
     """The same program; a line that held nothing but a docstring or a comment is empty, or `pass` where a body needs it.
 
-    docstrings: whether they go.
-    Annotations of fields stay, which data classes are made of; those of arguments, results and variables are for who writes.
+    docstrings: whether they go. wanted: names that other modules may want of this one, though it only imports them.
+    Fields of classes, which data classes are made of, keep an annotation, but not what it says; arguments, results and variables
+    keep none. Imported names that only annotations used go with them.
     """
     lines = _without_annotations(_without_checking(source)).split("\n")
     for parent in ast.walk(ast.parse("\n".join(lines))) if docstrings else ():
@@ -29,7 +31,27 @@ def strip(source: str, *, docstrings: bool = True) -> str:
     for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
         if token.type == tokenize.COMMENT and token.line.strip() == token.string.strip():
             lines[token.start[0] - 1] = ""
-    return "\n".join(_closer(lines))
+    return "\n".join(_closer(_without_imports(lines, wanted)))
+
+
+def _without_imports(lines: list[str], wanted: Collection[str]) -> list[str]:
+    """Without imported names that nothing left in the module refers to, and nobody else wants of it."""
+    tree = ast.parse("\n".join(lines))
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} | set(wanted)
+    used |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    for node in tree.body:
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module != "__future__"
+            and all(a.asname is None for a in node.names)
+        ):
+            kept = [a.name for a in node.names if a.name in used]
+            if len(kept) < len(node.names):
+                last = node.end_lineno or node.lineno
+                module = "." * node.level + (node.module or "")
+                first = f"from {module} import {', '.join(kept)}" if kept else ""
+                lines[node.lineno - 1 : last] = [first, *[""] * (last - node.lineno)]
+    return lines
 
 
 def _closer(lines: list[str]) -> list[str]:
@@ -64,7 +86,14 @@ def _without_annotations(source: str) -> str:
     """Functions without the types of their arguments, variables and results, where these lie on one line."""
     lines = [line.encode() for line in source.split("\n")]
     spans: set[tuple[int, int, int]] = set()  # line, from, to, in bytes as the syntax tree counts them
+    fields: set[tuple[int, int, int]] = set()
     for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef):
+            for item in node.body:
+                kind = item.annotation if isinstance(item, ast.AnnAssign) else None
+                if kind is None or kind.end_lineno != kind.lineno or "ClassVar" in ast.unparse(kind):
+                    continue
+                fields.add((kind.lineno, kind.col_offset, kind.end_col_offset or 0))
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         for inner in ast.walk(node):
@@ -77,9 +106,10 @@ def _without_annotations(source: str) -> str:
         if node.returns is not None:
             line = node.returns.lineno
             spans.add(_span(node.returns, lines, line, lines[line - 1].rfind(b"->", 0, node.returns.col_offset)))
-    for line, start, end in sorted(spans, reverse=True):
+    for line, start, end in sorted(spans | fields, reverse=True):
         if 0 <= start < end:
-            lines[line - 1] = lines[line - 1][:start] + lines[line - 1][end:]
+            less = b"0" if (line, start, end) in fields else b""
+            lines[line - 1] = lines[line - 1][:start] + less + lines[line - 1][end:]
     return b"\n".join(lines).decode()
 
 
@@ -102,3 +132,20 @@ def _empty(lines: list[str], node: ast.Expr, instead: str) -> None:
     if before or behind:
         return
     lines[first : last + 1] = [" " * node.col_offset + instead if instead else "", *[""] * (last - first)]
+
+
+def asked_for(sources: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """Path of a module → names that others may ask it for: imported from it by name, or an attribute of anything.
+
+    sources: text by path, as in a wheel ("edgeq/cli/app.py").
+    """
+    attributes: set[str] = set()
+    by_name: dict[str, set[str]] = {}
+    for source in sources.values():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ImportFrom) and node.module is not None:
+                by_name.setdefault(node.module, set()).update(a.name for a in node.names)
+            elif isinstance(node, ast.Attribute):
+                attributes.add(node.attr)
+    modules = {path: path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in sources}
+    return {path: frozenset(attributes | by_name.get(module, set())) for path, module in modules.items()}

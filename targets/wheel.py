@@ -19,7 +19,7 @@ from pathlib import Path
 from edgeq.errors import MachineError
 from edgeq.targets.closure import closure
 from edgeq.targets.identity import DIGEST_FILE, source_digest
-from edgeq.targets.strip import strip
+from edgeq.targets.strip import asked_for, strip
 from edgeq.targets.target import Target
 
 PACKAGE = Path(__file__).parent.parent
@@ -53,7 +53,7 @@ def plain(objects: Path, targets: Sequence[Target]) -> tuple[str, bytes]:
 
 def slim(objects: Path, target: Target) -> tuple[str, bytes]:
     """Name and content of the wheel for devices of one target."""
-    files: dict[str, bytes] = {name: _without_words(name, content) for name, content in device_files().items()}
+    files = _without_words(device_files())
     files[f"edgeq/kernels/{DIGEST_FILE}"] = source_digest().encode() + b"\n"
     files |= object_files(objects, target)
     return pack(files, _metadata(DEVICE_NEEDS), f"py3-none-{target.platform}", f"1{target.name.replace('-', '_')}")
@@ -69,11 +69,15 @@ def device_files() -> dict[str, bytes]:
     return {name: content for name, content in everything.items() if name in taken}
 
 
-def _without_words(name: str, content: bytes) -> bytes:
-    """A module without what is for who reads it; docstrings of commands stay: they are their help."""
-    if not name.endswith(".py"):
-        return content
-    return strip(content.decode(), docstrings=not name.startswith("edgeq/cli/")).encode()
+def _without_words(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Modules without what is for who reads them; docstrings of commands stay: they are their help."""
+    sources = {name: content.decode() for name, content in files.items() if name.endswith(".py")}
+    asked = asked_for(sources)
+    stripped = {
+        name: strip(source, docstrings=not name.startswith("edgeq/cli/"), wanted=asked[name]).encode()
+        for name, source in sources.items()
+    }
+    return {**files, **stripped}
 
 
 def package_files() -> dict[str, bytes]:

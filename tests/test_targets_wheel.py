@@ -200,8 +200,15 @@ STRIPPED = {
         "def f(a: dict[\n    str, int]) -> int:\n    pass\n",
         "def f(a: dict[\n str, int]):\n pass\n",
     ),
-    "a field's type": ("class A:\n    x: int = 1\n", "class A:\n x: int = 1\n"),
+    "a field's type": (
+        "class A:\n    x: int = 1\n    y: ClassVar[int] = 2\n",
+        "class A:\n x: 0 = 1\n y: ClassVar[int] = 2\n",
+    ),
     "what is for type checkers": ("if TYPE_CHECKING:\n    import a\n\nx = 1\n", "\n\n\nx = 1\n"),
+    "names that only types used": (
+        "from a import (\n    Iterator,\n    Mapping,\n)\nfrom b import Any\ndef f(x: Iterator[Any]):\n    g(Mapping)\n",
+        "from a import Mapping\n\n\n\n\ndef f(x):\n g(Mapping)\n",
+    ),
     "indented text": ('def f():\n    return """\n    a\n  b"""\n', 'def f():\n return """\n    a\n  b"""\n'),
     "a line that goes on": ("f(a,\n  b,\n    c)\n", "f(a,\n  b,\n c)\n"),
     "two statements on a line": ('"a"; x = 1\n', '"a"; x = 1\n'),
@@ -233,3 +240,14 @@ def test_imports_are_followed_wherever_they_stand() -> None:
         "p/q/__init__.py",
         "p/q/c.py",
     }
+
+
+def test_names_that_others_ask_for_stay() -> None:
+    """What a module only imports stays where another imports it from there, or reaches it as an attribute."""
+    sources = {
+        "p/a.py": "from p.c import x, y, z\n",
+        "p/b.py": "from p.a import x\nimport p.a\np.a.y\n",
+        "p/c.py": "x = y = z = 1\n",
+    }
+    asked = strip.asked_for(sources)
+    assert strip.strip(sources["p/a.py"], wanted=asked["p/a.py"]) == "from p.c import x, y\n"
