@@ -32,7 +32,7 @@ from trusted import (
     trust,
 )
 
-from edgeq import audit, grant, journal, limits, state, status, strict
+from edgeq import admit, audit, grant, journal, limits, state, status, strict
 from edgeq import device as devices
 from edgeq.audit import Entry, Event, Head
 from edgeq.device import Store
@@ -40,7 +40,7 @@ from edgeq.errors import AuditLineError, EdgeqError, OutputError
 from edgeq.keys import parse_publisher_public
 from edgeq.opening import open_bytes
 
-NOTHING = Event("refuse", {**devices.described(()), "operations": None, "error": "GrantError"})
+NOTHING = Event("refuse", {**admit.described(()), "operations": None, "error": "GrantError"})
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from refusals import refused
 from trusted import NOW, device, good_case, granted, new_device, sealed
 
-from edgeq import audit, journal, limits, strict
+from edgeq import admit, audit, journal, limits, strict
 from edgeq import device as devices
 from edgeq.audit import Event
 from edgeq.device import Store
@@ -28,7 +28,7 @@ from edgeq.errors import (
 )
 
 Lines = list[bytes]
-NOTHING = Event("refuse", {**devices.described(()), "operations": None, "error": "GrantError"})
+NOTHING = Event("refuse", {**admit.described(()), "operations": None, "error": "GrantError"})
 
 
 @pytest.fixture(scope="module")
