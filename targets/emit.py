@@ -18,6 +18,9 @@ Progress = Callable[[int, int, str], None]
 """done, total, what."""
 
 ENTRY, CALL = "edgeq_run", "edgeq_call"
+PRODUCTS = re.compile(r"edgeq7kernels\d+(conv|depthwise|depthwise_rows|matmul|strip|tile)\d|dynamic")
+"""What the functions with the inner loops of products are called; those made for a tile are "dynamic" to Numba."""
+
 ALLOWED_SYMBOLS = frozenset({"memcpy", "memset", "memmove"})
 
 
@@ -73,6 +76,8 @@ def reduce(text: str, target_machine: Any, provided: str = "") -> Any:
     for function in module.functions:
         if not function.is_declaration:
             function.add_function_attribute("nounwind")
+            if not PRODUCTS.search(function.name):
+                function.add_function_attribute("optsize")  # of code only: loops were unrolled and vectorized before
     builder = llvm.create_pass_builder(target_machine, llvm.create_pipeline_tuning_options(speed_level=2))
     passes = llvm.create_new_module_pass_manager()
     passes.add_global_dead_code_eliminate_pass()

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
 from edgeq.errors import MachineError
+from edgeq.targets.archive import archive
 from edgeq.targets.closure import closure
 from edgeq.targets.identity import DIGEST_FILE, source_digest
 from edgeq.targets.strip import asked_for, strip
@@ -39,7 +38,7 @@ _LEFT = ("edgeq/kernels/quantmod.py", "edgeq/cli/lint.py", "edgeq/cli/tune.py", 
 
 _API = ("__init__", "__main__", "customs", "interpreter/__init__", "loader", "masking", "quantmod")
 
-_STAYS = ("build", "closure", "crosscompile", "emit", "link", "softmath", "strip", "wheel")
+_STAYS = ("archive", "build", "closure", "crosscompile", "emit", "link", "softmath", "strip", "wheel")
 """Modules of edgeq/targets that make objects and wheels."""
 
 
@@ -136,15 +135,8 @@ def pack(files: Mapping[str, bytes], described: bytes, tag: str, build: str = ""
         everything[f"{about}/licenses/LICENSE"] = licence.encode()
     record = [f"{name},sha256={_digest(everything[name])},{len(everything[name])}" for name in sorted(everything)]
     everything[f"{about}/RECORD"] = "\n".join([*record, f"{about}/RECORD,,", ""]).encode()
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name in sorted(everything):
-            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = (0o100755 if name.endswith(".so") else 0o100644) << 16
-            archive.writestr(entry, everything[name])
     parts = ["edgeq", version, *([build] if build else []), *tag.split("-", 2)]
-    return "-".join(parts) + ".whl", out.getvalue()
+    return "-".join(parts) + ".whl", archive(everything)
 
 
 def _digest(content: bytes) -> str:

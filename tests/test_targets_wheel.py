@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import edgeq
+from edgeq.targets import archive as archives
 from edgeq.targets import closure, link, objects, strip, wheel
 from edgeq.targets.identity import ABI, source_digest
 from edgeq.targets.table import TARGETS
@@ -117,6 +118,28 @@ def test_the_plain_wheel_carries_the_objects_and_everything_else(built: Path) ->
         assert archive.read("edgeq/kernels/simd.py") == Path(wheel.PACKAGE, "kernels/simd.py").read_bytes()
     assert {f"edgeq/targets/built/{HERE}{end}" for end in (".so", ".json")} <= names
     assert "edgeq/demo/digits.tflite" in names
+
+
+def test_the_plain_wheel_with_every_object_stays_well_under_two_megabytes(built: Path) -> None:
+    """The whole package and ten objects as large as this processor's are less than 1.9 MB."""
+    without, with_one = (len(wheel.plain(built, targets)[1]) for targets in ([], [TARGETS[HERE]]))
+    assert without + len(TARGETS) * (with_one - without) < 1_900_000
+
+
+@pytest.mark.parametrize("zopfli", [True, False], ids=["zopfli where it is", "without zopfli"])
+def test_archives_hold_what_was_put_in(zopfli: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard library reads every entry back, sorted, dated 1980, and only shared objects may be executed."""
+    if not zopfli:
+        monkeypatch.setattr(archives, "find_spec", lambda name: None)
+    files = {"b/ä.py": b"x = 1\n" * 500, "a.so": np.random.default_rng(0).bytes(3000), "empty": b"", "c.txt": b"c"}
+    content = archives.archive(files)
+    assert content == archives.archive(dict(reversed(files.items())))
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == sorted(files)
+        assert {n: archive.read(n) for n in files} == files
+        assert {i.date_time for i in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert [i.filename for i in archive.infolist() if i.external_attr >> 16 & 0o111] == ["a.so"]
 
 
 COMMANDS = [
