@@ -136,9 +136,8 @@ def test_never_worse():
     if done.changed:  # then by less noise on what was held back
         done = recalibrate(done.graph, inputs)
     assert not done.changed
-    assert "not changed: nothing new comes 10% closer on the samples held back" in done.steps
+    assert done.steps[-1].startswith("not changed: ")
     assert "the ranges it has" in done.steps[0]
-    assert "(chosen)" in done.steps[0]
 
 
 def test_nothing_to_tune():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,22 +14,41 @@ from edgeq.feed import Source, encode, quantmod_of
 from edgeq.graph import Array, Graph
 from edgeq.histogram import Histogram
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune
-from edgeq.quantize.compare import Judge, compare, judge_by, judged
+from edgeq.quantize.cells import LEAST_MODELS, MODELS, drawn
+from edgeq.quantize.compare import compare, judged
+from edgeq.quantize.guide import Guide, guide_by
 from edgeq.quantize.observation import HOLD_BACK, Budget, Observation, Saved, looked_at, observe_within
 from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.report import Quantized, integer_layers
 from edgeq.quantize.rescale import Scales, rescale, scales
 from edgeq.quantize.rewrite import Rewritten
-from edgeq.quantize.search import ENOUGH, Found, Search, Spans, chosen, noise, noisiest
-from edgeq.quantize.settle import SAMPLES, Layer, layers, settle, wanted_means
+from edgeq.quantize.search import ENOUGH, FIXED, MOST_SLACK, Found, Search, Spans, chosen, noise, noisiest
+from edgeq.quantize.settle import Layer, layers, settle
 from edgeq.teacher import check_interface
 from edgeq.tflite import write
 
 LEAST_GAIN = 0.1
 """Of the noise: for less than this it is not worth to give up ranges that were made from more samples."""
 
+KEPT_GAIN = 0.25
+"""Of the noise on the samples held back, all in all: a smaller gain is as often none on samples that nobody held back."""
+
 REFINING = 2e9
 """Values that refining ranges may compute: seconds of one core, and the model is better for it at every inference."""
+
+MOST_RISK = 0.15
+"""That a change takes the model further from the one that was trained, by what its codes leave open."""
+
+JUDGES, OTHERS = 64, 48
+"""Samples held back, and others, that choosing looks at, evenly spread over however many there are."""
+
+ANSWERS = 2 << 20
+"""Bytes of answers to those samples that are kept: where outputs are large, fewer samples are looked at."""
+
+LEAST_JUDGES = 8
+
+DRAWING = 2e9
+"""Values that drawn models may compute, as REFINING counts."""
 
 BUDGET = Budget()
 
@@ -79,8 +98,8 @@ def recalibrate(
         raise QuantizeError("expected a model with quantized activations, found none: quantize it first")
     say, start = progress or silent, time.monotonic()
     real = reconstruct(graph)
-    guide = real if teacher is None else _prepared(graph, teacher)
-    matched = layers(graph, guide)
+    known = None if teacher is None else _prepared(graph, teacher)
+    matched = layers(graph, real if known is None else known)
     free = _inputs_free(graph, scales(graph, keep_io=False)) if not keep_io else scales(graph)
     total, stream = looked_at(graph, samples, labels, budget)
     watched = [i for i, t in enumerate(real.tensors) if t.dtype == "float32" and t.data is None]
@@ -91,9 +110,9 @@ def recalibrate(
         raise QuantizeError(f"expected at least {HOLD_BACK} samples, of which one judges, got {seen.consumed}")
     groups = _seen(free, seen.histograms)
     place = {i: i for i, t in enumerate(graph.tensors) if t.data is None}
-    search = Search(_maker(graph, free, place), _judge(graph, guide, real, seen.judge.inputs))
-
+    guide = _guide(graph, real, known, matched, seen, say)
     say(0, 2, "choosing ranges")
+    search = Search(_maker(graph, free, place), guide.judge)
     old = search.candidate("the ranges it has", {})
     if deployed is not None:
         error = search.judge.error(deployed, place)
@@ -101,11 +120,22 @@ def recalibrate(
     late = _late(budget, start)
     found = _ranged(search, old, groups, graph)
     if found.spans and found.error >= ENOUGH and not late():
-        found = search.refined(found, noisiest(groups, found.spans), say, budget=REFINING, late=late)
+        found = search.refined(
+            found, noisiest(groups, found.spans), say, judge=guide.trainer, budget=REFINING, late=late
+        )
+    wider = search
     if settle_biases and not late():
         say(1, 2, "settling biases")
-        found = _settled(found, search, matched, guide, seen.derive.inputs[:SAMPLES])
-    found = _guarded(found, old, seen)
+        settled = _settled(found, search, matched, guide)
+        if settled.done is not found.done:  # wider ranges are to have these biases too
+            wider = Search(_maker(settled.done.graph, free, place), guide.judge)
+        found = settled
+    if deployed is not None and not found.error * MOST_SLACK < (1 - KEPT_GAIN) * old.error:
+        found = replace(found, done=old.done, spans={})  # it may be as good but for the slack that it was given
+    if found.spans and not late():
+        before = guide.trainer.error(old.done.graph, place)
+        found = wider.with_slack(found, {g: h.expected() for g, h in groups.items()}, before, guide.trainer)
+    found = _guarded(found, old, seen, guide, bool(groups))
     changed = found.done is not old.done
     result = found.done.graph if changed else (deployed or graph)
     comparison = compare(real, result, place, seen.judge.inputs)
@@ -117,7 +147,7 @@ def recalibrate(
         len(write(graph)),
         len(write(result)),
         seen.consumed,
-        found.steps if changed else (*found.steps, _why(bool(groups))),
+        found.steps,
         changed,
         old.error,
         found.error if changed else old.error,
@@ -150,16 +180,30 @@ def _maker(graph: Graph, free: Scales, place: Mapping[int, int]) -> Callable[[Sp
     return make
 
 
-def _judge(graph: Graph, guide: Graph, real: Graph, inputs: Sequence[Inputs]) -> Judge:
-    """A judge by the guide, whose targets are numbered as in the integer graph."""
-    by = judge_by(guide, inputs)
+def _guide(
+    graph: Graph, real: Graph, teacher: Graph | None, matched: Sequence[Layer], seen: Observation, say: Progress
+) -> Guide:
+    """What to hold the model against: the teacher, or draws of what its codes leave open, as many as DRAWING allows."""
     own = judged(real)
-    if len(own) != len(by.targets):
-        raise QuantizeError(f"the teacher computes {len(by.targets)} outputs from floats, the model {len(own)}")
-    sizes = [tuple(graph.tensors[i].size for i in own), tuple(guide.tensors[i].size for i in by.targets)]
-    if sizes[0] != sizes[1]:
-        raise QuantizeError(f"the teacher's scores have sizes {sizes[1]}, the model's {sizes[0]}")
-    return Judge(tuple(own), inputs, by.answers)
+    answer = 4 * sum(real.tensors[i].size for i in own)
+    most = min(JUDGES, max(LEAST_JUDGES, ANSWERS // max(answer, 1)))
+    judges, others = _some(seen.judge.inputs, most), _some(seen.derive.inputs, min(most, OTHERS))
+    if teacher is not None:
+        return guide_by(graph, own, [teacher], matched, judges, others)
+    cost = sum(t.size for t in real.tensors if t.data is None) * (len(judges) + len(others)) + FIXED
+    count = min(MODELS, max(LEAST_MODELS, int(DRAWING / cost)))
+
+    def told() -> Iterator[Graph]:
+        for k, model in enumerate(drawn(graph, real, count)):
+            say(k, count, "asking what the codes leave open")
+            yield model
+
+    return guide_by(graph, own, told(), matched, judges, others)
+
+
+def _some(inputs: Sequence[Inputs], most: int) -> Sequence[Inputs]:
+    """At most so many, evenly spread."""
+    return inputs[:: -(-len(inputs) // most)] if inputs else ()
 
 
 def _ranged(search: Search, old: Found, seen: Mapping[int, Histogram], graph: Graph) -> Found:
@@ -178,11 +222,11 @@ def _ranged(search: Search, old: Found, seen: Mapping[int, Histogram], graph: Gr
     return best
 
 
-def _settled(found: Found, search: Search, matched: Sequence[Layer], guide: Graph, inputs: Sequence[Inputs]) -> Found:
+def _settled(found: Found, search: Search, matched: Sequence[Layer], guide: Guide) -> Found:
     """With biases settled on samples that do not judge, if that lowers the error clearly."""
-    if not inputs or not matched:
+    if not guide.others or not matched:
         return found
-    graph = settle(found.done.graph, matched, wanted_means(guide, matched, inputs), inputs)
+    graph = settle(found.done.graph, matched, guide.means, guide.others)
     done = replace(found.done, graph=graph)
     error = search.judge.error(graph, done.tensors)
     kept = error < (1 - LEAST_GAIN) * found.error
@@ -190,16 +234,31 @@ def _settled(found: Found, search: Search, matched: Sequence[Layer], guide: Grap
     return replace(found, done=done, error=error, steps=steps) if kept else replace(found, steps=steps)
 
 
-def _guarded(found: Found, old: Found, seen: Observation) -> Found:
-    """What was found, or the old model where labels speak against the new one."""
+def _guarded(found: Found, old: Found, seen: Observation, guide: Guide, free: bool) -> Found:
+    """What was found, or the old model where it is not clearly closer, may be worse, or gets fewer labels right.
+
+    free: whether any range could be chosen.
+    """
+    if found.done is old.done:
+        closer = f"nothing new comes {LEAST_GAIN:.0%} closer on the samples held back"
+        return _refused(found, old, closer if free else "every scale is prescribed, or belongs to an input or output")
+    if not found.error < (1 - KEPT_GAIN) * old.error:
+        return _refused(found, old, f"the outcome is not {KEPT_GAIN:.0%} closer on the samples held back")
+    risk = guide.risk(old.done.graph, found.done.graph)
+    if risk > MOST_RISK:
+        why = "by what the codes leave open of the weights, the outcome is worse with a chance of"
+        return _refused(found, old, f"{why} {risk:.0%}, and {MOST_RISK:.0%} is the most")
     labelled = [(x, y) for x, y in zip(seen.judge.inputs, seen.judge.labels, strict=True) if y >= 0]
-    if not labelled or found.done is old.done:
+    if not labelled:
         return found
     before, after = (_right(g, labelled) for g in (old.done.graph, found.done.graph))
     line = f"labels held back: {before} of {len(labelled)} right before, {after} after"
-    if after < before:
-        return replace(old, steps=(*found.steps, f"{line} (not kept)"))
-    return replace(found, steps=(*found.steps, line))
+    return _refused(found, old, line) if after < before else replace(found, steps=(*found.steps, line))
+
+
+def _refused(found: Found, old: Found, why: str) -> Found:
+    """The old model, and what was tried and why it was not enough."""
+    return replace(old, steps=(*found.steps, f"not changed: {why}"))
 
 
 def _right(graph: Graph, labelled: Sequence[tuple[Inputs, int]]) -> int:
@@ -233,9 +292,3 @@ def _first_near_best(candidates: list[Found]) -> Found:
 
 def _bits(graph: Graph, group: int) -> int:
     return 16 if graph.tensors[group].dtype == "int16" else 8
-
-
-def _why(tried: bool) -> str:
-    if not tried:
-        return "not changed: every scale is prescribed, or belongs to an input or output"
-    return f"not changed: nothing new comes {LEAST_GAIN:.0%} closer on the samples held back"

@@ -29,6 +29,15 @@ FACTORS = ((0.9, 1.1, 0.8, 1.25, 0.7, 1.4), (0.95, 1.05), (0.97, 1.03))
 HEADROOM = (2.0, 1.5, 1.25, 1.0)
 """What spare precision is spent on: this many times the extremes to be expected, the most first."""
 
+REACHES = ((1.5, 1.0), (1.25, 1.0), (1.0, 1.0), (1.0, 0.75), (1.0, 0.5), (1.0, 0.25))
+"""How far slack may go, the furthest first: times the extremes to be expected, and the share of the way there."""
+
+SLACK = 0.15
+"""Of what new ranges gain, spent on wider ones."""
+
+MOST_SLACK = 1.5
+"""Times the noise of the best ranges."""
+
 ENOUGH = 1e-4
 """Noise per signal at the outputs (40 dB, 1 % of the amplitude) below which precision is to spare."""
 
@@ -77,14 +86,15 @@ class Search:
         order: list[int],
         progress: Progress = silent,
         *,
+        judge: Judge | None = None,
         budget: float | None = None,
         late: Callable[[], bool] = lambda: False,
     ) -> Found:
         """Spans widened or narrowed one group at a time, in `order`, as far as the budget (BUDGET) goes, or until it is `late`.
 
-        The tries look at a part of the inputs; all of them decide whether the outcome is kept.
+        The tries look at a part of the inputs, or at what `judge` looks at; all of them decide whether the outcome is kept.
         """
-        judge = self.judge.first(REFINED)
+        judge = judge or self.judge.first(REFINED)
         few = Search(self._make, judge)
         cost = sum(t.size for t in found.done.graph.tensors if t.data is None) * len(judge.inputs) + FIXED
         most = min(int((BUDGET if budget is None else budget) / cost), len(order) * sum(map(len, FACTORS)))
@@ -126,6 +136,31 @@ class Search:
                 line = f"headroom, {factor:g} times the extremes to be expected: {noise(wide.error)}"
                 return replace(wide, steps=(*found.steps, f"{line} ({100 * enough:.2g} % is enough)"))
         return found
+
+    def with_slack(self, found: Found, extremes: Spans, old: float, judge: Judge) -> Found:
+        """Spans that reach towards the extremes to be expected, or beyond, for SLACK of what was gained on `old`.
+
+        What was seen is a small part of what will come, and ranges that fit it best fit the rest worse: a clipped value
+        errs by far more than a coarser step.
+        """
+        few = Search(self._make, judge)
+        best = judge.error(found.done.graph, found.done.tensors)
+        most = min(best + SLACK * max(old - best, 0.0), MOST_SLACK * best)
+        for factor, share in REACHES:
+            spans = {g: _towards(found.spans[g], extremes[g], factor, share) for g in found.spans}
+            if spans != found.spans and few.candidate(found.name, spans).error <= most:
+                wide = self.candidate(found.name, spans)
+                line = f"{share:.0%} of the way to {factor:g} times the extremes to be expected: {noise(wide.error)}"
+                return replace(wide, steps=(*found.steps, line))
+        return found
+
+
+def _towards(
+    span: tuple[float, float], extremes: tuple[float, float], factor: float, share: float
+) -> tuple[float, float]:
+    """The span, moved by a share of the way to where it holds `factor` times the extremes too."""
+    a, b = min(span[0], factor * extremes[0]), max(span[1], factor * extremes[1])
+    return span[0] + share * (a - span[0]), span[1] + share * (b - span[1])
 
 
 def chosen(candidates: list[Found], one: Found) -> Found:

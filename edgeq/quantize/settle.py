@@ -27,9 +27,6 @@ Array = npt.NDArray[Any]
 PASSES: Final = 16
 """Times that the integer model runs over the samples: layers beyond that many are settled several at once."""
 
-SAMPLES: Final = 32
-"""Samples that means are taken over."""
-
 
 @dataclass(frozen=True)
 class Layer:
@@ -60,20 +57,11 @@ def layers(coded: Graph, teacher: Graph) -> tuple[Layer, ...]:
     )
 
 
-def wanted_means(teacher: Graph, found: Sequence[Layer], inputs: Sequence[Inputs]) -> dict[int, Array]:
-    """The mean of each layer's output channels in the teacher, by operation of the integer graph: (channels,) float64."""
-    run = tracer(teacher)
-    sums: dict[int, Array] = {}
-    for x in inputs:
-        values = run(x)
-        for layer in found:
-            mean = _channel_means(values[layer.wanted])
-            sums[layer.op] = sums[layer.op] + mean if layer.op in sums else mean
-    return {n: s / len(inputs) for n, s in sums.items()}
-
-
 def settle(coded: Graph, found: Sequence[Layer], wanted: Mapping[int, Array], inputs: Sequence[Inputs]) -> Graph:
-    """The integer graph with biases that bring each layer's mean output to the wanted one."""
+    """The integer graph with biases that bring each layer's mean output towards the wanted one.
+
+    wanted: by operation, (len(inputs), channels): the mean output of each channel on each of the inputs.
+    """
     able = [layer for layer in found if _bias(coded, layer.op) is not None and layer.op in wanted]
     at_once = -(-len(able) // PASSES) or 1
     graph = coded
@@ -81,25 +69,39 @@ def settle(coded: Graph, found: Sequence[Layer], wanted: Mapping[int, Array], in
         group = able[start : start + at_once]
         means = _means(graph, group, inputs)
         for layer in group:
-            graph = _moved(graph, layer.op, wanted[layer.op] - means[layer.op])
+            graph = _moved(graph, layer.op, steady(wanted[layer.op] - means[layer.op]))
     return graph
 
 
+def steady(errors: Array) -> Array:
+    """How far to move each channel, (channels,): by its mean error, less as that differs between samples (n, channels).
+
+    An error that is the same on every sample will be there on those to come. One that comes and goes is as likely another
+    there: of m ± s, m²/(m² + s²) of m is taken off, which is the most that helps if the next sample is none of these.
+    """
+    mean, variance = errors.mean(axis=0), errors.var(axis=0)
+    share = np.divide(mean**2, mean**2 + variance, out=np.zeros_like(mean), where=mean != 0.0)
+    moved: Array = mean * share
+    return moved
+
+
 def _means(graph: Graph, group: Sequence[Layer], inputs: Sequence[Inputs]) -> dict[int, Array]:
+    """The mean output of each channel on each input: (len(inputs), channels)."""
     run = tracer(graph)
-    sums: dict[int, Array] = {}
+    rows: dict[int, list[Array]] = {layer.op: [] for layer in group}
     for x in inputs:
         values = run(encode(graph, x))
         for layer in group:
             q = quantmod_of(graph.tensors[layer.output])
-            mean = _channel_means(values[layer.output])
+            mean = channel_means(values[layer.output])
             if q is not None:  # the mean of codes is enough: decoding is linear
                 mean = (mean - float(q.zero_point)) * float(q.scale)
-            sums[layer.op] = sums[layer.op] + mean if layer.op in sums else mean
-    return {n: s / len(inputs) for n, s in sums.items()}
+            rows[layer.op].append(mean)
+    return {n: np.stack(r) for n, r in rows.items()}
 
 
-def _channel_means(values: Array) -> Array:
+def channel_means(values: Array) -> Array:
+    """The mean of each channel of the last axis: (channels,) float64."""
     mean: Array = values.reshape(-1, values.shape[-1]).mean(axis=0, dtype=np.float64)
     return mean
 

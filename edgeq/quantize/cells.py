@@ -1,0 +1,72 @@
+"""The float models that a quantized one may have been made of: each weight anywhere in the cell of its code.
+
+A code says that the weight lay within half a step of what it stands for, and no more. Without a teacher that is all that
+is known of the model that was trained, so it is drawn: weights uniform in their cells, biases as they are. What many draws
+say in the mean is the best guess at what the trained model says (it is not what the middles of the cells say: a ReLU
+makes a mean of errors that have none), and how they differ is how far that guess can be off.
+
+The draws are the same every time, and one model is there at a time: they take no memory that grows with their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.graph import Graph, Tensor
+from edgeq.quantize.rules import RULES
+
+Array = npt.NDArray[Any]
+
+MODELS: Final = 32
+"""Draws: their mean is off by a 32nd of the noise of one."""
+
+LEAST_MODELS: Final = 8
+"""Fewer do not tell how far they lie apart."""
+
+
+def drawn(graph: Graph, real: Graph, count: int = MODELS) -> Iterator[Graph]:
+    """`count` float models. graph: the integer model; real: what its codes stand for (edgeq.quantize.reconstruct).
+
+    `real` alone, where no weights are coded.
+    """
+    steps = _steps(graph, real)
+    if not steps:
+        yield real
+        return
+    for k in range(count):
+        random = np.random.default_rng(k)
+        tensors = list(real.tensors)
+        for i, step in steps.items():
+            tensors[i] = _moved(tensors[i], step, random)
+        yield real.with_main(tensors=tuple(tensors))
+
+
+def _moved(t: Tensor, step: Array, random: np.random.Generator) -> Tensor:
+    noise = random.random(t.shape, np.float32)
+    noise -= np.float32(0.5)
+    noise *= step
+    noise += np.asarray(t.data)
+    return replace(t, data=noise, buffer=0)
+
+
+def _steps(graph: Graph, real: Graph) -> dict[int, Array]:
+    """The float graph's coded weights: the width of a cell, to be broadcast over the tensor."""
+    out = {}
+    for op in graph.ops:
+        rule = RULES.get(op.code)
+        if rule is None or rule.weights is None or rule.weights >= len(op.inputs):
+            continue
+        i = op.inputs[rule.weights]
+        t, q = graph.tensors[i], graph.tensors[i].quantization
+        if t.data is None or q is None or not len(q.scale) or real.tensors[i].dtype != "float32":
+            continue
+        shape = [1] * len(t.shape)
+        if len(q.scale) > 1:
+            shape[q.axis] = len(q.scale)
+        out[i] = np.asarray(q.scale, np.float32).reshape(shape)
+    return out

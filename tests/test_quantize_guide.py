@@ -1,0 +1,127 @@
+"""What an integer model is held against while it is tuned: float models that its codes leave open, and what they tell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from quantize_models import MODELS, classifier, inputs_of
+from test_quantize_recalibrate import loosely_quantized
+
+from edgeq.graph import Graph
+from edgeq.histogram import Histogram
+from edgeq.quantize import recalibrate, search
+from edgeq.quantize.cells import drawn
+from edgeq.quantize.compare import judge_by, judged
+from edgeq.quantize.guide import Guide, guide_by
+from edgeq.quantize.reconstruct import reconstruct
+from edgeq.quantize.rescale import rescale, scales
+from edgeq.quantize.rewrite import Rewritten
+from edgeq.quantize.search import Search
+from edgeq.quantize.settle import layers, steady
+
+
+def guide_of(graph: Graph, models: list[Graph] | None = None, count: int = 24) -> Guide:
+    real = reconstruct(graph)
+    inputs = inputs_of(classifier(), count, seed=5)
+    matched = layers(graph, real)
+    told = drawn(graph, real) if models is None else iter(models)
+    return guide_by(graph, judged(real), told, matched, inputs[::4], inputs[1::4])
+
+
+@pytest.mark.parametrize("name", ["classifier", "shared weights and bias"])
+def test_drawn_models_round_to_the_same_codes(name):
+    """Each drawn weight lies in the cell of its code, no two models are the same, and all else is as the codes say."""
+    graph = loosely_quantized(MODELS[name]())
+    real = reconstruct(graph)
+    models = list(drawn(graph, real, 3))
+    moved = [i for i, (a, b) in enumerate(zip(real.tensors, models[0].tensors, strict=True)) if a is not b]
+    assert moved
+    for i in moved:
+        q, codes = graph.tensors[i].quantization, graph.tensors[i].data
+        shape = [1] * codes.ndim
+        shape[q.axis] = len(q.scale)
+        for model in models:
+            found = model.tensors[i].data / q.scale.reshape(shape) + q.zero_point.reshape(shape)
+            assert np.abs(found - codes).max() <= 0.5 + 1e-4
+        assert not np.array_equal(models[0].tensors[i].data, models[1].tensors[i].data)
+    again = next(drawn(graph, real))
+    assert all(np.array_equal(again.tensors[i].data, models[0].tensors[i].data) for i in moved)
+
+
+def test_weights_that_are_not_coded_are_known():
+    """Of a model with float weights there is one."""
+    graph = classifier()
+    assert list(drawn(graph, graph)) == [graph]
+
+
+def test_the_risk_of_a_change():
+    """What clearly helps is without risk, the way back is certain harm, and no change is neither."""
+    before = loosely_quantized(classifier())
+    done = recalibrate(before, inputs_of(classifier(), 80, seed=2), settle_biases=False)
+    guide = guide_of(before)
+    assert done.changed
+    assert guide.risk(before, done.graph) < 0.02
+    assert guide.risk(done.graph, before) > 0.98
+    assert guide.risk(before, before) == 0.0
+
+
+def test_of_one_teacher_the_risk_is_known():
+    """A single model leaves nothing open: a change is for the better or not."""
+    before = loosely_quantized(classifier())
+    done = recalibrate(before, inputs_of(classifier(), 80, seed=2), settle_biases=False)
+    guide = guide_of(before, [reconstruct(before)])
+    assert (guide.risk(before, done.graph), guide.risk(done.graph, before)) == (0.0, 1.0)
+
+
+def test_what_may_do_harm_is_not_kept(monkeypatch):
+    """A change whose risk is above the limit is refused, with the figures; the model comes back as it was."""
+    monkeypatch.setattr(Guide, "risk", lambda *_: 0.26)
+    before = loosely_quantized(classifier())
+    done = recalibrate(before, inputs_of(classifier(), 80, seed=2))
+    assert not done.changed
+    assert done.graph is before
+    assert "worse with a chance of 26%, and 15% is the most" in done.steps[-1]
+    assert done.error_after == done.error_before
+
+
+@pytest.mark.parametrize(
+    ("name", "errors", "low", "high"),
+    [
+        ("the same on every sample", [[0.5], [0.5], [0.5]], 0.5, 0.5),
+        ("none", [[0.0], [0.0]], 0.0, 0.0),
+        ("as often up as down", [[1.0], [-1.0], [1.0], [-1.0]], 0.0, 0.0),
+        ("of one sample in many", [[1.0]] + 15 * [[0.0]], 0.0, 0.01),
+    ],
+)
+def test_biases_take_off_what_is_steady(name, errors, low, high):
+    """An error that is always there is taken off whole, one that comes and goes hardly."""
+    (moved,) = steady(np.array(errors))
+    assert low <= moved <= high, name
+
+
+def test_slack_is_limited():
+    """Ranges are widened towards what is to be expected as far as a share of the gain pays for, and no further."""
+    graph = loosely_quantized(classifier())
+    free = scales(graph)
+    inputs = inputs_of(classifier(), 40)
+    real = reconstruct(graph)
+    place = {i: i for i, t in enumerate(graph.tensors) if t.data is None}
+    judge = replace(judge_by(real, inputs), targets=tuple(judged(real)))
+    looking = Search(lambda at: Rewritten(rescale(graph, free, at), dict(place), {}), judge)
+    seen = recalibrate(graph, inputs).observed.histograms
+    tight = {}
+    for group, members in free.free().items():
+        h = Histogram()
+        for i in members:
+            h = h.merge(seen[i])
+        tight[group] = h.minmax()
+    found = looking.candidate("tight", tight)
+    far = {g: (1.5 * a, 1.5 * b) for g, (a, b) in tight.items()}
+    none = looking.with_slack(found, far, found.error, judge)
+    assert none.error <= found.error  # nothing was gained: nothing is to spend
+    some = looking.with_slack(found, far, 10 * found.error, judge)
+    assert found.error < some.error <= search.MOST_SLACK * found.error
+    assert all(some.spans[g][1] >= tight[g][1] and some.spans[g][0] <= tight[g][0] for g in tight)
+    assert some.spans != tight
