@@ -122,6 +122,11 @@ def bytes_moved(graph: Graph, op: Op, instruction: Instruction, siblings: list[I
         run = instruction.words[mw.RUN]
         assert isinstance(run, int)
         return 2 * instruction.units * run
+    if instruction.kernel == "pad_image" and mw.X not in instruction.words:  # borders alone
+        left, right = instruction.words[mw.LEFT], instruction.words[mw.RIGHT]
+        assert isinstance(left, int)
+        assert isinstance(right, int)
+        return instruction.units * (left + right)
     if instruction.kernel in ("pad_image", "pad_phases"):
         return 2 * nbytes(graph.tensors[op.inputs[0]])  # and a border
     whole = sum(nbytes(graph.tensors[i]) for i in (*op.inputs, *op.outputs) if i >= 0)

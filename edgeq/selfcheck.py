@@ -183,11 +183,11 @@ class CheckedModel(Model):
         n, k = weights.shape
         rows = np.sort(np.random.default_rng(self._round).permutation(layer.rows)[:ROWS])
         self._run(inputs, layer.number)
-        x = self._arena(words[cw.X], layer.rows * k).reshape(layer.rows, k)[rows].astype(np.float64)
+        line, column = np.divmod(rows, int(words[cw.OUT_W]))  # type: ignore[arg-type]
+        x = self._rows(words[cw.X], line * int(words[cw.ROW]) + column * int(words[cw.COLUMN]), k)  # type: ignore[arg-type]
         self._run(inputs, layer.number + 1)
         pitch = int(words[cw.Y_PITCH])  # type: ignore[arg-type]
-        y = self._arena(words[cw.Y], (layer.rows - 1) * pitch + n)
-        y = np.lib.stride_tricks.as_strided(y, (layer.rows, n), (pitch, 1))[rows].astype(np.float64)
+        y = self._rows(words[cw.Y], rows * pitch + line * int(words.get(cw.Y_GAP, 0)), n)  # type: ignore[arg-type]
         given, out = self.plan.tensors[op.inputs[0]], self.plan.tensors[op.outputs[0]]
         c = x @ weights.T  # exact: products of 16 bits, sums far below 2^53
         if not (_times(c.astype(np.int64), layer.r) == _times(x.astype(np.int64), layer.fingerprint)).all():
@@ -218,6 +218,12 @@ class CheckedModel(Model):
             frame[slot] = a.ctypes.data
         frame[fw.BATCH], frame[fw.THREADS], frame[fw.COUNT] = 1, 1, count
         judge(self.program.machine.run(context.address, 0))
+
+    def _rows(self, place: int | Ref, offsets: Array, size: int) -> Array:
+        """(len(offsets), size) float64: the bytes that lie so far behind a place."""
+        found = self._arena(place, int(offsets.max()) + size)
+        values: Array = found[offsets[:, None] + np.arange(size)].astype(np.float64)
+        return values
 
     def _arena(self, place: int | Ref, size: int) -> Array:
         """A copy of `size` bytes of the check's arena."""

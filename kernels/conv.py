@@ -69,6 +69,7 @@ from .words.conv import (
     STRIP,
     SUM_WEIGHT,
     SUMS,
+    Y_GAP,
     Y_PITCH,
     ZERO_POINT,
     N,
@@ -238,7 +239,7 @@ def fused_u8(g, rows, w, y, n0, count, sums):
 
 
 @njit(error_model="numpy")
-def conv_pairs(g, rows, lo, hi):
+def conv_pairs(g, rows, lo, hi, gap):
     """Layers of L/2 channels, two pixels to a vector; float32 requantization, outputs without gaps."""
     segments, n_segments, steps = i64(g[SEGMENTS]), g[N_SEGMENTS], g[STEPS]
     low, high, zero = np.float32(g[LO] - g[ZERO_POINT]), np.float32(g[HI] - g[ZERO_POINT]), np.int32(g[ZERO_POINT])
@@ -246,7 +247,7 @@ def conv_pairs(g, rows, lo, hi):
     while m < hi:
         m, count = next_tile(m, lo, hi, np.int64(RP))
         locate(g, rows, m, count)
-        y = g[Y] + m * g[Y_PITCH]
+        y = g[Y] + m * g[Y_PITCH] + gap
         if count == RP:
             _pairs(rows, segments, n_segments, steps, g[W], g[BIAS], g[MULTIPLIER], y, low, high, zero)
         else:
@@ -320,7 +321,7 @@ def strip_u8(g, x, y, count, sums, first, last):
 def conv_strips(g, rows_at, lo, hi, first, last):
     """Output rows, or STRIP pixels at a time of a layer whose pixels all lie one step apart; what is too short goes by tiles."""
     least = np.int64(S4) if g[NV] == 4 else np.int64(S2) if g[NV] == 2 else np.int64(S1)
-    m = lo
+    m, gap = lo, np.int64(0)
     while m < hi:
         if g[LINEAR]:
             count = g[STRIP] if hi - m >= g[STRIP] + least else hi - m
@@ -332,12 +333,13 @@ def conv_strips(g, rows_at, lo, hi, first, last):
             column = rest - line * g[OUT_W]
             count = min(g[OUT_W] - column, hi - m)
             x = g[X] + image * g[IMAGE] + line * g[ROW] + column * g[COLUMN]
+            gap = m // g[OUT_W] * g[Y_GAP]
         if count >= least:
             sums = np.int64(0)
             if g[ONES]:
                 sums = rows_at + SUMMED
                 sum_strip(g, rows_at, x, count, sums)
-            strip_u8(g, x, g[Y] + m * g[Y_PITCH], count, sums, first, last)
+            strip_u8(g, x, g[Y] + m * g[Y_PITCH] + gap, count, sums, first, last)
         else:
             conv_tiles(g, rows_at, m, m + count, first, last)
         m += count
@@ -371,10 +373,10 @@ def conv_steps(g, rows_at, lo, hi, first, last):
 
 @njit(error_model="numpy")
 def conv_tiles(g, rows_at, lo, hi, first, last):
-    """Tiles of any pixels, requantized in float32."""
-    rows = i64(rows_at)
+    """Tiles of any pixels, requantized in float32; of one row's where there are gaps between rows of output."""
+    rows, gap = i64(rows_at), lo // g[OUT_W] * g[Y_GAP]
     if g[PAIRS]:
-        conv_pairs(g, rows, lo, hi)
+        conv_pairs(g, rows, lo, hi, gap)
         return
     if BY_STEPS:
         conv_steps(g, rows_at, lo, hi, first, last)
@@ -385,7 +387,7 @@ def conv_tiles(g, rows_at, lo, hi, first, last):
     while m < hi:
         m, count = next_tile(m, lo, hi, mr)
         locate(g, rows, m, count)
-        w, y, sums = g[W] + first * g[BLOCK], g[Y] + m * g[Y_PITCH], np.int64(0)
+        w, y, sums = g[W] + first * g[BLOCK], g[Y] + m * g[Y_PITCH] + gap, np.int64(0)
         if g[ONES]:
             sums = rows_at + SUMMED
             sum_rows(g, rows_at, count, sums)

@@ -72,6 +72,7 @@ from .words.elementwise import (
     SUM,
     SY,
     TABLE,
+    Y_ROW,
     ZERO_A,
     ZERO_B,
     ZERO_Y,
@@ -163,6 +164,12 @@ def add_u8(g, scratch, lo, hi):
     if g[FLAT]:
         a, b = g[A] + lo * g[A_STEP], g[B] + lo * g[B_STEP]
         _add_u8_row(a, g[A_STEP], b, g[B_STEP], g[Y] + lo, hi - lo, g)
+        return
+    if g[Y_ROW]:
+        a, b, y = g[A] + lo * g[A2], g[B] + lo * g[B2], g[Y] + lo * g[Y_ROW]
+        for _ in range(lo, hi):
+            _add_u8_row(a, 1, b, 1, y, g[INNER], g)
+            a, b, y = a + g[A2], b + g[B2], y + g[Y_ROW]
         return
     for unit in range(lo, hi):
         oa, ob, oy = offsets(g, unit)

@@ -145,7 +145,7 @@ def pad_image(g, scratch, lo, hi):
     """Images with borders: rows of LINE bytes, each between LEFT and RIGHT bytes of VALUE, HEIGHT of them behind TOP rows of it.
 
     Units are rows of the padded images, PADDED_HEIGHT to an image. A row's right border and the next one's left are filled in
-    one piece: borders are short, and calls would take longer than they do.
+    one piece: borders are short, and calls would take longer than they do. Where X is 0 the image is written by somebody else.
     """
     line, value, between = g[LINE], g[VALUE], g[RIGHT] + g[LEFT]
     pitch = line + between
@@ -157,7 +157,8 @@ def pad_image(g, scratch, lo, hi):
         if row < 0 or row >= g[HEIGHT]:
             fill_run(y + g[LEFT], value, line + gap)
         else:
-            copy_run(y + g[LEFT], x, line)
+            if g[X]:
+                copy_run(y + g[LEFT], x, line)
             fill_run(y + g[LEFT] + line, value, gap)
         y += pitch
         x += line

@@ -8,6 +8,7 @@ from edgeq.graph import Graph, Op
 from edgeq.kernels.isa import Isa
 from edgeq.plan.builder import Builder, nbytes
 from edgeq.plan.fold import FOLDS, fold
+from edgeq.plan.frames import frames
 from edgeq.plan.lower import LOWERINGS, has_lowering
 from edgeq.plan.types import Plan, Rounding
 
@@ -25,6 +26,8 @@ def make_plan(
     for i in graph.inputs:
         if i not in b.places and graph.tensors[i].data is None:
             b.places[i] = b.block(nbytes(graph.tensors[i]))
+    if not (keep or shown):
+        b.frames = frames(b)
     for index, op in enumerate(graph.ops):
         b.at_op(index)
         lower(b, op)

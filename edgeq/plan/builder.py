@@ -13,6 +13,7 @@ from edgeq.graph import NUMPY_DTYPES, Activation, Array, Graph, Op, Tensor
 from edgeq.kernels.isa import Isa
 from edgeq.kernels.words import OPCODES
 from edgeq.kernels.words import frame as fw
+from edgeq.kernels.words import move as mw
 from edgeq.kernels.words.instruction import BRANCH, CONDITION, LIMIT, MEET, OP, ORIGIN, SOLO, TARGET, UNITS, WORDS
 from edgeq.packed import unpacked
 from edgeq.plan.arena import ALIGNMENT, Block, place
@@ -29,6 +30,34 @@ MAX_TURNS = 1 << 20
 
 SLACK = 256
 """Bytes behind arena and constants: vector loads may read, never use, up to a vector past a row's end."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image of h × w pixels of c bytes between rows and pixels of borders (edgeq/plan/frames.py)."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    h: int
+    w: int
+    c: int
+
+    @property
+    def width(self) -> int:
+        """Pixels of a row, borders included."""
+        return self.left + self.w + self.right
+
+    @property
+    def height(self) -> int:
+        """Rows, borders included."""
+        return self.top + self.h + self.bottom
+
+    @property
+    def pitch(self) -> int:
+        """Bytes from one row to the next."""
+        return self.width * self.c
 
 
 @dataclass(frozen=True)
@@ -62,6 +91,8 @@ class Builder:
         self.first: list[int] = []
         self.last: list[int] = []
         self.places: dict[int, Ref] = {}
+        self.frames: dict[int, Frame] = {}  # what may be written with borders around it,
+        self.framed: dict[int, Frame] = {}  # and what has been: its rows do not follow one another
         self.folded: dict[int, Array] = {}
         self.required: dict[int, Array] = {}
         self.handles: dict[int, str] = {}  # tensor of a resource → the variable that it stands for
@@ -357,6 +388,8 @@ class Builder:
         following = np.append(table[1:, SOLO], all(p.size < fw.SHARED_BYTES for p in outputs))
         table[:, MEET] = ~((table[:, SOLO] == 1) & (following == 1)) & 1
         for i, instruction in enumerate(self.instructions):
+            if instruction.kernel == "pad_image" and mw.X not in instruction.words:
+                table[i, MEET] = 0  # whoever comes next writes what is inside these borders
             if instruction.kernel == "branch":  # everybody comes to a branch, and to where it leads, at the same time
                 before = [i, i - 1, int(table[i, TARGET]) - 1]
                 table[[k for k in before if k >= 0], MEET] = 1
@@ -364,7 +397,10 @@ class Builder:
         live = {
             t: r
             for t, r in self.places.items()
-            if t < len(self.graph.tensors) and r.block != CONSTANT and (self.keep or shown or self.last[r.block] >= end)
+            if t < len(self.graph.tensors)
+            and r.block != CONSTANT
+            and t not in self.framed
+            and (self.keep or shown or self.last[r.block] >= end)
         }
         return Plan(
             tuple(self.instructions), table, np.array(arena_words, np.int64), np.array(constant_words, np.int64), constants,

@@ -12,12 +12,15 @@ from edgeq.graph import Op, Padding, Tensor
 from edgeq.kernels.words import move as mw
 from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.types import Ref, Words
-from edgeq.records import dataclass
+from edgeq.records import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One spatial axis: input size, window, stride, dilation; padding before, output size, padded size."""
+    """One spatial axis: input size, window, stride, dilation; padding before, output size.
+
+    `room`: elements that there are where borders are as wide as another reader needs them, else 0.
+    """
 
     size: int
     window: int
@@ -25,11 +28,14 @@ class Axis:
     dilation: int
     before: int
     out: int
+    room: int = 0
 
     @property
     def padded(self) -> int:
         """Input elements that the windows reach over, borders included; never less than what is there."""
-        return max((self.out - 1) * self.stride + (self.window - 1) * self.dilation + 1, self.before + self.size)
+        return max(
+            self.room, (self.out - 1) * self.stride + (self.window - 1) * self.dilation + 1, self.before + self.size
+        )
 
 
 def axis(b: Builder, op: Op, size: int, window: int, stride: int, dilation: int, padding: int) -> Axis:
@@ -65,6 +71,15 @@ def fill_value(b: Builder, t: Tensor) -> int:
     if t.dtype not in ("int8", "uint8"):
         return 0
     return b.zero_point(t) if t.quantization is not None else 128 if t.dtype == "int8" else 0
+
+
+def bordered(b: Builder, op: Op, rows: Axis, columns: Axis) -> tuple[Ref, Axis, Axis]:
+    """The input with its borders made real, as `padded_input`, or in the frame that it was written in; and the axes there."""
+    x, frame = b.read(op, 0), b.framed.get(op.inputs[0])
+    if frame is None:
+        return padded_input(b, x, b.tensor(op, 0), rows, columns), rows, columns
+    start = x.at(-rows.before * frame.pitch - columns.before * frame.c)
+    return start, replace(rows, room=frame.height), replace(columns, room=frame.width)
 
 
 def padded_input(b: Builder, x: Ref, t: Tensor, rows: Axis, columns: Axis) -> Ref:

@@ -16,6 +16,7 @@ STRIP = 31  # pixels of a strip (kernels/strip.py); 0: tiles take any pixels, ea
 SHARED = 32  # 1: a strip whose pixels are loaded once for three outputs
 ONES = 33  # weights that add up a row's activations, where the layer's own have a zero point; 0 elsewhere
 BY_BLOCK, PIXELS = 34, 35  # conv_u8: where BY_BLOCK is 1, units are blocks of channels, each for all of PIXELS pixels
+Y_GAP = 36  # strips: bytes between the end of a row of output and the next; strips then keep to rows
 
 MAX_SUMMED = 1024
 """Pixels of a strip whose sums of activations fit the scratch."""

@@ -21,3 +21,4 @@ AND, OR, XOR, SHIFT_RIGHT = 12, 13, 14, 15  # ... of binary_int
 EQUAL, NOT_EQUAL, LESS, LESS_EQUAL = 16, 17, 18, 19  # ... of compare
 KIND, KIND_Y = 31, 32  # words/kinds.py: of both inputs, and of the output
 TABLE = 33
+Y_ROW = 34  # add_u8: bytes from one row of the output to the next, where rows lie apart; 0 elsewhere

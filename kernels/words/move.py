@@ -5,7 +5,14 @@ D1, D2, D3, D4 = 5, 6, 7, 8  # the outermost extent is what UNITS leaves
 X0, X1, X2, X3, X4 = 9, 10, 11, 12, 13
 Y0, Y1, Y2, Y3, Y4 = 14, 15, 16, 17, 18
 VALUE = 5
-LINE, LEFT, RIGHT, HEIGHT, TOP, PADDED_HEIGHT = 21, 22, 23, 24, 25, 26  # pad_image
+LINE, LEFT, RIGHT, HEIGHT, TOP, PADDED_HEIGHT = (
+    21,
+    22,
+    23,
+    24,
+    25,
+    26,
+)  # pad_image; X is 0 where the image is there already
 STRIDE, PIXELS = 27, 28  # pad_phases: phases, and pixels of each in a row
 X_AT, Y_AT = 19, 20  # addresses of int64 offsets into X and Y, found while running; 0 where there is none
 A, B, C, SIZE = 2, 4, 5, 6  # select: where C is true A, else B; bytes of an element

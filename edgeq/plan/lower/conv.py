@@ -11,6 +11,7 @@ from edgeq.kernels.words import move as mw
 from edgeq.kernels.words import unary as uw
 from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.delegation import takes
+from edgeq.plan.frames import framed
 from edgeq.plan.lower.matmul import computed_weights
 from edgeq.plan.requantize import (
     bias_values,
@@ -23,12 +24,15 @@ from edgeq.plan.requantize import (
     weight_scales,
 )
 from edgeq.plan.types import Ref, Words
-from edgeq.plan.window import Axis, axis, copy, fill_value, image, padded_input
+from edgeq.plan.window import Axis, axis, bordered, copy, fill_value, image
 from edgeq.records import dataclass, replace
 
 PER_STEP = {"u8": 4, "s16": 2, "f32": 1, "hybrid": 4}
 STRIP_BYTES = 1 << 14
 """Of activations that a strip reads again for each block of channels: they and a block's weights share the first-level cache."""
+
+FRAMED_WASTE = 1.1
+"""Pixels that tiles of a row compute over those that it has, up to which a row at a time is worth borders made real for free."""
 
 SHORT_ROW = 40
 """Steps below which a tile's own cost outweighs some rows computed twice."""
@@ -101,10 +105,14 @@ def conv_2d(b: Builder, op: Op) -> None:
     columns = axis(b, op, width, kw, o.stride_w, o.dilation_w_factor, o.padding)
     b.expect_shape(op, (n, rows.out, columns.out, out_c))
     kind = kind_of(b, op, x, w, y)
-    source = padded_input(b, b.read(op, 0), x, rows, columns)
+    source, rows, columns = bordered(b, op, rows, columns)
     groups = c // group_c
     if kind == "hybrid":
         hybrid_conv(b, op, source, weights, rows, columns)
+        return
+    if groups == 1 and kind == "u8" and op.outputs[0] in b.frames:
+        place = window_rows(source, n, c, c, rows, columns, 1)
+        product(b, op, kind, place, weights.reshape(out_c, len(place.segments), -1), slice(0, out_c), None, 2)
         return
     target = b.write(op)
     for g in range(groups):
@@ -181,9 +189,12 @@ def window_rows(x: Ref, n: int, c: int, group_c: int, rows: Axis, columns: Axis,
 
 
 def product(
-    b: Builder, op: Op, kind: str, rows: Rows, weights: Array, part: slice, y: Ref, bias_at: int, x_at: int = 0
+    b: Builder, op: Op, kind: str, rows: Rows, weights: Array, part: slice, y: Ref | None, bias_at: int, x_at: int = 0
 ) -> None:
-    """Emit rows · weights + bias. weights: (out, segments, length) as stored; part: which of the layer's channels these are."""
+    """Emit rows · weights + bias. weights: (out, segments, length) as stored; part: which of the layer's channels these are.
+
+    y: where the first pixel of all channels goes; None: to the output, in a frame if the kernel can write one.
+    """
     x, w, out = b.tensor(op, x_at), b.tensor(op, 1), b.output(op)
     total = out.shape[-1]
     size = itemsize(out)
@@ -191,7 +202,7 @@ def product(
     words: Words = {
         cw.OUT_W: rows.out_w, cw.OUT_HW: rows.out_hw, cw.ROW: rows.row, cw.COLUMN: rows.column, cw.IMAGE: rows.image,
         cw.LINEAR: rows.linear,
-        cw.N: count, cw.Y_PITCH: total * size, cw.Y: y.at(part.start * size),
+        cw.N: count, cw.Y_PITCH: total * size,
     }  # fmt: skip
     if kind == "hybrid":
         raise b.unsupported(op, f"from {x.dtype} with weights of {w.dtype}")
@@ -250,7 +261,25 @@ def product(
     units = rows.pixels
     if kernel == "conv_u8" and cw.PAIRS not in words and by_block(rows.pixels, len(packed), packed.nbytes):
         units, strips = len(packed), strips | {cw.BY_BLOCK: 1, cw.PIXELS: rows.pixels}
+    if y is None:
+        lines = line_words(b, op, rows, nv, strips)
+        y = framed(b, op) if lines else b.write(op)
+        strips |= lines
+    words[cw.Y] = y.at(part.start * size)
     b.emit(kernel, units, words | strips, macs=rows.pixels * count * len(rows.segments) * rows.length)
+
+
+def line_words(b: Builder, op: Op, rows: Rows, nv: int, strips: Words) -> Words:
+    """What a strip needs to write a frame, a row at a time; nothing where tiles fit rows badly."""
+    frame = b.frames[op.outputs[0]]
+    gap: Words = {cw.Y_GAP: frame.pitch - frame.w * frame.c}
+    if not strips.get(cw.STRIP):
+        return {}
+    if not rows.linear:
+        return gap
+    tile = cw.STRIP_ROWS[b.isa.registers >= 32][nv]
+    fits = -(-rows.out_w // tile) * tile <= FRAMED_WASTE * rows.out_w and rows.out_w <= cw.MAX_SUMMED
+    return gap | {cw.LINEAR: 0, cw.STRIP: rows.out_w} if fits else {}
 
 
 def by_block(pixels: int, blocks: int, size: int) -> bool:

@@ -22,7 +22,7 @@ from edgeq.plan.requantize import (
     weight_scales,
 )
 from edgeq.plan.types import Ref, Words
-from edgeq.plan.window import Axis, axis, copy, image, padded_input, phased_input
+from edgeq.plan.window import Axis, axis, bordered, copy, image, phased_input
 from edgeq.records import dataclass
 
 MAX_REPEATED_BYTES = 1 << 16
@@ -58,7 +58,7 @@ def depthwise_conv_2d(b: Builder, op: Op) -> None:
     if kind == "u8" and 1 < c == out_c and columns.stride > 1 and c <= MAX_PHASED and not fills_steps(b, c):
         in_phases(b, op, n, rows, columns, weights.reshape(-1, c))
         return
-    source = padded_input(b, b.read(op, 0), x, rows, columns)
+    source, rows, columns = bordered(b, op, rows, columns)
     if kind == "hybrid":
         hybrid(b, op, source, weights, rows, columns)
         return

@@ -14,6 +14,7 @@ from edgeq.kernels.words import move as mw
 from edgeq.kernels.words.instruction import DOUBLE, FLOAT, POWER_OF_TWO, SINGLE
 from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.delegation import takes
+from edgeq.plan.frames import framed
 from edgeq.plan.kinds import KINDS
 from edgeq.plan.multiplier import f32, float_bounds, quantize_multiplier
 from edgeq.plan.tables import multiply_double, pot_shifts, quotient
@@ -112,6 +113,9 @@ def broadcast(b: Builder, op: Op) -> list[Dim]:
 def emit(b: Builder, op: Op, kernel: str, words: Words) -> None:
     """The kernel over the whole output: flat if one run covers it, else rows, with leading dimensions unrolled."""
     dims = broadcast(b, op)
+    if any(i in b.framed for i in op.inputs) or op.outputs[0] in b.frames:
+        emit_rows(b, op, kernel, words)
+        return
     a, c, y = b.read(op, 0), b.read(op, 1), b.write(op)
     size_a, size_y = itemsize(b.tensor(op, 0)), itemsize(b.output(op))
     if len(dims) == 1:
@@ -131,6 +135,21 @@ def emit(b: Builder, op: Op, kernel: str, words: Words) -> None:
         at_b = sum(i * d.b for i, d in zip(index, head, strict=True)) * size_a
         at_y = k * units * inner.size * size_y
         b.emit(kernel, units, {**words, **rows, ew.A: a.at(at_a), ew.B: c.at(at_b), ew.Y: y.at(at_y)})
+
+
+def emit_rows(b: Builder, op: Op, kernel: str, words: Words) -> None:
+    """The kernel row by row over images of one shape, some of which lie in frames (edgeq/plan/frames.py)."""
+    _, h, w, c = b.output(op).shape
+    a, z = b.read(op, 0), b.read(op, 1)
+    y = framed(b, op) if op.outputs[0] in b.frames else b.write(op)
+    step_a, step_z, step_y = (
+        b.framed[i].pitch if i in b.framed else w * c for i in (op.inputs[0], op.inputs[1], op.outputs[0])
+    )
+    rows: Words = {
+        ew.FLAT: 0, ew.INNER: w * c, ew.A_STEP: 1, ew.B_STEP: 1, ew.D1: 1, ew.D2: h, ew.A2: step_a, ew.B2: step_z,
+        ew.Y_ROW: step_y, ew.A: a, ew.B: z, ew.Y: y,
+    }  # fmt: skip
+    b.emit(kernel, h, {**words, **rows})
 
 
 def operands(b: Builder, op: Op) -> tuple[Tensor, Tensor, Tensor]:
