@@ -13,6 +13,7 @@ from edgeq.engine import build
 from edgeq.graph import Graph, Op, SubGraph, Tensor
 from edgeq.kernels.isa import ALL, PORTABLE
 from edgeq.kernels.words import move as mw
+from edgeq.kernels.words.instruction import MEET, SOLO
 from edgeq.plan import build as planning
 from edgeq.plan import cost, make_plan
 from edgeq.tflite import write
@@ -110,6 +111,29 @@ def test_borders_change_no_number(name: str, dtype: str, rounding: str, monkeypa
     if not missing(rounding):
         for a, c in zip(found, Oracle(write(graph), rounding)([x]), strict=True):
             np.testing.assert_array_equal(a, c)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_threads_wait_for_all_but_borders(name: str) -> None:
+    """Between an instruction that is one thread's alone, borders apart, and a later one that is shared lies a meeting."""
+    plan = make_plan(network(name), ALL["avx512vnni"])
+    alone = False
+    for instruction, row in zip(plan.instructions, plan.table, strict=True):
+        border = instruction.kernel == "pad_image" and mw.X not in instruction.words
+        assert not (alone and not row[SOLO] and not border)
+        assert row[SOLO] or row[MEET]
+        alone = not row[MEET] and (alone or not border)
+
+
+def test_threads_agree_again_and_again() -> None:
+    """Two threads that share what the plan says find the same numbers every time."""
+    graph = network("residual block and a strided one")
+    x = values(graph)
+    with build(graph) as one, build(graph, threads=2) as two:
+        expected = arrays(one(x))
+        for _ in range(500):
+            for a, b in zip(arrays(two(x)), expected, strict=True):
+                np.testing.assert_array_equal(a, b)
 
 
 COPIES = {

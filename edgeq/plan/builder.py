@@ -387,9 +387,16 @@ class Builder:
         # Nobody waits between two instructions of thread 0; behind the last small outputs are thread 0's too.
         following = np.append(table[1:, SOLO], all(p.size < fw.SHARED_BYTES for p in outputs))
         table[:, MEET] = ~((table[:, SOLO] == 1) & (following == 1)) & 1
+        borders = [
+            i.kernel == "pad_image" and mw.X not in i.words and not flag
+            for i, flag in zip(self.instructions, flags, strict=True)
+        ]
+        for i in [i for i, border in enumerate(borders) if border]:
+            # Who comes next writes what is inside these borders of thread 0's: it waits for what was before them alone.
+            table[i, MEET] = 0
+            if i and not borders[i - 1]:
+                table[i - 1, MEET] = 1
         for i, instruction in enumerate(self.instructions):
-            if instruction.kernel == "pad_image" and mw.X not in instruction.words:
-                table[i, MEET] = 0  # whoever comes next writes what is inside these borders
             if instruction.kernel == "branch":  # everybody comes to a branch, and to where it leads, at the same time
                 before = [i, i - 1, int(table[i, TARGET]) - 1]
                 table[[k for k in before if k >= 0], MEET] = 1
