@@ -66,6 +66,8 @@ NOTES = {
     "DEQUANTIZE": "also float16 constants",
     "FULLY_CONNECTED": "weights constant or computed, int8 on float32 (hybrid)",
     "LSTM": "the full kernel as UNIDIRECTIONAL_SEQUENCE_LSTM, the basic one on float32",
+    "RANDOM_STANDARD_NORMAL": "float32; tests/test_random.py, both runtimes",
+    "RANDOM_UNIFORM": "float32; tests/test_random.py, both runtimes",
     "RANGE": f"a constant, or {DYNAMIC}",
     "RANK": "a constant",
     "RELU_N1_TO_1": "as RELU; no case of its own",

@@ -18,6 +18,7 @@ import numpy as np
 from naive.cases import cases
 from test_detection import OPTIONS, post_process
 from test_naive_hybrid import LAYERS
+from test_random import noise
 from tflite_models import SMALL_MODELS, real_models
 
 from edgeq.errors import EdgeqError
@@ -67,6 +68,7 @@ def _cases() -> dict[str, Graph]:
         "CUSTOM detections": post_process({**OPTIONS, "max_detections": 3}),
         "CUSTOM transposed": _transposed(),
         **{f"CUSTOM {name}": make() for name, make in mediapipe_models.MODELS.items()},
+        **{code: noise(code, 3, 5) for code in ("RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL")},
         "DENSIFY": _sparse(),
         "COMPOSITE": control_models.composite(),
         "signatures": control_models.counter_of_three(),

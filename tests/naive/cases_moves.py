@@ -113,6 +113,11 @@ def pieces() -> Iterator[Case]:
         )
     ins = [tensor(f"x{k}", (3, 50), "uint8", s, z) for k, (s, z) in enumerate(((0.1, 3), (0.07, 131), (0.031, 255)))]
     y = tensor("y", (3, 150), "uint8", 0.1, 3)
+    wide = [tensor(n, (2, 3), "int16", scale, 0) for n, scale in (("a", 2e-4), ("b", 3e-4))]
+    joined = tensor("y", (2, 6), "int16", 5e-4, 0)
+    yield Case(
+        "CONCATENATION int16 of unequal scales", single("CONCATENATION", wide, joined, "ConcatenationOptions", axis=1)
+    )
     yield Case("CONCATENATION uint8 of unequal scales", single("CONCATENATION", ins, y, "ConcatenationOptions", axis=1))
 
 

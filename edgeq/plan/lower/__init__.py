@@ -15,6 +15,7 @@ from edgeq.plan.builder import Builder
 Lowering = Callable[[Builder, Op], None]
 
 _TEXT = """
+chance RANDOM_UNIFORM RANDOM_STANDARD_NORMAL
 control IF WHILE CALL_ONCE STABLEHLO_COMPOSITE
 conv CONV_2D FULLY_CONNECTED TRANSPOSE_CONV
 custom CUSTOM

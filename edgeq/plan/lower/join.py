@@ -17,9 +17,14 @@ from edgeq.plan.window import copy, same_scale, same_type
 
 
 def rescaled(b: Builder, op: Op, k: int, y: Tensor) -> Ref:
-    """Input k in the output's scale: uint8 may differ (reference_ops::ConcatenationWithScaling), other types may not."""
+    """Input k in the output's scale: uint8 may differ (reference_ops::ConcatenationWithScaling), other types may not.
+
+    int16 may, too, but its numbers move as they are: so do both runtimes.
+    """
     x = b.tensor(op, k)
     same_type(b, op, x, y)
+    if x.dtype == "int16":
+        return b.read(op, k)
     if x.dtype != "uint8" or (b.scale(x) == b.scale(y) and b.zero_point(x) == b.zero_point(y)):
         same_scale(b, op, x, y)
         return b.read(op, k)

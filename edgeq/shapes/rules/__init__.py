@@ -67,7 +67,7 @@ RULES: Mapping[str, Rule] = _table(
         "SHAPE": constants.shape_of,
         "RANK": constants.scalar,
         "RANGE": constants.arange,
-        "FILL": constants.fill,
+        "FILL RANDOM_UNIFORM RANDOM_STANDARD_NORMAL": constants.fill,
         "ONE_HOT": constants.one_hot,
         "SVDF": sequences.svdf,
         "UNIDIRECTIONAL_SEQUENCE_LSTM": sequences.sequence_lstm,
