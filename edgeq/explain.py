@@ -16,6 +16,7 @@ from edgeq.kernels.isa import Isa
 from edgeq.kernels.words import conv as cw
 from edgeq.kernels.words import elementwise as ew
 from edgeq.kernels.words import move as mw
+from edgeq.kernels.words.instruction import FLOAT
 from edgeq.plan.types import CONSTANT, Instruction, Plan, Ref
 
 BYTES_PER_CYCLE = 32
@@ -85,6 +86,9 @@ def tile(instruction: Instruction, isa: Isa) -> str:
     vectors = instruction.words.get(cw.NV, 4)
     if instruction.kernel in ("conv_u8", "conv_hybrid", "conv_f32"):
         assert isinstance(vectors, int)
+        if instruction.kernel == "conv_u8" and isa.by_steps and instruction.words.get(cw.FAMILY) == FLOAT:
+            height = cw.ACROSS[isa.dot] if instruction.words.get(cw.SHARED) else cw.STEP_ROWS[isa.dot][vectors]
+            return f"{height}×{vectors}"
         own = {} if instruction.words.get(cw.STRIP) else isa.own_rows
         rows = cw.STRIP_ROWS if instruction.words.get(cw.STRIP) else cw.TILE_ROWS
         return f"{own.get(vectors, rows[wide][vectors])}×{vectors}"

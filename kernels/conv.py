@@ -349,13 +349,16 @@ BY_STEPS = ISA.by_steps
 M4, M2, M1 = steps.ROWS[4], steps.ROWS[2], steps.ROWS[1]
 _march_4, _march_2, _march_1 = (steps.march(nv, sum_rows) for nv in (4, 2, 1))
 _alone_4, _alone_2, _alone_1 = (steps.alone(nv, sum_rows) for nv in (4, 2, 1))
+_across = steps.across(_alone_4)
 
 
 @njit(error_model="numpy")
 def conv_steps(g, rows_at, lo, hi, first, last):
     """Any pixels where an instruction multiplies by a lane (kernels/steps.py)."""
     nv, count = g[NV], hi - lo
-    if nv == 4 and count >= M4:
+    if g[SHARED]:
+        _across(g, rows_at, lo, hi, first, last)
+    elif nv == 4 and count >= M4:
         _march_4(g, rows_at, lo, hi, first, last)
     elif nv == 2 and count >= M2:
         _march_2(g, rows_at, lo, hi, first, last)

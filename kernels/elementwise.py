@@ -13,6 +13,7 @@ from numba import njit
 from .fixedpoint import clamp, multiply_double, multiply_single, rounding_shift_right
 from .memory import f32, float_of_bits, i16, u8
 from .simd import (
+    ISA,
     L,
     add_f32,
     add_i32,
@@ -21,6 +22,7 @@ from .simd import (
     clamp_i32,
     in_rows,
     load_f32,
+    load_quad,
     load_u8_as_i32,
     mul_f32,
     mul_i32,
@@ -34,6 +36,10 @@ from .simd import (
     store_u8,
     store_u8_some,
     sub_f32,
+    widened0,
+    widened1,
+    widened2,
+    widened3,
 )
 from .transcendental import atan2_f64, power_f64, remainder_f64
 from .words.elementwise import (
@@ -82,6 +88,9 @@ from .words.elementwise import (
 )
 from .words.instruction import DOUBLE, POWER_OF_TWO, SINGLE
 
+WIDENS = ISA.by_steps
+"""Whether 16 bytes loaded at once are widened by one instruction for four of them: tbl."""
+
 
 @njit(error_model="numpy", inline="always")
 def offsets(g, unit):
@@ -111,7 +120,13 @@ def sum_double(a, b, g):
 @njit(error_model="numpy", inline="always")
 def summed(a, b, ma, mb, bias, by):
     """(a·ma + b·mb + bias) >> by, of a vector of bytes at either address."""
-    return shift_each_i32(add_i32(add_i32(bias, mul_i32(load_u8_as_i32(a), ma)), mul_i32(load_u8_as_i32(b), mb)), by)
+    return summed_words(load_u8_as_i32(a), load_u8_as_i32(b), ma, mb, bias, by)
+
+
+@njit(error_model="numpy", inline="always")
+def summed_words(a, b, ma, mb, bias, by):
+    """(a·ma + b·mb + bias) >> by."""
+    return shift_each_i32(add_i32(add_i32(bias, mul_i32(a, ma)), mul_i32(b, mb)), by)
 
 
 @njit(error_model="numpy")
@@ -131,8 +146,15 @@ def _add_u8_row(a, sa, b, sb, y, n, g):
         by = splat_i32(shift)
         while n - done >= 4 * L:
             x, z = a + done, b + done
-            t0, t1 = summed(x, z, ma, mb, bias, by), summed(x + L, z + L, ma, mb, bias, by)
-            t2, t3 = summed(x + 2 * L, z + 2 * L, ma, mb, bias, by), summed(x + 3 * L, z + 3 * L, ma, mb, bias, by)
+            if WIDENS:
+                v, u = load_quad(x), load_quad(z)
+                t0 = summed_words(widened0(v), widened0(u), ma, mb, bias, by)
+                t1 = summed_words(widened1(v), widened1(u), ma, mb, bias, by)
+                t2 = summed_words(widened2(v), widened2(u), ma, mb, bias, by)
+                t3 = summed_words(widened3(v), widened3(u), ma, mb, bias, by)
+            else:
+                t0, t1 = summed(x, z, ma, mb, bias, by), summed(x + L, z + L, ma, mb, bias, by)
+                t2, t3 = summed(x + 2 * L, z + 2 * L, ma, mb, bias, by), summed(x + 3 * L, z + 3 * L, ma, mb, bias, by)
             q = pack_codes(t0, t1, t2, t3, np.int32(g[ZERO_Y]), np.int32(g[LO]))
             store(y + done, in_rows(cap(q, np.int32(g[HI]))))
             done += 4 * L

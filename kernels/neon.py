@@ -118,6 +118,12 @@ def half_product(builder: Any, a: Any, b: Any, high: bool) -> Any:
     return multiplied(builder, "smull", *(part(builder, v, 8 * high, 8) for v in (a, b)))
 
 
+def widened(builder: Any, x: Any, k: int) -> Any:
+    """Bytes 4k … 4k + 3 as int32: tbl, which takes zeros for what is beyond 16."""
+    picked = ir.Constant(V16I8, [4 * k + i // 4 if i % 4 == 0 else 255 for i in range(16)])
+    return builder.bitcast(call(builder, "llvm.aarch64.neon.tbl1.v16i8", V16I8, x, picked), V4I32)
+
+
 def added_wide(builder: Any, acc: Any, v: Any, high: bool) -> Any:
     """acc + four of eight int16: saddw, saddw2."""
     return builder.add(acc, builder.sext(part(builder, v, 4 * high, 4), V4I32))

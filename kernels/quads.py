@@ -110,6 +110,18 @@ def _step(k: int) -> Any:
 step0, step1, step2, step3 = (_step(k) for k in range(4))
 
 
+def _widened(k: int) -> Any:
+    @intrinsic
+    def widened(typingctx, x):
+        """Bytes 4k … 4k + 3 of 16 as int32: ARM alone."""
+        return VI32(x), lambda context, builder, signature, args: neon.widened(builder, args[0], k)
+
+    return widened
+
+
+widened0, widened1, widened2, widened3 = (_widened(k) for k in range(4))
+
+
 def _halves(high: bool) -> Any:
     @intrinsic
     def mull(typingctx, a, b):

@@ -98,6 +98,10 @@ from .quads import (
     unpack16_low,
     wide_high,
     wide_low,
+    widened0,
+    widened1,
+    widened2,
+    widened3,
 )
 from .vec import ISA, L, Vec
 
@@ -189,6 +193,10 @@ __all__ = [
     "unpack16_low",
     "wide_high",
     "wide_low",
+    "widened0",
+    "widened1",
+    "widened2",
+    "widened3",
     "zero_f32",
     "zero_i32",
 ]

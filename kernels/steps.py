@@ -4,7 +4,8 @@
 steps, so that what a tile sets up is set up once; each tile is MR rows by NV vectors of sums in registers.
 
     march(g, at, lo, hi, first, last)     pixels lo … hi − 1, MR or more; blocks first … last − 1 of channels
-    alone(g, at, m, first, last)          the pixel m, blocks two at a time: a fully connected layer's single row
+    across(g, at, lo, hi, first, last)    windows three pixels wide at stride 1: each pixel is loaded for three outputs
+    alone(g, at, m, first, last)          the pixel m, several blocks at a time: a fully connected layer's single row
 
 at: scratch; row addresses first, SUMMED sums of activations.
 
@@ -28,11 +29,13 @@ from .simd import ISA, L
 from .words import conv as words
 
 PAIRED = ISA.dot == "smull"
-ROWS = {4: 2, 2: 4, 1: 8} if PAIRED else {4: 5, 2: 8, 1: 12}
-"""NV → rows of a tile: sums, activations of each row and a few weights stay in 32 registers."""
+ROWS = words.STEP_ROWS.get(ISA.dot, words.STEP_ROWS["sdot"])  # other instruction sets call nothing here
 
 SUMMED = 4096
 """Where in the scratch the sums of activations lie."""
+
+ONE_ROW = {4: (2, 1) if PAIRED else (4, 2, 1), 2: (1,), 1: (1,)}
+"""NV → blocks that a single row takes at a time."""
 
 Vectors = list[tuple[str, int]]
 """The vectors of a tile: the pointer to the block that each is in, and its number there."""
@@ -57,33 +60,42 @@ def _step(mr: int, nv: int, vectors: Vectors, s: int, at: int) -> list[str]:
     return out
 
 
-def _two_steps(mr: int, nv: int, vectors: Vectors, s: int) -> list[str]:
-    """Steps s and s + 1, their products added up in int16."""
+def _two_steps(mr: int, nv: int, vectors: Vectors, s: int, at: int) -> list[str]:
+    """Steps s and s + 1, their products added up in int16; weights as in _step."""
     out = [f"a{i}, b{i} = step{s}(x{i}), step{s + 1}(x{i})" for i in range(mr)]
     for j, (pointer, number) in enumerate(vectors):
-        out += [f"u = load_quad({pointer} + {(s * nv + number) * L * 4})"]
-        out += [f"t = load_quad({pointer} + {((s + 1) * nv + number) * L * 4})"]
+        out += [f"u = load_quad({pointer} + {(at * nv + number) * L * 4})"]
+        out += [f"t = load_quad({pointer} + {((at + 1) * nv + number) * L * 4})"]
         for i in range(mr):
             for half, c in zip(("low", "high"), _sums(i, j), strict=True):
                 out += [f"{c} = add_long({c}, mlal_{half}(mull_{half}(a{i}, u), b{i}, t))"]
     return out
 
 
-def _segments(mr: int, nv: int, vectors: Vectors, row: Callable[[int], str]) -> list[str]:
-    """The loops over segments and steps. `row`: where row i begins."""
+def _segments(mr: int, nv: int, vectors: Vectors, row: Callable[[int], str], turns: int) -> list[str]:
+    """The loops over segments and steps. `row`: where row i begins; turns: 16 bytes of rows at a time, 1 or 2 of them."""
     pointers = list(dict.fromkeys(p for p, _ in vectors))
     load = [f"x{i} = load_ready(r{i} + k)" for i in range(mr)]
     out = ["for s in range(n_segments):", "    begin = segments[s]"]
     out += [f"    r{i} = {row(i)} + begin" for i in range(mr)]
-    out += ["    for k in range(0, whole, 16):"]
-    four = []
-    for s in (0, 2) if PAIRED else range(4):
-        four += _two_steps(mr, nv, vectors, s) if PAIRED else _step(mr, nv, vectors, s, s)
-    out += [f"        {line}" for line in [*load, *four]]
+    twice: list[str] = []
+    for turn in range(2):
+        twice += [f"x{i} = load_ready(r{i} + k + {16 * turn})" for i in range(mr)]
+        for s in (0, 2) if PAIRED else range(4):
+            at = 4 * turn + s
+            twice += _two_steps(mr, nv, vectors, s, at) if PAIRED else _step(mr, nv, vectors, s, at)
+    once = twice[: len(twice) // 2]
+    if turns == 2:
+        out += ["    for k in range(0, even, 32):", *(f"        {line}" for line in twice)]
+        out += [f"        {p} += {8 * nv * L * 4}" for p in pointers]
+        out += ["    if even < whole:", "        k = even"]
+    else:
+        out += ["    for k in range(0, whole, 16):"]
+    out += [f"        {line}" for line in once]
     out += [f"        {p} += {4 * nv * L * 4}" for p in pointers]
     out += ["    if rest:", "        k = whole", *(f"        {line}" for line in load)]
     if PAIRED:
-        out += ["        if rest > 1:", *(f"            {line}" for line in _two_steps(mr, nv, vectors, 0))]
+        out += ["        if rest > 1:", *(f"            {line}" for line in _two_steps(mr, nv, vectors, 0, 0))]
         out += [f"            {p} += {2 * nv * L * 4}" for p in pointers]
         out += ["            if rest > 2:", *(f"                {line}" for line in _step(mr, nv, vectors, 2, 0))]
         out += [f"                {p} += {nv * L * 4}" for p in pointers]
@@ -91,10 +103,10 @@ def _segments(mr: int, nv: int, vectors: Vectors, row: Callable[[int], str]) -> 
         out += [f"            {p} += {nv * L * 4}" for p in pointers]
         return out
     for s in range(3):
-        at = "        " + "    " * (s > 0)
+        indent = "        " + "    " * (s > 0)
         out += [f"        if rest > {s}:"] * (s > 0)
-        out += [f"{at}{line}" for line in _step(mr, nv, vectors, s, 0)]
-        out += [f"{at}{p} += {nv * L * 4}" for p in pointers]
+        out += [f"{indent}{line}" for line in _step(mr, nv, vectors, s, 0)]
+        out += [f"{indent}{p} += {nv * L * 4}" for p in pointers]
     return out
 
 
@@ -160,10 +172,33 @@ def _finish(mr: int, nv: int) -> list[str]:
 
 _CONSTANTS = [
     "segments, n_segments, pitch = i64(g[SEGMENTS]), g[N_SEGMENTS], g[Y_PITCH]",
-    "whole, rest = (g[STEPS] & ~3) * 4, g[STEPS] & 3",
+    "even, whole, rest = (g[STEPS] & ~7) * 4, (g[STEPS] & ~3) * 4, g[STEPS] & 3",
     "zero, floor, top = np.int32(g[ZERO_POINT]), np.int32(g[LO]), np.int32(g[HI])",
     "plain = zero == 0 and floor == 0 and top == 255  # as behind a ReLU: saturation is all there is to do",
 ]
+
+
+def _straight_ahead(mr: int) -> list[str]:
+    """The loop over pixels as far as their addresses are in `rows`; divisions only where a line of the output begins.
+
+    ahead: the next pixel's address; straight: how many lie one step apart from there on.
+    """
+    return [
+        "step, ahead, straight = g[COLUMN], g[X] + lo * g[COLUMN], (hi - lo) * g[LINEAR]",
+        "while m < hi:",
+        f"    if m > hi - {mr}:  # the last tile steps back so that it is full",
+        f"        straight = (straight + m - hi + {mr}) * g[LINEAR]",
+        f"        ahead -= (m - hi + {mr}) * step",
+        f"        m = hi - {mr}",
+        f"    if straight < {mr}:",
+        f"        locate(g, rows, m, np.int64({mr}))",
+        f"        ahead = rows[{mr - 1}] + step",
+        f"        column = (m + {mr}) % g[OUT_W]",
+        "        straight = g[OUT_W] - column if column else np.int64(0)",
+        "    else:",
+        f"        straight -= {mr}",
+        *(line for i in range(mr) for line in (f"        rows[{i}] = ahead", "        ahead += step")),
+    ]
 
 
 def march_source(nv: int) -> str:
@@ -171,7 +206,7 @@ def march_source(nv: int) -> str:
     mr, vectors = ROWS[nv], [("w", j) for j in range(nv)]
     tile = [
         *_begin(mr, nv, lambda j: f"bias + {j * L * 4}"),
-        *_segments(mr, nv, vectors, lambda i: f"rows[{i}]"),
+        *_segments(mr, nv, vectors, lambda i: f"rows[{i}]", 1 if PAIRED else 2),
         *_scaled(mr, nv, lambda j: f"scale + {j * L * 4}"),
         "to = y",
         *_finish(mr, nv),
@@ -182,7 +217,7 @@ def march_source(nv: int) -> str:
     ]
     out = ["def march(g, at, lo, hi, first, last):", *(f"    {line}" for line in _CONSTANTS)]
     out += ["    rows, m, sums, n = i64(at), lo, np.int64(0), first * " + str(nv * L)]
-    out += ["    while m < hi:", f"        m = min(m, hi - {mr})", f"        locate(g, rows, m, np.int64({mr}))"]
+    out += [f"    {line}" for line in _straight_ahead(mr)]
     out += [
         "        if g[ONES]:",
         "            sums = at + SUMMED",
@@ -194,27 +229,88 @@ def march_source(nv: int) -> str:
     return "\n".join([*out, f"        m += {mr}"])
 
 
+ACROSS = words.ACROSS.get(ISA.dot, 4)
+
+
+def across_source() -> str:
+    """The Python text of `across`, for tiles of four vectors."""
+    mr, nv = ACROSS, 4
+    taps = [f"w{j}" for j in range(3)]
+    loop = [f"x{i} = load_ready(q{i} + k)" for i in range(mr + 2)]
+    if PAIRED:
+        for s in (0, 2):
+            loop += [f"a{i}, b{i} = step{s}(x{i}), step{s + 1}(x{i})" for i in range(mr + 2)]
+            for j, pointer in enumerate(taps):
+                for v in range(nv):
+                    loop += [f"u = load_quad({pointer} + {(s * nv + v) * L * 4})"]
+                    loop += [f"t = load_quad({pointer} + {((s + 1) * nv + v) * L * 4})"]
+                    for i in range(mr):
+                        for half, c in zip(("low", "high"), _sums(i, v), strict=True):
+                            pair = f"mlal_{half}(mull_{half}(a{i + j}, u), b{i + j}, t)"
+                            loop += [f"{c} = add_long({c}, {pair})"]
+    else:
+        for j, pointer in enumerate(taps):
+            for s in range(4):
+                for v in range(nv):
+                    loop += [f"u = load_quad({pointer} + {(s * nv + v) * L * 4})"]
+                    loop += [f"c{i}_{v} = dot_step{s}(c{i}_{v}, x{i + j}, u)" for i in range(mr)]
+    loop += [f"{pointer} += {4 * nv * L * 4}" for pointer in taps]
+    tile = [
+        *_begin(mr, nv, lambda j: f"bias + {j * L * 4}"),
+        "for s in range(0, n_segments, 3):",
+        "    w0, w1, w2 = w, w + pixel, w + 2 * pixel",
+        "    q0 = x + segments[s]",
+        *(f"    q{i} = opaque(q{i - 1} + step)" for i in range(1, mr + 2)),
+        "    for k in range(0, whole, 16):",
+        *(f"        {line}" for line in loop),
+        "    w += 3 * pixel",
+        *_scaled(mr, nv, lambda j: f"scale + {j * L * 4}"),
+        "to = y",
+        *_finish(mr, nv),
+        f"bias += {nv * L * 4}",
+        f"scale += {nv * L * 4}",
+        f"y += {nv * L}",
+        f"left -= {nv * L}",
+    ]
+    out = ["def across(g, at, lo, hi, first, last):", *(f"    {line}" for line in _CONSTANTS)]
+    out += ["    rows, m, sums, n = i64(at), lo, np.int64(0), first * " + str(nv * L)]
+    out += [f"    step, pixel = g[COLUMN], g[STEPS] * {nv * L * 4}", "    while m < hi:"]
+    out += [
+        "        locate(g, rows, m, np.int64(1))",
+        "        x = rows[0]",
+        "        end = min(m - m % g[OUT_W] + g[OUT_W], hi)",
+    ]
+    out += [f"        while end - m >= {mr}:"]
+    out += ["            w, bias, scale = g[W] + first * g[BLOCK], g[BIAS] + n * 4, g[MULTIPLIER] + n * 4"]
+    out += ["            y, left = g[Y] + m * pitch + n, g[N] - n"]
+    out += ["            for block in range(first, last):", *(f"                {line}" for line in tile)]
+    out += [f"            x += {mr} * step", f"            m += {mr}"]
+    out += ["        while m < end:", "            alone(g, at, m, first, last)", "            m += 1"]
+    return "\n".join(out)
+
+
 def alone_source(nv: int) -> str:
     """The Python text of `alone` for blocks of nv vectors."""
 
     one = {4: "store_quad_some(y, q, left)", 2: "store_first_half(y, q, left)", 1: "store_row_0(y, q, left)"}[nv]
 
     def blocks(count: int) -> list[str]:
-        vectors = [("wv"[b], j) for b in range(count) for j in range(nv)]
-        head = ["v = w + g[BLOCK]"] if count == 2 else []
+        names = [f"w{b}" for b in range(count)]
+        vectors = [(name, j) for name in names for j in range(nv)]
+        head = ["w0 = w", *(f"w{b} = w{b - 1} + g[BLOCK]" for b in range(1, count))]
         out = [
             *head,
             *_begin(1, count * nv, lambda j: f"bias + {j * L * 4}"),
-            *_segments(1, nv, vectors, lambda i: "row"),
+            *_segments(1, nv, vectors, lambda i: "row", 2),
             *_scaled(1, count * nv, lambda j: f"scale + {j * L * 4}"),
         ]
         for b in range(count):
-            names = [f"c0_{b * nv + j}" for j in range(nv)] + ["z"] * (4 - nv)
-            out += [f"q = cap(pack_codes({', '.join(names)}, zero, floor), top)"]
+            four = [f"c0_{b * nv + j}" for j in range(nv)] + ["z"] * (4 - nv)
+            out += [f"q = cap(pack_codes({', '.join(four)}, zero, floor), top)"]
             out += [f"if left >= {4 * L}:", "    store(y, q)", "else:"] * (nv == 4)
             out += ["    " * (nv == 4) + one, f"y += {nv * L}", f"left -= {nv * L}"]
         out += [f"bias += {count * nv * L * 4}", f"scale += {count * nv * L * 4}"]
-        return [*out, "w = v"] if count == 2 else out
+        return [*out, f"w = w{count - 1}"]
 
     out = ["def alone(g, at, m, first, last):", *(f"    {line}" for line in _CONSTANTS)]
     out += ["    rows, sums, n, z = i64(at), np.int64(0), first * " + str(nv * L) + ", zero_i32()"]
@@ -222,18 +318,18 @@ def alone_source(nv: int) -> str:
     out += ["    if g[ONES]:", "        sums = at + SUMMED", "        sum_rows(g, at, np.int64(1), sums)"]
     out += ["    w, bias, scale = g[W] + first * g[BLOCK], g[BIAS] + n * 4, g[MULTIPLIER] + n * 4"]
     out += ["    y, left, block = g[Y] + m * pitch + n, g[N] - n, first"]
-    if nv == 4:
-        out += ["    while block + 1 < last:", *(f"        {line}" for line in blocks(2)), "        block += 2"]
-    out += ["    while block < last:", *(f"        {line}" for line in blocks(1)), "        block += 1"]
+    for count in ONE_ROW[nv]:
+        out += [f"    while block + {count} <= last:", *(f"        {line}" for line in blocks(count))]
+        out += [f"        block += {count}"]
     return "\n".join(out)
 
 
-def _made(name: str, text: str, sum_rows: Any) -> Callable[..., Any]:
+def _made(name: str, text: str, **others: Any) -> Callable[..., Any]:
     """Compile-ready function `name` of a source; one that is never called elsewhere than on 64-bit ARM."""
     names = (n for n in dir(simd) if not n.startswith("_"))
     namespace: dict[str, Any] = {n: getattr(simd, n) for n in names}
     namespace |= {n: getattr(words, n) for n in dir(words) if n.isupper()}
-    namespace |= {"np": np, "i32": i32, "i64": i64, "locate": locate, "sum_rows": sum_rows, "SUMMED": SUMMED}
+    namespace |= {"np": np, "i32": i32, "i64": i64, "locate": locate, "SUMMED": SUMMED} | others
     exec(text, namespace)
     compiled: Callable[..., Any] = njit(namespace[name], error_model="numpy", no_cpython_wrapper=True)
     return compiled
@@ -241,9 +337,14 @@ def _made(name: str, text: str, sum_rows: Any) -> Callable[..., Any]:
 
 def march(nv: int, sum_rows: Any) -> Callable[..., Any]:
     """`march` for tiles of nv vectors. sum_rows(g, rows, count, sums): kernels/conv.py."""
-    return _made("march", march_source(nv), sum_rows)
+    return _made("march", march_source(nv), sum_rows=sum_rows)
 
 
 def alone(nv: int, sum_rows: Any) -> Callable[..., Any]:
     """`alone` for blocks of nv vectors."""
-    return _made("alone", alone_source(nv), sum_rows)
+    return _made("alone", alone_source(nv), sum_rows=sum_rows)
+
+
+def across(alone: Any) -> Callable[..., Any]:
+    """`across`, for pixels in fours; `alone` takes what a line's end leaves."""
+    return _made("across", across_source(), alone=alone)

@@ -13,7 +13,7 @@ RANGE, SUMS = 27, 28  # hybrid: what dynamic_u8 found; sums of each channel's we
 LINEAR = 29  # 1 where output pixels lie COLUMN bytes apart throughout
 PAIRS = 30  # 1: half a vector of channels, written twice, so that two pixels share a vector
 STRIP = 31  # pixels of a strip (kernels/strip.py); 0: tiles take any pixels, each by its address
-SHARED = 32  # 1: a strip whose pixels are loaded once for three outputs
+SHARED = 32  # 1: pixels are loaded once for three outputs: a strip, or on 64-bit ARM a tile of kernels/steps.py
 ONES = 33  # weights that add up a row's activations, where the layer's own have a zero point; 0 elsewhere
 BY_BLOCK, PIXELS = 34, 35  # conv_u8: where BY_BLOCK is 1, units are blocks of channels, each for all of PIXELS pixels
 Y_GAP = 36  # strips: bytes between the end of a row of output and the next; strips then keep to rows
@@ -28,3 +28,9 @@ them, LLVM loads weights ahead: three rows of four vectors reach 140 GMAC/s wher
 STRIP_ROWS = {True: {4: 6, 2: 8, 1: 16}, False: {4: 2, 2: 4, 1: 8}}
 """As TILE_ROWS, pixels of a strip's tile; those of one vector are also those of PAIRS and SHARED. Powers of two where weights
 are few: images are as wide."""
+
+STEP_ROWS = {"smull": {4: 2, 2: 4, 1: 8}, "sdot": {4: 5, 2: 8, 1: 12}, "usdot": {4: 5, 2: 8, 1: 12}}
+"""Isa.dot → NV → rows of a tile of kernels/steps.py: sums, each row's activations and a few weights stay in 32 registers."""
+
+ACROSS = {"smull": 2, "sdot": 4, "usdot": 4}
+"""As STEP_ROWS, pixels of a tile where SHARED is 1: images are often as wide as some of them."""

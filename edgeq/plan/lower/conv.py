@@ -290,7 +290,7 @@ def by_block(pixels: int, blocks: int, size: int) -> bool:
 def strip_words(b: Builder, rows: Rows, steps: int, nv: int, made: Words) -> Words:
     """STRIP and SHARED, where pixels go in strips: they lie one step apart, and a tile's pixels fit a row of them well."""
     if b.isa.by_steps:  # tiles load less
-        return {}
+        return across_words(b, rows, nv, made)
     tile = cw.STRIP_ROWS[b.isa.registers >= 32][nv]
     if rows.linear:
         length = STRIP_BYTES // (len(rows.segments) * steps * 4) // tile * tile
@@ -305,6 +305,13 @@ def strip_words(b: Builder, rows: Rows, steps: int, nv: int, made: Words) -> Wor
     three = rows.length == 3 * rows.column and alone == steps
     shared = nv == 1 and not {cw.PAIRS, cw.ONES} & made.keys() and shares and three
     return {cw.STRIP: rows.out_w, cw.SHARED: int(shared)}
+
+
+def across_words(b: Builder, rows: Rows, nv: int, made: Words) -> Words:
+    """SHARED on 64-bit ARM (kernels/steps.py, `across`): windows of three whole pixels, lines of whole tiles."""
+    adjacent = rows.length == 3 * rows.column and rows.column % 16 == 0 and not rows.linear
+    whole = rows.out_w % cw.ACROSS[b.isa.dot] == 0
+    return {cw.SHARED: 1} if nv == 4 and cw.ONES not in made and adjacent and whole else {}
 
 
 def by_pixel(weights: Array, segments: tuple[int, ...], pixel: int) -> tuple[Array, tuple[int, ...]]:
