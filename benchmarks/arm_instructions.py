@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,10 @@ class Trace:
         """What this one ran beyond the other."""
         return Trace(Counter({at: n - other.runs[at] for at, n in self.runs.items() if n > other.runs[at]}), self.code)
 
+    def within(self, spans: Sequence[tuple[int, int]]) -> Trace:
+        """What ran at these addresses."""
+        return Trace(Counter({at: n for at, n in self.runs.items() if any(a <= at < b for a, b in spans)}), self.code)
+
     def moved(self, by: int) -> Trace:
         """The same at other addresses."""
         return Trace(Counter({at + by: n for at, n in self.runs.items()}), {at + by: c for at, c in self.code.items()})
@@ -142,19 +147,19 @@ def _read(pipe: Path, into: Trace) -> None:
 
 def per_inference(cpu: str, runtime: str, model: Path, count: int) -> Trace:
     """What `count` inferences execute."""
-    spans = "1-2"
-    few, spans = settled(cpu, runtime, model, count, spans)
-    many, _ = settled(cpu, runtime, model, 2 * count, spans)
+    seen = ["1-2"]
+    few, many = (settled(cpu, runtime, model, n, seen) for n in (count, 2 * count))
     return many.minus(few)
 
 
-def settled(cpu: str, runtime: str, model: Path, count: int, spans: str) -> tuple[Trace, str]:
-    """A trace of the library where it really lay: what is loaded before it moves it, if that ran for the first time."""
-    for _ in range(5):
-        found, where = trace(cpu, runtime, model, count, spans)
-        if where == spans:
-            return found.moved(-int(spans.split("-")[0])), spans  # it may lie elsewhere in the next run
-        spans = where
+def settled(cpu: str, runtime: str, model: Path, count: int, seen: list[str]) -> Trace:
+    """A trace of the library at addresses from 0 on. `seen`: where it lay in earlier runs, any of which it may take again."""
+    for _ in range(9):
+        found, where = trace(cpu, runtime, model, count, " ".join(seen))
+        if where in seen:
+            spans = [tuple(map(int, span.split("-"))) for span in where.split()]
+            return found.within(spans).moved(-spans[0][0])
+        seen.append(where)
     sys.exit(f"{runtime} on {cpu}: its library lies elsewhere in each run")
 
 
