@@ -68,6 +68,11 @@ _EVENTS: Final[dict[str, dict[str, strict.Check]]] = {
     },
     "status": {"authority": KEY_ID, "epoch": _NUMBER, "sha256": _HASH},
     "root": {"root_id": KEY_ID, "version": _NUMBER, "sha256": _HASH},
+    "calibrate": {
+        "outcome": strict.text("accepted|refused|rollback", "accepted, refused or rollback", 8),
+        "payload_sha256": strict.optional(_HASH),
+        "overlay_sha256": strict.optional(_HASH),
+    },
     "mask": {"recipient": KEY_ID, "nonce": strict.integer(0, limits.INTEGER)},
     "checkpoint": {"device": KEY_ID, "signature": _base64},
 }

@@ -117,6 +117,14 @@ class Store:
         fields = admit.described(("export",), request.signed, request.grant)
         self.update(lambda before: before, Event("export", fields), request.now)
 
+    def calibrated(
+        self, outcome: str, payload_sha256: str | None, overlay_sha256: str | None, *, now: datetime
+    ) -> None:
+        """Write down how a calibration ended: "accepted", "refused" or "rollback", and the overlay that holds from then on,
+        None for none; raises as `update` does."""
+        fields = {"outcome": outcome, "payload_sha256": payload_sha256, "overlay_sha256": overlay_sha256}
+        self.update(lambda before: before, Event("calibrate", fields), now)
+
     def refuse(self, error: TrustError, known: Mapping[str, Any], now: datetime) -> None:
         """Write a refusal down: its type, and what was known of the opening by then. If that fails, it stays a refusal."""
         fields = {**known, "error": type(error).__name__}

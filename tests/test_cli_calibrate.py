@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -19,11 +22,11 @@ import pytest
 from faults import killed_at_every_call, killed_at_random
 
 import edgeq
-from edgeq import changes, keys, overlay
+from edgeq import changes, checkpoint, keys, overlay
 from edgeq.cli import main
-from edgeq.errors import NoGrantError, OverlayDeviceError, OverlayModelError
+from edgeq.errors import InputError, NoGrantError, OverlayDeviceError, OverlayModelError
 from edgeq.opening import open_bytes
-from edgeq.quantize import observation
+from edgeq.quantize import observation, statistics
 from edgeq.quantize.observation import Budget, Observation
 from edgeq.tflite import read
 
@@ -296,6 +299,21 @@ def test_run_says_drift(here, capsys) -> None:
         assert re.search(rf"^drift +{status}$", capsys.readouterr().out, re.MULTILINE)
 
 
+def test_monitor_runs_under_an_overlay(here, capsys) -> None:
+    """`monitor --overlay` watches the calibrated model: its baseline is the overlay's, and its scores the changed scales'."""
+    assert main(CALIBRATE) == 0
+    found = {}
+    for name in ("bright_held_out", "held_out"):
+        capsys.readouterr()
+        assert main(["monitor", "d.eqb", "-i", f"{name}.npz", "--every", "1", "--overlay", "o.eqo", *GRANTED]) == 0
+        found[name] = capsys.readouterr().out
+    assert re.search(r"^drift +steady$", found["bright_held_out"], re.MULTILINE)
+    assert re.search(r"^drift +recalibrate$", found["held_out"], re.MULTILINE)
+    capsys.readouterr()
+    assert main(["monitor", "d.eqb", "-i", "held_out.npz", "--overlay", "g.eqg", *GRANTED]) == 1
+    assert "overlay: expected payloadType" in capsys.readouterr().err
+
+
 def test_monitor_serves_metrics(here, capsys) -> None:
     """While it runs, the monitor serves its figures on the loopback address, in Prometheus' text format, and nothing else."""
     line = [
@@ -351,3 +369,115 @@ def test_the_view_draws(here) -> None:
     text = out.getvalue()
     for word in ("learning", "p99", "20 inferences", "beyond its codes", "probabilities", "["):
         assert word in text
+
+
+# --- what leaves the device -------------------------------------------------------------------------------------------
+
+
+def test_outcomes_are_in_the_audit_log(here, capsys) -> None:
+    """With a state, each outcome is written down with the overlay that holds from then on, and the log verifies."""
+    state = ["--identity", "device.key", "--state", "state"]
+    assert main(["device", "init", *state]) == 0
+    logged = [*CALIBRATE, "--state", "state"]
+    assert main(logged) == 0
+    made = hashlib.sha256((here / "o.eqo").read_bytes()).hexdigest()
+    assert main(logged) == 0  # nothing better is found
+    assert main(["calibrate", "d.eqb", "-o", "o.eqo", "--rollback", *state]) == 0
+    assert main(["audit", "verify", *state]) == 0
+    lines = [json.loads(line) for path in sorted((here / "state").glob("audit-*")) for line in path.open()]
+    found = [(e["outcome"], e["overlay_sha256"]) for e in lines if e["event"] == "calibrate"]
+    assert found == [("accepted", made), ("refused", made), ("rollback", None)]
+    capsys.readouterr()
+    assert main(["audit", "show", "--state", "state"]) == 0
+    assert f"accepted, overlay {made[:16]}…" in capsys.readouterr().out
+
+
+def test_masked_statistics_add_up(here) -> None:
+    """Two devices' statistics, masked for an owner, unmask to the sum of their counts: two for each sample and tensor."""
+    assert main(["keys", "new", "device", "owner"]) == 0
+    for name in ("calibration", "bright_calibration"):
+        line = ["calibrate", "digits_int8.tflite", "-d", f"{name}.npz", "-o", "plain.tflite", "--samples", "64"]
+        assert main([*line, "--statistics", f"{name}.eqm", "--statistics-for", "owner.pub"]) == 0
+    assert main(["unmask", "calibration.eqm", "--identity", "owner.key", "-o", "one.npy"]) == 0
+    assert main(["sum", "calibration.eqm", "bright_calibration.eqm", "-o", "sum.eqm"]) == 0
+    assert main(["unmask", "sum.eqm", "--identity", "owner.key", "-o", "sum.npy"]) == 0
+    one, both = np.load("one.npy"), np.load("sum.npy")
+    graph = read((here / "digits_int8.tflite").read_bytes())
+    assert one.shape == (len(statistics.reaches(graph, []).tensors), statistics.BINS)
+    assert (one.sum(axis=1) == 2 * 64).all()
+    assert (both.sum(axis=1) == 4 * 64).all()
+    other = both - one
+    assert other.min() >= 0
+    assert (other @ np.arange(64))[0] > (one @ np.arange(64))[0]  # brighter samples reach further
+
+
+def test_private_statistics(here, capsys) -> None:
+    """With --epsilon the counts have noise of the stated scale: twice the tensors over ε, unbiased; the file says so."""
+    pytest.importorskip("opendp")
+    line = ["calibrate", "d.eqb", "-d", "bright_calibration.npz", "-o", "o.eqo", "--samples", "64", *GRANTED]
+    assert main([*line, "--statistics", "s.json", "--epsilon", "2"]) == 0
+    said = json.loads((here / "s.json").read_text())
+    tensors = len(said["tensors"])
+    assert said["epsilon"] == "2"
+    assert said["sensitivity_l1"] == 2 * tensors
+    assert float(said["scale"]) == pytest.approx(tensors)
+    assert "sensitivity" in capsys.readouterr().out
+    graph = read((here / "digits_int8.tflite").read_bytes())
+    empty = statistics.Statistics(tuple(said["tensors"]), np.zeros((tensors, statistics.BINS), np.int64), 0)
+    noise = np.concatenate([statistics.with_noise(empty, 2.0) for _ in range(20)])
+    assert np.abs(noise).mean() == pytest.approx(tensors, rel=0.15)
+    assert abs(noise.mean()) < 0.2 * tensors
+    with pytest.raises(InputError, match="epsilon is 0, expected more than 0"):
+        statistics.with_noise(statistics.reaches(graph, []), 0.0)
+
+
+def test_statistics_leave_protected_or_not_at_all(here, capsys, monkeypatch) -> None:
+    """Without an owner or ε there are none; without OpenDP one line says what to install; no file is written."""
+    assert main([*CALIBRATE, "--statistics", "s.json"]) != 0
+    assert "masked (--statistics-for) or with noise (--epsilon)" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "opendp.prelude", None)
+    assert main([*CALIBRATE, "--statistics", "s.json", "--epsilon", "1"]) == 1
+    assert capsys.readouterr().err.strip().endswith("differential privacy needs OpenDP (pip install 'edgeq[dp]')")
+    assert not (here / "s.json").exists()
+
+
+def test_nothing_plain_is_written(here, capsys, monkeypatch) -> None:
+    """No sample, scale or bias is in anything that a calibration writes: checkpoint, overlay, statistics, log or terminal."""
+    given = {path.name for path in here.iterdir()}
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    parts = []
+    remove = checkpoint.Checkpoint.remove
+    monkeypatch.setattr(checkpoint.Checkpoint, "remove", lambda c: (parts.append(c.path.read_bytes()), remove(c)))
+    assert main(["device", "init", "--identity", "device.key", "--state", "state"]) == 0
+    line = [
+        *CALIBRATE,
+        "--samples",
+        "64",
+        "--state",
+        "state",
+        "--statistics",
+        "s.eqm",
+        "--statistics-for",
+        "device.pub",
+    ]
+    assert main(line) == 0
+    (part,) = parts
+    shown = "".join(capsys.readouterr()).encode()
+    written = [p.read_bytes() for p in here.rglob("*") if p.is_file() and p.relative_to(here).parts[0] not in given]
+    assert len(written) >= 4
+    assert not list(here.glob("*.part"))
+    everything = b"\0".join([part, shown, *written])
+    made = changes.from_bytes(opened_content(here))
+    secrets = [np.array([s for s, _ in made.tensors.values()], np.float32).tobytes()[:16]]
+    secrets += [np.ascontiguousarray(c.codes).tobytes()[:16] for c in made.constants.values()]
+    rows = np.load("bright_calibration.npz")["x"].astype(np.float32).reshape(-1, 8)  # eight pixels of a sample each
+    secrets += [r.tobytes() for r in rows[:1024] if np.count_nonzero(r) > 3]
+    assert len(secrets) > 40
+    for secret in secrets:
+        assert secret not in everything
+        assert base64.b64encode(secret)[:-4] not in everything
+
+
+def opened_content(here) -> bytes:
+    base = open_bytes("d.eqb", **ACCESS).base
+    return overlay.open_for((here / "o.eqo").read_bytes(), keys.load_device("device.key"), base).content

@@ -122,4 +122,7 @@ def _what(entry: Entry) -> str:
         return f"version {fields['version']} of {fields['root_id'][:16]}…"
     if entry.event.name == "mask":
         return f"nonce {fields['nonce']} for {fields['recipient'][:16]}…"
+    if entry.event.name == "calibrate":
+        overlay = fields["overlay_sha256"]
+        return f"{fields['outcome']}, overlay {'none' if overlay is None else f'{overlay[:16]}…'}"
     return str(fields.get("error") or fields.get("reason") or "")

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,15 @@ PREVIOUS = ".previous"
 """Behind an overlay's name: the overlay before it."""
 
 
+@dataclass(frozen=True)
+class Share:
+    """Statistics that may leave: into which file, masked for whom (None: nobody), with what ε (None: no noise)."""
+
+    path: str
+    owner: str | None
+    epsilon: float | None
+
+
 @click.command()
 @click.argument("model", metavar="MODEL")
 @click.option(
@@ -50,6 +60,9 @@ PREVIOUS = ".previous"
 )
 @click.option("--preprocess", metavar="FILE.py:f", help="What makes the model's input of a sample.")
 @click.option("--raw", metavar="DTYPE", help="Of frames on standard input; by default the model's own.")
+@click.option("--statistics", metavar="FILE", help="How far values reached, to leave the device masked or with noise.")
+@click.option("--statistics-for", "owner", metavar="OWNER.pub", help="FILE.eqm: masked, for whoever may read the sum.")
+@click.option("--epsilon", type=float, metavar="E", help="With noise: E-differential privacy for each sample (OpenDP).")
 @click.option("--rollback", is_flag=True, help="Put the overlay before OUT.eqo back, or none if there was none.")
 @models.access_options
 def calibrate(
@@ -64,6 +77,9 @@ def calibrate(
     span: tuple[float, float] | None,
     preprocess: str | None,
     raw: str | None,
+    statistics: str | None,
+    owner: str | None,
+    epsilon: float | None,
     rollback: bool,
     access: Access,
 ) -> None:
@@ -77,26 +93,38 @@ def calibrate(
     commands that run models take it as --overlay. The one before is kept in OUT.eqo.previous, and an interrupted run goes on
     where it was. A bundle must be granted for calibrate. Any other OUT becomes a plain .tflite with the changes inside, for
     which a bundle must be granted for calibrate and export.
+
+    --statistics writes counts of how far each tensor's values reached (docs/calibration.md says what they reveal), only
+    masked for an owner (--statistics-for), who can read sums, with noise (--epsilon), or both.
     """
     if rollback:
-        _rollback(output)
+        _rollback(output, access)
         return
     if data is None:
         raise click.UsageError("Missing option '-d' / '--data'.")
     from edgeq.quantize.observation import Budget
 
+    share = None if statistics is None else Share(statistics, owner, epsilon)
+    if share is None and (owner is not None or epsilon is not None):
+        raise click.UsageError("--statistics-for and --epsilon need --statistics FILE.")
+    if share is not None and owner is None and epsilon is None:
+        raise click.UsageError("--statistics leave the device masked (--statistics-for) or with noise (--epsilon).")
     budget = Budget(samples, None if minutes is None else 60.0 * minutes, memory << 20)
     source = {"span": span or None, "preprocess": preprocess, "raw": raw}
     if output.endswith(OVERLAY):
-        _to_overlay(model, data, output, teacher, budget, keep_io, source, access)
+        _to_overlay(model, data, output, teacher, budget, keep_io, source, share, access)
     else:
-        _to_plain(model, data, output, teacher, budget, keep_io, source, access)
+        _to_plain(model, data, output, teacher, budget, keep_io, source, share, access)
 
 
 def _to_plain(
-    model: str, data: str, output: str, teacher: str | None, budget: Budget, keep_io: bool, source: Any, access: Access
-) -> None:
+    model: str, data: str, output: str, teacher: str | None, budget: Budget, keep_io: bool, source: Any,
+    share: Share | None, access: Access,
+) -> None:  # fmt: skip
+    import hashlib
+
     from edgeq.cli.quantize import finish
+    from edgeq.tflite import write
 
     try:
         graph = models.read_graph(model, access, "calibrate", "export")
@@ -106,12 +134,14 @@ def _to_plain(
             f"(-o FILE{OVERLAY} needs calibrate alone)"
         ) from None
     done, _ = _recalibrated(graph, None, data, teacher, budget, keep_io, source, None)
+    _shared(graph, done, share, hashlib.sha256(write(graph)).hexdigest())
     finish(done, output)
 
 
 def _to_overlay(
-    model: str, data: str, output: str, teacher: str | None, budget: Budget, keep_io: bool, source: Any, access: Access
-) -> None:
+    model: str, data: str, output: str, teacher: str | None, budget: Budget, keep_io: bool, source: Any,
+    share: Share | None, access: Access,
+) -> None:  # fmt: skip
     from edgeq import changes, overlay
     from edgeq.check import check
     from edgeq.checkpoint import Checkpoint
@@ -129,13 +159,17 @@ def _to_overlay(
     done, begun = _recalibrated(graph, deployed, data, teacher, budget, keep_io, source, checkpoint)
     if begun:
         show.note(f"went on after {begun} samples, where an earlier run was interrupted")
+    _shared(graph, done, share, found.base.payload_sha256)
     _say(graph, done)
     if done.changed:
         made = changes.difference(graph, done.graph, done.samples, _baseline(done))
         content = changes.to_bytes(made)
-        _replace(output, overlay.make(content, identity, found.base, now=datetime.now(timezone.utc)))
+        sealed = overlay.make(content, identity, found.base, now=datetime.now(timezone.utc))
+        _logged(access, "accepted", found.base.payload_sha256, sealed)
+        _replace(output, sealed)
         _written(output, graph, made)
     else:
+        _logged(access, "refused", found.base.payload_sha256, _there(output))
         show.note(f"{output} was {'left as it was' if os.path.lexists(output) else 'not written'}")
     checkpoint.remove()
 
@@ -282,6 +316,43 @@ def _written(output: str, graph: Graph, made: Changes) -> None:
     )
 
 
+def _shared(graph: Graph, done: Recalibrated, share: Share | None, payload: str) -> None:
+    """Write the statistics of the samples that were kept, masked, with noise, or both; nothing of them else."""
+    if share is None:
+        return
+    from edgeq import masking, strict
+    from edgeq.files import write_atomic
+    from edgeq.quantize import statistics
+
+    found = statistics.reaches(graph, [*done.observed.derive.inputs, *done.observed.judge.inputs])
+    counts = found.counts if share.epsilon is None else statistics.with_noise(found, share.epsilon)
+    noise = [] if share.epsilon is None else [
+        ("epsilon", f"{share.epsilon:g} for each sample"),
+        ("noise", f"discrete Laplace of scale {statistics.scale(found, share.epsilon):.6g} on every count"),
+        ("clipping", f"2 counts of a sample for each of {len(found.tensors)} tensors: sensitivity {found.sensitivity}"),
+    ]  # fmt: skip
+    if share.owner is not None:
+        masked = masking.mask(counts, share.owner)
+        write_atomic(share.path, masked.to_bytes())
+        noise.append(("masked for", masked.recipient))
+    else:
+        said = {
+            "format": "edgeq-statistics/1",
+            "payload_sha256": payload,
+            "unit": "sample",
+            "epsilon": f"{share.epsilon:g}",
+            "mechanism": "discrete laplace",
+            "scale": f"{statistics.scale(found, share.epsilon or 1.0):.9g}",
+            "sensitivity_l1": found.sensitivity,
+            "clipping": "one count for the least and one for the greatest value of a sample in each tensor; "
+            f"values beyond 2^{statistics.OCTAVES} ranges count as those",
+            "tensors": list(found.tensors),
+            "counts": counts.tolist(),
+        }
+        write_atomic(share.path, strict.canonical(said))
+    show.facts([("statistics", share.path), *noise])
+
+
 def _replace(output: str, data: bytes) -> None:
     """Put a new overlay in place of the old one, which is kept: at every moment a whole one is there."""
     from edgeq.files import PRIVATE, read_limited, write_atomic
@@ -292,17 +363,42 @@ def _replace(output: str, data: bytes) -> None:
     write_atomic(output, data, mode=PRIVATE)
 
 
-def _rollback(output: str) -> None:
-    from edgeq.files import PRIVATE, read_limited, write_atomic
+def _there(path: str) -> bytes | None:
+    """The overlay in a file, None where there is none."""
+    from edgeq.files import read_limited
     from edgeq.limits import OVERLAY as LIMIT
+
+    return read_limited(path, LIMIT) if os.path.lexists(path) else None
+
+
+def _logged(access: Access, outcome: str, payload: str | None, overlay: bytes | None) -> None:
+    """Write the outcome into the device's audit log, where there is one; before anything is replaced."""
+    import hashlib
+    from pathlib import Path
+
+    from edgeq.device import Store
+
+    if access.state is None:
+        return
+    if access.identity is None:
+        raise InputError("--state needs --identity: a device's state is read with the device's key")
+    store = Store(Path(access.state), models.open_identity(access.identity))
+    digest = None if overlay is None else hashlib.sha256(overlay).hexdigest()
+    store.calibrated(outcome, payload, digest, now=datetime.now(timezone.utc))
+
+
+def _rollback(output: str, access: Access) -> None:
+    from edgeq.files import PRIVATE, write_atomic
 
     if not output.endswith(OVERLAY):
         raise InputError(f"{output}: expected an overlay (FILE{OVERLAY}) to roll back")
     if not os.path.lexists(output):
         raise InputError(f"{output}: there is no such overlay to roll back")
     previous = f"{output}{PREVIOUS}"
-    if os.path.lexists(previous):
-        write_atomic(output, read_limited(previous, LIMIT), mode=PRIVATE)
+    before = _there(previous)
+    _logged(access, "rollback", None, before)
+    if before is not None:
+        write_atomic(output, before, mode=PRIVATE)
         os.unlink(previous)
         show.note(f"{output} is the overlay before again")
     else:

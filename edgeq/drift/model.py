@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -146,15 +146,11 @@ class WatchedModel(Model):
     def _look(self, x: Array | Mapping[str, Array]) -> int:
         """Look at the first sample; how many there are."""
         arrays, samples, _ = gathered(x, self.inputs)
-        given, codes = {}, []
-        for a, p, i in zip(arrays, self.inputs, self.graph.inputs, strict=True):
-            one = a.reshape(-1)[: math.prod(p.shape)].reshape(p.shape)
-            if one.dtype.kind == "f" and p.quantmod is not None:
-                given[i] = one
-                codes.append(p.quantmod.quantize(np.ascontiguousarray(one)))
-            else:
-                codes.append(converted(one, p))
-        found = look(self._watched, self._tracer.run(codes), given)
+        first = [a.reshape(-1)[: math.prod(p.shape)].reshape(p.shape) for a, p in zip(arrays, self.inputs, strict=True)]
+        given, codes = _encoded(self.graph, first)
+        found = look(
+            self._watched, self._tracer.run([converted(a, p) for a, p in zip(codes, self.inputs, strict=True)]), given
+        )
         self._looks += 1
         self._sums += found[:, 0]
         if self._known is None:
@@ -189,13 +185,19 @@ def baseline_of(graph: Graph, inputs: list[tuple[Array, ...]]) -> Baseline | Non
     tracer = Tracer(graph)
     looks = []
     for x in inputs:
-        given, codes = {}, []
-        for a, i in zip(x, graph.inputs, strict=True):
-            q = quantmod_of(graph.tensors[i])
-            if q is None or a.dtype == q.dtype:
-                codes.append(a)
-            else:
-                given[i] = a
-                codes.append(q.quantize(a))
+        given, codes = _encoded(graph, x)
         looks.append(look(tensors, tracer.run(codes), given))
     return learn(looks)
+
+
+def _encoded(graph: Graph, x: Sequence[Array]) -> tuple[dict[int, Array], list[Array]]:
+    """Inputs as the model takes them, and those real numbers, by tensor, that codes were made of."""
+    given, codes = {}, []
+    for a, i in zip(x, graph.inputs, strict=True):
+        q = quantmod_of(graph.tensors[i])
+        if q is not None and a.dtype.kind == "f":
+            given[i] = a
+            codes.append(q.quantize(np.ascontiguousarray(a)))
+        else:
+            codes.append(a)
+    return given, codes
