@@ -31,7 +31,7 @@ from edgeq.files import write_atomic
 from edgeq.kernels import isa
 from edgeq.records import dataclass
 from edgeq.targets import objects
-from edgeq.targets.detect import detect
+from edgeq.targets.detect import Cpu, detect
 from edgeq.targets.identity import ABI, source_digest
 from edgeq.targets.objects import cache_folder
 
@@ -152,8 +152,11 @@ def choose() -> tuple[objects.Candidate | None, list[tuple[str, str]]]:
     refused: list[tuple[str, str]] = []
     chosen = None
     mode = wanted()
-    for candidate in objects.candidates(detect()):
+    cpu = detect()
+    for candidate in objects.candidates(cpu):
         why = unfit(candidate)
+        if not why and mode == "auto" and chosen is None:
+            why = outdone(candidate, cpu)
         if not why and mode not in ("auto", "aot", candidate.name):
             why = f"EDGEQ_MACHINE asks for {mode}"
         if not why and chosen is None:
@@ -174,6 +177,16 @@ def unfit(candidate: objects.Candidate) -> str:
     if asked and candidate.manifest.isa != asked:
         return f"EDGEQ_ISA asks for {asked}"
     return "" if candidate.manifest.isa in isa.ALL else f"its instruction set {candidate.manifest.isa!r} is not known"
+
+
+def outdone(candidate: objects.Candidate, cpu: Cpu) -> str:
+    """Why an object that fits is left for Numba to do better, "" if it is not: the processor has wider vectors than it uses."""
+    assert candidate.manifest is not None
+    sets = {"x86_64": isa.X86, "aarch64": isa.ARM64}.get(cpu.architecture, ())
+    widest = next((i.name for i in sets if cpu.features.issuperset(i.needs)), "")
+    if widest in ("", candidate.manifest.isa) or os.environ.get("EDGEQ_ISA") or not _has_numba():
+        return ""
+    return f"it is for {candidate.manifest.isa}, this processor has {widest}, and Numba is here to compile for that"
 
 
 def _load_built(candidate: objects.Candidate, start: float) -> Machine:

@@ -7,6 +7,7 @@ TARGET = Target(
     title="32-bit ARM with NEON, hard float; Raspberry Pi 2 to 4 under a 32-bit system",
     triple="armv7-linux-gnueabihf",
     cpu="cortex-a7",
+    optimized_for="cortex-a15",
     features="+neon,+vfp4",
     isa="neon32",
     needs=("neon", "vfpv4", "idiva"),

@@ -8,6 +8,7 @@ TARGET = Target(
     aliases=("rpi3", "aarch64"),
     triple="aarch64-linux-gnu",
     cpu="cortex-a53",
+    optimized_for="cortex-a72",
     features="",
     isa="neon",
     needs=("neon",),

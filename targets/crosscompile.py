@@ -39,10 +39,13 @@ def install(target: Target) -> Any:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     isa.select(target.kernels_isa)
-    machine = llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
+    machine, optimizing = (
+        llvm.Target.from_triple(target.triple).create_target_machine(
+            cpu=cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
+        )
+        for cpu in (target.cpu, target.optimized_for or target.cpu)
     )
-    _replace_code_generator(target, machine)
+    _replace_code_generator(target, optimizing)
     _installed.append((target, machine))
     return machine
 

@@ -16,7 +16,9 @@ V4 = (*V3, "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512cd")
 class Target:
     """One family of devices.
 
-    triple, cpu, features: what LLVM generates code for. isa: which of the kernels' instruction sets (edgeq.kernels.isa).
+    triple, cpu, features: what LLVM generates code for. optimized_for: the processor whose costs its passes before that go by,
+    where those of `cpu` are bad advice (for processors that work in order LLVM unrolls every loop). isa: which of the kernels'
+    instruction sets (edgeq.kernels.isa).
     needs: feature names of edgeq.targets.detect that a processor must offer; nothing else decides whether an object may run.
     parts: processors that it is tuned for, as detect names them; of several objects that may run, one that names the
     processor is preferred. emulate: the CPU of qemu-user to test it with, "" where qemu has none that offers it.
@@ -36,6 +38,7 @@ class Target:
     cipher: str
     parts: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    optimized_for: str = ""
     notes: str = ""
 
     @property

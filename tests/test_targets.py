@@ -111,7 +111,8 @@ def test_each_processor_gets_the_best_that_it_may_run(folder, monkeypatch, case:
 
 
 def test_without_the_best_a_generic_one_is_used(folder, monkeypatch) -> None:
-    """An object for less than the processor is better than none."""
+    """On a device, which cannot compile, an object for less than the processor is better than none."""
+    monkeypatch.setattr(machine, "_has_numba", lambda: False)
     place(folder, "armv8")
     assert on(Cpu("aarch64", DOTPROD, "cortex-a76"), monkeypatch) == ("armv8", {})
 
@@ -165,3 +166,28 @@ def test_a_device_without_a_compiler_says_what_is_missing(folder, monkeypatch) -
     monkeypatch.setattr(machine, "_has_numba", lambda: False)
     with pytest.raises(MachineError, match=r"rpi5: this processor lacks dotprod.*numba is not installed"):
         machine._built_ahead()
+
+
+@pytest.mark.parametrize(
+    ("numba", "mode", "given", "expected"),
+    [
+        pytest.param(True, "", ["x86-64-v3", "x86-64-v4"], None, id="Numba compiles for what none was built for"),
+        pytest.param(True, "", ["x86-64-v3", "x86-64-v4-vnni"], "x86-64-v4-vnni", id="one is as wide as the processor"),
+        pytest.param(False, "", ["x86-64-v3", "x86-64-v4"], "x86-64-v4", id="a device has no Numba"),
+        pytest.param(True, "aot", ["x86-64-v3", "x86-64-v4"], "x86-64-v4", id="nothing may be compiled"),
+        pytest.param(True, "x86-64-v3", ["x86-64-v3", "x86-64-v4"], "x86-64-v3", id="one is asked for by name"),
+    ],
+)
+def test_an_object_for_plainer_vectors_is_left_for_numba(
+    folder, monkeypatch, numba: bool, mode: str, given: list[str], expected: str | None
+) -> None:
+    """Where the processor has wider vectors than any object uses, and Numba is there, that compiles for them."""
+    for name in given:
+        place(folder, name)
+    monkeypatch.setattr(machine, "_has_numba", lambda: numba)
+    monkeypatch.setenv("EDGEQ_MACHINE", mode)
+    wide = AVX2 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vnni"}
+    chosen, reasons = on(Cpu("x86_64", wide), monkeypatch)
+    assert chosen == expected
+    if expected is None:
+        assert "Numba is here to compile" in reasons["x86-64-v4"]
