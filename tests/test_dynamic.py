@@ -10,6 +10,7 @@ from dynamic_models import SINGLE, WHOLE, counted, fed, growing, ints, masked, n
 from naive.oracle import Oracle, missing
 
 from edgeq import dynamic, load
+from edgeq.cli import main
 from edgeq.dynamic import DynamicModel, Evaluator
 from edgeq.errors import EdgeqError, InputError
 from edgeq.graph import Graph, Tensor
@@ -187,3 +188,23 @@ def test_resized_interpreters_run_too() -> None:
         found.set_tensor(i, x)
     found.invoke()
     np.testing.assert_array_equal(found.get_tensor(3), noise(3, 4)[1:])
+
+
+def test_commands_run_and_show_such_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`edgeq lint` has nothing to say, `inspect` tells that plans are made while it runs, `run` takes sample by sample."""
+    path, given, out = (str(tmp_path / n) for n in ("m.tflite", "in.npz", "out.npz"))
+    Path(path).write_bytes(write(fed("SLICE", Tensor("x", (2, 3), "float32"), vector("b", 2), vector("s", 2), rank=2)))
+    assert main(["lint", path]) == 0
+    assert main(["inspect", path]) == 0
+    assert "made while it runs" in capsys.readouterr().out
+    x, begins = np.stack([noise(2, 3, seed=k) for k in range(4)]), np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.int32)
+    sizes = np.full((4, 2), 1, np.int32)
+    np.savez(given, x=x.reshape(8, 3), b=begins.reshape(-1), s=sizes.reshape(-1))
+    assert main(["run", path, "-i", given, "-o", out]) == 0
+    with np.load(out) as found:
+        np.testing.assert_array_equal(found["y0"].reshape(-1), [x[k, b, c] for k, (b, c) in enumerate(begins)])
+    sizes[3] = [1, 2]
+    begins[3] = [0, 0]
+    np.savez(given, x=x.reshape(8, 3), b=begins.reshape(-1), s=sizes.reshape(-1))
+    assert main(["run", path, "-i", given, "-o", out]) != 0
+    assert "outputs of different shapes do not go into one array" in capsys.readouterr().err
