@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import reduce
 from queue import SimpleQueue
 from types import MappingProxyType
@@ -22,6 +21,7 @@ from edgeq.errors import QuantizeError
 from edgeq.feed import Source, count, feed
 from edgeq.graph import Graph
 from edgeq.histogram import Histogram
+from edgeq.records import dataclass, replace
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -8,7 +8,6 @@ everything at the last width, whatever the order of the stream.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from edgeq.errors import InputError
 from edgeq.quantmod import QuantMod
+from edgeq.records import dataclass, field, replace
 
 Array = npt.NDArray[Any]
 

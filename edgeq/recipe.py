@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
 from edgeq.errors import InputError
 from edgeq.files import read_limited
+from edgeq.records import dataclass, fields, replace
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from math import cos, pi, sqrt
 
 import numpy as np
 
 from edgeq.graph import Array
+from edgeq.records import dataclass, field
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-12
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from edgeq.finetune.adam import Adam
 from edgeq.finetune.codebook import Codebook
 from edgeq.finetune.goal import Figure
 from edgeq.graph import Array
+from edgeq.records import dataclass, field
 from edgeq.samples import Samples, write_npz
 
 

@@ -7,11 +7,10 @@ along with the mean of the weights that are read as it (Lloyd's step of k-means)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from edgeq.graph import Array
+from edgeq.records import dataclass
 
 SIZES = (4, 8, 16)
 """Levels of a channel's codebook: those of 2, 3 and 4 bits."""

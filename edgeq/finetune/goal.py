@@ -8,7 +8,6 @@ labels, half of the loss is theirs: cross entropy for classes, squared error for
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from edgeq.engine import Model
 from edgeq.errors import InputError, QuantizeError
 from edgeq.graph import Array, Graph
 from edgeq.quantize.compare import judged
+from edgeq.records import dataclass
 
 LABELS_SHARE = 0.5
 """Of the loss, where there are labels."""

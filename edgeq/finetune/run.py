@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -28,6 +27,7 @@ from edgeq.graph import Array, Graph
 from edgeq.quantize.canonical import fold_weights
 from edgeq.quantize.run import prepare
 from edgeq.recipe import RECIPES
+from edgeq.records import dataclass
 from edgeq.tflite import write
 
 HOLD_OUT = 4

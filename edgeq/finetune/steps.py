@@ -9,12 +9,12 @@ rate means the same for all of them: ∂/∂log s = s·∂/∂s.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edgeq.graph import Array
+from edgeq.records import dataclass
 
 _LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 

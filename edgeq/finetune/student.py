@@ -7,7 +7,6 @@ coded weight read as its codes will have it. Parameters are kept in units of the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.rescale import scales
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.weights import MOST_MULTIPLIER
+from edgeq.records import dataclass, replace
 from edgeq.reverse import Tape
 from edgeq.reverse.tape import path
 

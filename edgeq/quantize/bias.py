@@ -9,7 +9,6 @@ input is one for each tap of its window, since the border meets some taps and no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from edgeq.calibrate import Inputs, in_chunks
 from edgeq.graph import Graph, Op, Padding
 from edgeq.quantize.canonical import real
 from edgeq.quantize.weights import INT32_MAX, WIDE_ROOM
+from edgeq.records import replace
 
 if TYPE_CHECKING:
     from edgeq.stepping import Stepper

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from edgeq.errors import QuantizeError
 from edgeq.graph import Activation, Graph, Op, Signature, Tensor
 from edgeq.quantize.rules import RULES
+from edgeq.records import replace
 
 Array = npt.NDArray[Any]
 

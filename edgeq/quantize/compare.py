@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -21,6 +20,7 @@ from edgeq.errors import QuantizeError
 from edgeq.feed import encode, quantmod_of
 from edgeq.graph import Graph
 from edgeq.quantmod import QuantMod
+from edgeq.records import dataclass, replace
 
 Array = npt.NDArray[Any]
 

@@ -16,7 +16,6 @@ what a channel never falls below into the readers' biases (Nagel et al., section
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +23,7 @@ import numpy.typing as npt
 
 from edgeq.calibrate import Inputs, in_chunks
 from edgeq.graph import Activation, Graph, Op
+from edgeq.records import dataclass, replace
 
 if TYPE_CHECKING:
     from edgeq.stepping import Stepper

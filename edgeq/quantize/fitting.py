@@ -16,7 +16,6 @@ execution, each after the integer model has been run with those before it as the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from edgeq.quantize.rounding import layers, levelled
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.weights import Coded
 from edgeq.quantize.windows import rows
+from edgeq.records import replace
 
 if TYPE_CHECKING:
     from edgeq.stepping import Stepper

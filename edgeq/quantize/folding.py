@@ -7,13 +7,13 @@ Integer-Arithmetic-Only Inference", CVPR 2018, section 3.2).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.graph import Activation, Graph, Op, Padding, Tensor
+from edgeq.records import replace
 
 Array = npt.NDArray[Any]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 
 from edgeq.calibrate import Inputs, Progress, Ranges, observe, silent
 from edgeq.graph import Array, Graph
@@ -18,6 +17,7 @@ from edgeq.quantize.rounding import all_rounded, layers, one_each, plain
 from edgeq.quantize.search import Spans
 from edgeq.quantize.weights import Coded
 from edgeq.recipe import Recipe
+from edgeq.records import dataclass, field, replace
 
 MEANS = 32
 """Inputs that tell the means of layers' inputs."""

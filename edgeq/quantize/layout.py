@@ -4,13 +4,13 @@ scale."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from edgeq.graph import Graph, Op
 from edgeq.quantize.rules import Rule, rule_for
 from edgeq.quantmod import QuantMod
 from edgeq.recipe import RECIPES, Recipe, Treatment
+from edgeq.records import dataclass
 
 INTEGERS: Mapping[str, str] = MappingProxyType({"int8": "int8", "int16x8": "int16"})
 """Precision of an operation that runs in integers → dtype of its activations."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from edgeq.calibrate import Progress
 from edgeq.quantize.compare import Judge, decibels
@@ -18,6 +17,7 @@ from edgeq.quantize.job import Job
 from edgeq.quantize.rules import Rule
 from edgeq.quantize.search import Found, Search, noise, spans
 from edgeq.recipe import Scope
+from edgeq.records import replace
 from edgeq.tflite import write
 
 TRIED = 8

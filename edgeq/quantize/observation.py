@@ -11,7 +11,6 @@ import math
 import mmap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +21,7 @@ from edgeq.errors import InputError, QuantizeError
 from edgeq.feed import Source, count, feed, mapping_of
 from edgeq.graph import Graph
 from edgeq.histogram import Histogram
+from edgeq.records import dataclass, field, replace
 
 Array = npt.NDArray[Any]
 

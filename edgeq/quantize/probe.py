@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import MappingProxyType
 
 from edgeq.check import check
@@ -13,6 +12,7 @@ from edgeq.quantize.layout import Layout
 from edgeq.quantize.parameters import transform
 from edgeq.quantize.rewrite import rewrite
 from edgeq.quantize.rules import Rule
+from edgeq.records import replace
 
 
 def runs(graph: Graph, op: Op, rule: Rule, dtype: str) -> bool:

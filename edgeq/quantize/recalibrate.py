@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from edgeq.quantize.rescale import Scales, rescale, scales
 from edgeq.quantize.rewrite import Rewritten
 from edgeq.quantize.search import ENOUGH, FIXED, MOST_SLACK, Found, Search, Spans, chosen, noise, noisiest
 from edgeq.quantize.settle import Layer, layers, settle
+from edgeq.records import dataclass, field, replace
 from edgeq.teacher import check_interface
 from edgeq.tflite import write
 

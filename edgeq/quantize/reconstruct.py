@@ -7,14 +7,13 @@ constants follow.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from edgeq.feed import quantmod_of
 from edgeq.graph import Activation, Graph, Op, Table, Tensor
 from edgeq.quantize.canonical import real
 from edgeq.quantize.rules import RULES, Rule
+from edgeq.records import replace
 
 _CLAMPING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "SUB", "MUL")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from edgeq.feed import quantmod_of
@@ -13,6 +11,7 @@ from edgeq.quantize.compare import Comparison, decibels
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.rewrite import Rewritten
 from edgeq.quantize.rules import RULES
+from edgeq.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ b' = round(b · s_in / s_in'). Multipliers, clamps and tables follow from the sc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +23,7 @@ from edgeq.quantize.rewrite import quantization
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.weights import MOST_MULTIPLIER
 from edgeq.quantmod import QuantMod
+from edgeq.records import dataclass, replace
 
 Array = npt.NDArray[Any]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +16,7 @@ from edgeq.quantize.parameters import Parameters, form, transform
 from edgeq.quantize.rules import RULES, Rule
 from edgeq.quantize.weights import Coded, quantize_weights
 from edgeq.quantmod import QuantMod
+from edgeq.records import dataclass, replace
 
 Array = npt.NDArray[Any]
 Codes = Mapping[int, Coded]

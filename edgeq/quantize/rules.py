@@ -9,11 +9,11 @@ DEQUANTIZE and a QUANTIZE.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from edgeq.graph import Activation, Op, SubGraph
 from edgeq.quantmod import QuantMod
+from edgeq.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 
 from edgeq.calibrate import Inputs, Keeper, Progress, Ranges, observe, silent
 from edgeq.errors import QuantizeError
@@ -17,6 +16,7 @@ from edgeq.quantize.folding import fold_batch_norm, fold_pads
 from edgeq.quantize.gptq import FINE, MOST
 from edgeq.quantize.job import MEANS, Job, observed
 from edgeq.quantize.layout import INTEGERS, arrange
+from edgeq.quantize.observation import Budget, looked_at
 from edgeq.quantize.parameters import histograms
 from edgeq.quantize.probe import runs
 from edgeq.quantize.report import Quantized, layers
@@ -25,6 +25,7 @@ from edgeq.quantize.rounding import codebook_layers
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.search import ENOUGH, Found, Search, chosen, noise, noisiest, spans, winners
 from edgeq.recipe import RECIPES, Recipe
+from edgeq.records import replace
 from edgeq.tflite import write
 
 METHODS = ("minmax", "percentile", "mse", "average", "entropy")
@@ -38,6 +39,9 @@ COMPARED = 8
 
 WORTH = 0.2
 """Of the noise that moving scale between channels has to save: it spends room that channels have beyond what was seen."""
+
+LOOKED = 64
+"""Inferences that ranges come from where it has to be fast, evenly spread over the samples."""
 
 FEW = 16
 """Inputs that judge, and that tell means, where it has to be fast."""
@@ -81,7 +85,12 @@ def quantize(
         raise QuantizeError(f"expected float operations that have {_wanted(recipe)}, found {codes}")
     fast = recipe.effort == "fast"
     keeper = Keeper(SHARE if fast else 1)
-    ranges = observe(graph, keeper.watch(feed(graph, samples)), progress, count(graph, samples) or 0)
+    total = count(graph, samples) or 0
+    inputs = feed(graph, samples)
+    if fast and total > LOOKED:
+        total, some = looked_at(graph, samples, None, Budget(LOOKED))
+        inputs = (x for x, _ in some)
+    ranges = observe(graph, keeper.watch(inputs), progress, total)
     # Each part is spread over all the samples; a single one has to do for both.
     judge = keeper.kept[1::4] or keeper.kept
     if fast:

@@ -8,7 +8,6 @@ seconds, so that the same samples give the same model on every machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from edgeq.quantize.compare import Judge, compare, decibels
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.rewrite import Rewritten
 from edgeq.quantmod import QuantMod
+from edgeq.records import dataclass, replace
 
 Spans = Mapping[int, tuple[float, float]]
 """By group, the range that its codes are to cover."""

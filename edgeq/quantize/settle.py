@@ -9,7 +9,6 @@ it). A tuned rounding offset f of Q(x) = floor(C·x + d) is the same thing: it m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +20,7 @@ from edgeq.feed import encode, quantmod_of
 from edgeq.graph import Graph, Op
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.weights import INT32_MAX
+from edgeq.records import dataclass, replace
 
 Array = npt.NDArray[Any]
 

@@ -7,7 +7,6 @@ refuses 256 and more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from edgeq.errors import QuantizeError
 from edgeq.quantmod import QuantMod
+from edgeq.records import dataclass
 
 Array = npt.NDArray[Any]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq.errors import InputError
 from edgeq.files import PathLike, read_limited, write_atomic
+from edgeq.records import dataclass
 
 MOST = 64 << 20
 """Bytes of a journal."""

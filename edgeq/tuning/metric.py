@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 from edgeq import metrics
 from edgeq.errors import InputError
 from edgeq.graph import Array
+from edgeq.records import dataclass
 
 Outputs = Sequence[Array]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from edgeq.quantize import quantize
 from edgeq.quantize.canonical import fold_weights
 from edgeq.quantize.run import prepare
 from edgeq.recipe import RANGE_METHODS, RECIPES, Recipe, Scope
+from edgeq.records import dataclass, replace
 from edgeq.report.match import match
 from edgeq.report.sensitivity import sensitivity
 from edgeq.tflite import write

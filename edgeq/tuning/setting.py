@@ -7,7 +7,6 @@ round((f − ½)/M) in units of its accumulator (docs/quantization.md).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from edgeq.graph import Graph
 from edgeq.quantize.rescale import rescale, scales
 from edgeq.quantize.rules import RULES
 from edgeq.recipe import Recipe
+from edgeq.records import dataclass, field, replace
 
 
 @dataclass(frozen=True)
