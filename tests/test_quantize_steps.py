@@ -292,6 +292,8 @@ def test_headroom_is_bought_with_spare_precision_only(monkeypatch):
     assert all(wide.spans[g] == (1.5 * a, 1.5 * b) for g, (a, b) in start.items())
     assert search_.with_headroom(tight, start, most=(errors[1.25] + errors[1.5]) / 2).error == errors[1.25]
     monkeypatch.setattr(search, "ENOUGH", tight.error)
+    assert search_.with_headroom(tight, start).error <= (1 + search.SPENT) * tight.error
+    monkeypatch.setattr(search, "SPENT", 0.0)
     assert search_.with_headroom(tight, start) is tight
 
 

@@ -38,10 +38,10 @@ SLACK = 0.15
 MOST_SLACK = 1.5
 """Times the noise of the best ranges."""
 
-ENOUGH = 1e-4
-"""Noise per signal at the outputs (40 dB, 1 % of the amplitude) below which precision is to spare."""
+ENOUGH = 2.5e-4
+"""Noise per signal at the outputs (36 dB, 1.6 % of the amplitude) below which precision is to spare."""
 
-SPENT = 0.1
+SPENT = 0.5
 """Of a larger error that may be added for headroom."""
 
 BUDGET = 1.5e8
