@@ -139,6 +139,8 @@ class Student:
         high = np.where(which < k - 1, np.take_along_axis(edges, np.minimum(which, k - 2), 1), np.inf)
         # A little inside: the middle between two levels belongs to the lower one.
         held = np.clip(target, 0.98 * low + 0.02 * levels, 0.98 * high + 0.02 * levels) if k > 1 else target
+        # A weight that was put to another level than its own on purpose (to make up for others) starts at that level.
+        held = np.where((target >= low) & (target <= high), held, levels)
         return self._unrows(y, held, codes.shape)
 
     def _along(self, y: Layer, per_channel: Array) -> Array:

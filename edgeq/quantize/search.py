@@ -41,7 +41,7 @@ MOST_SLACK = 1.5
 ENOUGH = 2.5e-4
 """Noise per signal at the outputs (36 dB, 1.6 % of the amplitude) below which precision is to spare."""
 
-SPENT = 0.5
+SPENT = 0.1
 """Of a larger error that may be added for headroom."""
 
 BUDGET = 1.5e8
