@@ -38,8 +38,8 @@ SLACK = 0.15
 MOST_SLACK = 1.5
 """Times the noise of the best ranges."""
 
-ENOUGH = 2.5e-4
-"""Noise per signal at the outputs (36 dB, 1.6 % of the amplitude) below which precision is to spare."""
+ENOUGH = 1.5e-4
+"""Noise per signal at the outputs (38 dB, 1.2 % of the amplitude) below which precision is to spare."""
 
 SPENT = 0.1
 """Of a larger error that may be added for headroom."""
