@@ -47,7 +47,8 @@ DENSE = 200e-6
 """Seconds from one short call to the next within which a thread, once in the machine, is still there for the one after."""
 
 STALLED = 2.0
-"""A long call of all threads that takes so many times as long as the fastest one has waited for a core that somebody else had."""
+"""A long call of all threads that takes so many times as long as the fastest one, or longer than one thread alone, has waited for
+a core that somebody else had."""
 
 ALONE_NS = 5e7
 """How long inferences are done alone at most after such a call, in nanoseconds; between 15 and 4095 of them."""
@@ -248,7 +249,7 @@ class Program:
         self._free: list[Context] = []
         self._workers = _workers(threads - 1) if threads > 1 else None
         self._turn = threading.Lock()
-        self._fastest = math.inf  # seconds, of a long call of all threads
+        self._fastest = self._lone = math.inf  # seconds, of a long call of all threads, and of one alone
         self._alone = 0  # how many calls were done alone after the last one that stalled
         self._only = Context(plan, self.constants, threads) if plan.initial else None
         self._recalling = threading.Lock()  # who holds it may change what the model remembers
@@ -313,10 +314,16 @@ class Program:
             return self.machine.run(context.address, 0)
         with self._turn:
             if attend and not context.suspended.value:
-                return self._enter_together(context, self._workers)
+                if self._lone < math.inf or self._fastest == math.inf:
+                    return self._enter_together(context, self._workers)
+                # The second is done alone, so that there is something to hold the others against.
+                context.suspended.value = 1
             context.frame[fw.ATTEND] = 0
             self._send_for_next(context, self._workers)
+            start = perf_counter()
             status = self.machine.run(context.address, 0)
+            if attend:
+                self._lone = min(self._lone, (perf_counter() - start) / context.frame[fw.BATCH])
             return self._enter_together(context, self._workers) if status == fw.LEFT else status
 
     def _enter_together(self, context: Context, workers: ThreadPoolExecutor) -> int:
@@ -327,7 +334,7 @@ class Program:
             status = self.machine.run(context.address, 0)
         taken = (perf_counter() - start) / context.frame[fw.BATCH]
         self._fastest = min(self._fastest, taken)
-        if taken < STALLED * self._fastest:
+        if taken < min(STALLED * self._fastest, self._lone):
             self._alone //= 2
         else:
             self._alone = min(4 * self._alone + 1, int(context.frame[fw.MOST_ALONE]))

@@ -12,6 +12,7 @@ from edgeq import engine
 from edgeq.engine import build
 from edgeq.errors import InputError
 from edgeq.plan import cost
+from edgeq.records import replace
 from tests.engine_models import cases, conv, samples
 
 CASES = cases()
@@ -80,6 +81,30 @@ def test_inferences_that_stalled_are_done_alone_for_a_while(wide, suspended: int
             assert context.suspended.value == suspended - i
             assert np.array_equal(model(inputs[i % 3]), expected[i % 3])
         assert np.array_equal(model(inputs[1]), expected[1])
+
+
+def test_long_calls_that_stall_are_done_alone(wide) -> None:
+    """Where others want the cores from the first call on, most calls soon are one thread's."""
+    graph, inputs, expected = wide
+    with build(graph, threads=2) as model:
+        program = model.program
+        context, run, together = program.acquire(), program.machine.run, 0
+
+        def stalling(address: int, thread: int) -> int:
+            nonlocal together
+            alone = thread != 0 or context.suspended.value
+            status = run(address, thread)
+            if not alone and status == 0:
+                together += 1
+                time.sleep(0.005)
+            return status
+
+        program.machine = replace(program.machine, run=stalling)
+        y = np.empty(model.outputs[0].shape, np.int8)
+        for i in range(60):
+            program.run_in(context, [inputs[i % 3]], [y], 1)
+            assert np.array_equal(y, expected[i % 3])
+        assert 2 <= together <= 12
 
 
 def test_a_second_thread_joins_calls_that_come_close(wide) -> None:
