@@ -79,8 +79,8 @@ def _differing(got: Any, want: Any) -> int:
     """How many values differ; all of them if the shape or type is another."""
     if got.shape != want.shape or got.dtype != want.dtype:
         return max(int(want.size), 1)
-    if got.dtype == np.float32 and want.size:
-        same = (np.abs(got - want) <= 1e-5 * (np.ptp(want) + np.abs(want).max())) | (got == want)
+    if got.dtype.kind in "fc" and want.size:
+        same = (np.abs(got - want) <= 1e-5 * (np.ptp(np.abs(want)) + np.abs(want).max())) | (got == want)
         return int((~(same | (np.isnan(got) & np.isnan(want)))).sum())
     return int((got != want).sum())
 
