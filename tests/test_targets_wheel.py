@@ -120,10 +120,10 @@ def test_the_plain_wheel_carries_the_objects_and_everything_else(built: Path) ->
     assert "edgeq/demo/digits.tflite" in names
 
 
-def test_the_plain_wheel_with_every_object_stays_well_under_two_megabytes(built: Path) -> None:
-    """The whole package and ten objects as large as this processor's are less than 1.9 MB."""
+def test_all_objects_together_stay_well_under_two_megabytes(built: Path) -> None:
+    """Ten objects as large as this processor's add less than 1.5 MB to the plain wheel."""
     without, with_one = (len(wheel.plain(built, targets)[1]) for targets in ([], [TARGETS[HERE]]))
-    assert without + len(TARGETS) * (with_one - without) < 1_900_000
+    assert len(TARGETS) * (with_one - without) < 1_500_000
 
 
 @pytest.mark.parametrize("zopfli", [True, False], ids=["zopfli where it is", "without zopfli"])
