@@ -7,6 +7,7 @@ import pytest
 from quantize_models import Net, answers, inputs_of, sqnr
 
 from edgeq.graph import Activation, Graph
+from edgeq.quantize import blas
 from edgeq.quantize.fitting import fitted
 from edgeq.quantize.job import observed
 from edgeq.quantize.layout import arrange
@@ -88,3 +89,14 @@ def test_a_dead_input_is_harmless():
     done = rewrite(net_graph, layout, at, codes=found, biases=biases).graph
     assert all(np.isfinite(b).all() for b in biases.values())
     assert min(sqnr(answers(net_graph, inputs), answers(done, inputs))) > 30
+
+
+def test_linear_algebra_runs_on_one_thread():
+    """Within one_thread OpenBLAS has one thread, and afterwards as many as before."""
+    found = blas._threads()
+    if found is None:
+        pytest.skip("NumPy has another library than OpenBLAS")
+    before = found[1]()
+    with blas.one_thread():
+        assert found[1]() == 1
+    assert found[1]() == before

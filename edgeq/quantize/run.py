@@ -10,6 +10,7 @@ from edgeq.errors import QuantizeError
 from edgeq.feed import Source, count, feed, quantmod_of
 from edgeq.graph import Graph
 from edgeq.quantize import equalize, mixed
+from edgeq.quantize.blas import one_thread
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune
 from edgeq.quantize.compare import Judge, compare, judge_by, judged
 from edgeq.quantize.folding import fold_batch_norm, fold_pads
@@ -59,6 +60,7 @@ STEPS = 6
 """Of the search, for those who watch."""
 
 
+@one_thread()
 def quantize(
     graph: Graph, samples: Source, recipe: Recipe = RECIPES["int8"], progress: Progress | None = None
 ) -> Quantized:
