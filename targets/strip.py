@@ -13,12 +13,15 @@ from collections.abc import Collection, Mapping
 def strip(source: str, *, docstrings: bool = True, wanted: Collection[str] = ()) -> str:
     """The same program; a line that held nothing but a docstring or a comment is empty, or `pass` where a body needs it.
 
-    docstrings: whether they go. wanted: names that other modules may want of this one, though it only imports them.
+    docstrings: whether those of what is decorated go too, which are the help of commands. wanted: names that other modules
+    may want of this one, though it only imports them.
     Fields of classes, which data classes are made of, keep an annotation, but not what it says; arguments, results and variables
     keep none. Imported names that only annotations used go with them.
     """
     lines = _without_annotations(_without_checking(source)).split("\n")
-    for parent in ast.walk(ast.parse("\n".join(lines))) if docstrings else ():
+    for parent in ast.walk(ast.parse("\n".join(lines))):
+        if not docstrings and getattr(parent, "decorator_list", None):
+            continue
         for body in (getattr(parent, name, None) for name in ("body", "orelse", "finalbody")):
             if isinstance(body, list):
                 for node in body:

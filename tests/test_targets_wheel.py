@@ -209,6 +209,12 @@ def test_the_api_imports_nothing_that_compiles(device, demo_folder: Path) -> Non
     assert json.loads(done.stdout) == []
 
 
+def test_help_stays() -> None:
+    """Of a module of commands the docstrings of these stay: they are their help; others go."""
+    source = '"""Words."""\n\n@command\ndef f():\n    """Help."""\n\ndef _g():\n    """More."""\n    return 1\n'
+    assert strip.strip(source, docstrings=False) == '\n\n@command\ndef f():\n """Help."""\n\ndef _g():\n\n return 1\n'
+
+
 STRIPPED = {
     "a module's docstring": ('"""Words.\n\nMore."""\nx = 1\n', "\n\n\nx = 1\n"),
     "a body of nothing else": ('class A(B):\n    """Words."""\n', "class A(B):\n pass\n"),

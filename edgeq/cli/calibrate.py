@@ -123,7 +123,7 @@ def _to_plain(
 ) -> None:  # fmt: skip
     import hashlib
 
-    from edgeq.cli.quantize import finish
+    from edgeq.cli.made import finish
     from edgeq.tflite import write
 
     try:
