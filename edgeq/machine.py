@@ -144,7 +144,10 @@ def _has_numba() -> bool:
     """Whether there is something to compile with."""
     from importlib.util import find_spec
 
-    return find_spec("numba") is not None
+    try:
+        return find_spec("numba") is not None
+    except ImportError:  # a finder may say so by itself
+        return False
 
 
 def choose() -> tuple[objects.Candidate | None, list[tuple[str, str]]]:

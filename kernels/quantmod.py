@@ -15,6 +15,8 @@ element e takes C[e mod k], for an axis with few elements behind it. Arrays are 
   proved equal: if C·x + d, as float32 has it, comes nearer to an integer than float32 can have erred, or lies out of reach, the
   block is done again as wide. An input whose blocks keep being done again (numbers on a grid) goes on as wide.
 
+What is called for every block is inlined: an array that is passed to a function is eight numbers on the stack.
+
 How far float32's t = C·x + (d − ½) can be off, with u = 2⁻²⁴: the roundings of C and of the product err by 2u·|C·x|, that of
 d − ½ by u·|d − ½|, that of the sum by u·|t|. As |C·x| ≤ |t| + |d − ½|, all are below u·(3·|t| + 3·|d − ½|), of which `error`
 takes 1.1 times, for the greatest |t| in reach. If t is farther than that from any k + ½, the integer nearest to it is
@@ -166,7 +168,7 @@ def count_wide(x, base, c, d, far, lo, hi, p, out):
     return bad
 
 
-@nb.njit(nogil=True, error_model="numpy")
+@nb.njit(nogil=True, error_model="numpy", forceinline=True)
 def saturate_narrow(x, base, c, d, lo, hi, p, offset, out):
     """Elements base + lo … base + hi − 1 in float32; the greatest distance of a t from its integer, as its bits."""
     zero, top, magic = np.float32(0), np.float32(p - 1), np.float32(MAGIC32 - np.float32(offset))
@@ -181,7 +183,7 @@ def saturate_narrow(x, base, c, d, lo, hi, p, offset, out):
     return worst
 
 
-@nb.njit(nogil=True, error_model="numpy")
+@nb.njit(nogil=True, error_model="numpy", forceinline=True)
 def wrap_narrow(x, base, c, d, lo, hi, p, offset, out):
     """As saturate_narrow; infinity's bits if anything is out of reach. n mod p as in wrap_wide, the ½ folded into `shift`."""
     m, inverse, shift = np.float32(p), np.float32(1 / p), np.float32(0.5 / p - 0.5)
@@ -205,7 +207,7 @@ def wrap_narrow(x, base, c, d, lo, hi, p, offset, out):
     return _bits32(np.inf) if far > _bits32(np.float32(REACH * p)) else worst
 
 
-@nb.njit(nogil=True, error_model="numpy")
+@nb.njit(nogil=True, error_model="numpy", forceinline=True)
 def saturate_stretch(x, base, c, d, low, high, c32, d32, count, p, offset, slack, out):
     """`count` elements from `base`, block by block. c32: C as float32, None for wide loops only; d32: d − ½; slack: what `error`
     allows a t to be off.
@@ -225,7 +227,7 @@ def saturate_stretch(x, base, c, d, low, high, c32, d32, count, p, offset, slack
     return bad
 
 
-@nb.njit(nogil=True, error_model="numpy")
+@nb.njit(nogil=True, error_model="numpy", forceinline=True)
 def wrap_stretch(x, base, c, d, far, c32, d32, count, p, offset, slack, out):
     """As saturate_stretch, going round."""
     bad, tried, again, lo = np.int64(0), 0, 0, np.uint64(0)

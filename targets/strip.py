@@ -1,5 +1,5 @@
-"""Python text without its docstrings, comments and annotations, indented by single spaces: smaller when compressed, and line for
-line, so that tracebacks tell the line.
+"""Python text without its docstrings, comments, annotations and spaces: smaller when compressed, and line for line, so that
+tracebacks tell the line.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def strip(source: str, *, docstrings: bool = True, wanted: Collection[str] = ())
     for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
         if token.type == tokenize.COMMENT and token.line.strip() == token.string.strip():
             lines[token.start[0] - 1] = ""
-    return "\n".join(_closer(_without_imports(lines, wanted)))
+    return "\n".join(_tight(_closer(_without_imports(lines, wanted))))
 
 
 def _without_imports(lines: list[str], wanted: Collection[str]) -> list[str]:
@@ -68,6 +68,33 @@ def _closer(lines: list[str]) -> list[str]:
         depth = len(line) - len(line.lstrip(" "))
         out.append(line if k in inside or depth % 4 else " " * (depth // 4) + line[depth:])
     return out
+
+
+def _tight(lines: list[str]) -> list[str]:
+    """Lines without spaces that no two words need between them, and without comments behind code."""
+    kept: list[list[str]] = [[] for _ in lines]
+    row, column, word, strings = 0, 0, False, 0
+    for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
+        (first, start), (last, end), name = token.start, token.end, tokenize.tok_name[token.type]
+        if name == "COMMENT" or not token.string.strip():
+            continue
+        if first != row:
+            if row and lines[row - 1][column:].strip() == "\\":
+                kept[row - 1].append("\\")
+            between = lines[first - 1][:start]
+        else:
+            between = lines[first - 1][column:start]
+        isword = name in ("NAME", "NUMBER", "STRING", "FSTRING_START")
+        if strings == 0 and between and not between.strip() and kept[first - 1]:
+            between = " " if word and (isword or token.string == ".") else ""
+        kept[first - 1].append(between)
+        text = lines[first - 1 : last]
+        text[-1] = text[-1][:end]
+        for k, part in enumerate([text[0][start:], *text[1:]], first - 1):
+            kept[k].append(part)
+        strings += (name == "FSTRING_START") - (name == "FSTRING_END")
+        row, column, word = last, end, name in ("NAME", "NUMBER", "STRING", "FSTRING_END")
+    return ["".join(parts) for parts in kept]
 
 
 def _without_checking(source: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -216,39 +217,47 @@ def test_help_stays() -> None:
 
 
 STRIPPED = {
-    "a module's docstring": ('"""Words.\n\nMore."""\nx = 1\n', "\n\n\nx = 1\n"),
+    "a module's docstring": ('"""Words.\n\nMore."""\nx = 1\n', "\n\n\nx=1\n"),
     "a body of nothing else": ('class A(B):\n    """Words."""\n', "class A(B):\n pass\n"),
-    "a function's": ('def f():\n    """Words."""\n    return "#"  # why\n', 'def f():\n\n return "#"  # why\n'),
-    "a comment on its own line": ("# why\nx = 1\n", "\nx = 1\n"),
-    "what only looks like one": ('x = """\n# text\n"""\n', 'x = """\n# text\n"""\n'),
+    "a function's": ('def f():\n    """Words."""\n    return "#"  # why\n', 'def f():\n\n return "#"\n'),
+    "a comment on its own line": ("# why\nx = 1\n", "\nx=1\n"),
+    "what only looks like one": ('x = """\n# text\n"""\n', 'x="""\n# text\n"""\n'),
     "types of arguments and results": (
         "def f(a: int, *b: str, c: A | None = None, **d: Any) -> list[int]:\n    x: int = 1\n    return x\n",
-        "def f(a, *b, c = None, **d):\n x = 1\n return x\n",
+        "def f(a,*b,c=None,**d):\n x=1\n return x\n",
     ),
     "types on lines of their own": (
         "def f(a: dict[\n    str, int]) -> int:\n    pass\n",
-        "def f(a: dict[\n str, int]):\n pass\n",
+        "def f(a:dict[\n str,int]):\n pass\n",
     ),
     "a field's type": (
         "class A:\n    x: int = 1\n    y: ClassVar[int] = 2\n",
-        "class A:\n x: 0 = 1\n y: ClassVar[int] = 2\n",
+        "class A:\n x:0=1\n y:ClassVar[int]=2\n",
     ),
-    "what is for type checkers": ("if TYPE_CHECKING:\n    import a\n\nx = 1\n", "\n\n\nx = 1\n"),
+    "what is for type checkers": ("if TYPE_CHECKING:\n    import a\n\nx = 1\n", "\n\n\nx=1\n"),
     "names that only types used": (
         "from a import (\n    Iterator,\n    Mapping,\n)\nfrom b import Any\ndef f(x: Iterator[Any]):\n    g(Mapping)\n",
         "from a import Mapping\n\n\n\n\ndef f(x):\n g(Mapping)\n",
     ),
     "indented text": ('def f():\n    return """\n    a\n  b"""\n', 'def f():\n return """\n    a\n  b"""\n'),
     "a line that goes on": ("f(a,\n  b,\n    c)\n", "f(a,\n  b,\n c)\n"),
-    "two statements on a line": ('"a"; x = 1\n', '"a"; x = 1\n'),
+    "two statements on a line": ('"a"; x = 1\n', '"a";x=1\n'),
+    "words stay apart": ("x = a if not b else - 1 .real\n", "x=a if not b else-1 .real\n"),
+    "strings beside each other": ('x = "a"  "b"\n', 'x="a" "b"\n'),
+    "text with values in it": (
+        'x = f"{a + b} =  {c!r:>{ d }}" + f"{e = }"\n',
+        'x=f"{a + b} =  {c!r:>{ d }}"+f"{e = }"\n',
+    ),
+    "a line joined to the next": ("x = 1 + \\\n  2  # why\n", "x=1+\\\n  2\n"),
 }
 
 
 @pytest.mark.parametrize("case", STRIPPED)
 def test_stripping_keeps_lines_and_program(case: str) -> None:
-    """Docstrings, comments and the types of functions go, line numbers and everything else stay."""
+    """Docstrings, comments, spaces and the types of functions go, line numbers and everything else stay."""
     before, after = STRIPPED[case]
     assert strip.strip(before) == after
+    ast.parse(after)
 
 
 def test_imports_are_followed_wherever_they_stand() -> None:
