@@ -206,7 +206,7 @@ def march_source(nv: int) -> str:
     mr, vectors = ROWS[nv], [("w", j) for j in range(nv)]
     tile = [
         *_begin(mr, nv, lambda j: f"bias + {j * L * 4}"),
-        *_segments(mr, nv, vectors, lambda i: f"rows[{i}]", 1 if PAIRED else 2),
+        *_segments(mr, nv, vectors, lambda i: f"rows[{i}]", 1),
         *_scaled(mr, nv, lambda j: f"scale + {j * L * 4}"),
         "to = y",
         *_finish(mr, nv),

@@ -13,7 +13,10 @@ import os
 import sys
 from pathlib import Path
 
-from edgeq.records import dataclass
+try:
+    from edgeq.records import dataclass
+except ImportError:  # sent to a device by itself, before edgeq is there
+    from dataclasses import dataclass
 
 AT_HWCAP, AT_HWCAP2 = 16, 26
 

@@ -288,4 +288,4 @@ def test_names_that_others_ask_for_stay() -> None:
         "p/c.py": "x = y = z = 1\n",
     }
     asked = strip.asked_for(sources)
-    assert strip.strip(sources["p/a.py"], wanted=asked["p/a.py"]) == "from p.c import x, y\n"
+    assert strip.strip(sources["p/a.py"], wanted=asked["p/a.py"]) == "from p.c import x,y\n"

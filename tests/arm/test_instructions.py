@@ -42,7 +42,7 @@ def disassembled(path: Path) -> str:
     """An object's instructions, a line each."""
     root = fetch.get("llvm")
     libraries = os.pathsep.join(str(p) for p in {f.parent for f in root.rglob("*.so*")})
-    features = {"aarch64": "+all", "armv7": "+neon,+vfp4", "x86_64": ""}[TARGETS[path.stem].architecture]
+    features = {"aarch64": "+all", "armv7": "+neon,+vfp4,+thumb-mode", "x86_64": ""}[TARGETS[path.stem].architecture]
     done = subprocess.run(
         [str(root / "usr/lib/llvm-16/bin/llvm-objdump"), "-d", "--no-show-raw-insn", "--x86-asm-syntax=intel",
          *([f"--mattr={features}"] if features else []), str(path)],
