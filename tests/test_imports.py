@@ -112,14 +112,15 @@ UNWANTED = {
 
 
 def test_a_first_answer_imports_little(demo_folder) -> None:
-    """From NumPy to a sealed model's first answer, at most 115 modules are imported, and none that this model does not need."""
+    """From NumPy to a sealed model's first answer, at most 88 modules of edgeq are imported, none in vain."""
     done = subprocess.run([sys.executable, "-c", RUN], capture_output=True, text=True, cwd=demo_folder, check=False)
     assert done.returncode == 0, done.stderr
     found = set(done.stderr.split())
     assert "edgeq.engine" in found
     assert not found & UNWANTED.keys()
     assert not {name.split(".")[0] for name in found} & {"numba", "llvmlite", "click", "rich", "flatbuffers"}
-    assert len(found) <= 115, len(found)
+    own = {name for name in found if name.split(".")[0] == "edgeq"}  # what NumPy imports on the way differs by version
+    assert len(own) <= 88, len(own)
 
 
 def test_public_names_are_there() -> None:
