@@ -114,6 +114,22 @@ def test_borders_change_no_number(name: str, dtype: str, rounding: str, monkeypa
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+def test_shapes_that_the_file_leaves_open(name: str) -> None:
+    """An input of three samples before tensors stated for one, with open lengths: no frame is taken for what it cannot hold."""
+    graph = network(name)
+    x = np.concatenate([values(graph)] * 3)
+    x[1:] = -1 - x[1:]
+    first, *others = graph.tensors
+    opened = tuple(t if t.data is not None else replace(t, shape_signature=(-1, *t.shape[1:])) for t in others)
+    stated = replace(first, shape=x.shape, shape_signature=(-1, *first.shape[1:]))
+    batch = Graph((replace(graph.subgraphs[0], tensors=(stated, *opened)),))
+    with build(graph) as one, build(batch) as three:
+        expected = [arrays(one(x[k : k + 1])) for k in range(3)]
+        for at, found in enumerate(arrays(three(x))):
+            np.testing.assert_array_equal(found, np.concatenate([a[at] for a in expected]))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_threads_wait_for_all_but_borders(name: str) -> None:
     """Between an instruction that is one thread's alone, borders apart, and a later one that is shared lies a meeting."""
     plan = make_plan(network(name), ALL["avx512vnni"])

@@ -23,17 +23,27 @@ def make_plan(
     Raises UnsupportedError for an operation, type or option that edgeq does not run, CheckError where shapes contradict.
     """
     b = Builder(graph, Rounding(rounding), isa, keep=keep, lower=lower)
-    for i in graph.inputs:
-        if i not in b.places and graph.tensors[i].data is None:
-            b.places[i] = b.block(nbytes(graph.tensors[i]))
     if not (keep or shown):
         b.frames = frames(b)
-    for index, op in enumerate(graph.ops):
+    if not _lowered(b, shown):
+        b = Builder(graph, Rounding(rounding), isa, keep=keep, lower=lower)
+        _lowered(b, shown)
+    return b.finish(shown)
+
+
+def _lowered(b: Builder, shown: bool) -> bool:
+    """Lower every operation; False, at once, where frames were chosen by shapes of the file that turn out otherwise."""
+    for i in b.graph.inputs:
+        if i not in b.places and b.graph.tensors[i].data is None:
+            b.places[i] = b.block(nbytes(b.graph.tensors[i]))
+    for index, op in enumerate(b.graph.ops):
         b.at_op(index)
         lower(b, op)
         if shown:
             b.outlast(op)
-    return b.finish(shown)
+        if b.frames and not b.as_stated:
+            return False
+    return True
 
 
 def lower(b: Builder, op: Op) -> None:

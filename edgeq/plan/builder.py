@@ -93,6 +93,7 @@ class Builder:
         self.places: dict[int, Ref] = {}
         self.frames: dict[int, Frame] = {}  # what may be written with borders around it,
         self.framed: dict[int, Frame] = {}  # and what has been: its rows do not follow one another
+        self.as_stated = True  # whether every shape so far is the one that the file gives
         self.folded: dict[int, Array] = {}
         self.required: dict[int, Array] = {}
         self.handles: dict[int, str] = {}  # tensor of a resource → the variable that it stands for
@@ -331,10 +332,12 @@ class Builder:
             signature = t.shape_signature if t.shape_signature and len(t.shape_signature) == len(shape) else None
             t = replace(t, shape=shape, shape_signature=signature)
             self.tensors[op.outputs[k]] = t
+            self.as_stated = False
         return t
 
     def reshape(self, op: Op, shape: tuple[int, ...], k: int = 0) -> None:
         """Output k under a shape that the operation decides, whatever the file says."""
+        self.as_stated = self.as_stated and self.output(op, k).shape == shape
         self.tensors[op.outputs[k]] = replace(self.output(op, k), shape=shape, shape_signature=None)
 
     def unsupported(self, op: Op, what: str) -> UnsupportedError:

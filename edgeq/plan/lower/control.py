@@ -52,6 +52,7 @@ def bind(b: Builder, op: Op, i: int, j: int) -> None:
     given, wanted = b.tensors[j], b.tensors[i]
     if given.dtype != wanted.dtype:
         raise CheckError(f"{b.where(op)} gives {given.dtype} for {wanted.name!r}, {wanted.dtype} is expected")
+    b.as_stated = b.as_stated and wanted.shape == given.shape
     b.tensors[i] = replace(wanted, shape=given.shape, shape_signature=None, has_rank=True)
     known = b.known(j)
     if j in b.handles:

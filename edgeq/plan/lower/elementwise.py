@@ -139,7 +139,10 @@ def emit(b: Builder, op: Op, kernel: str, words: Words) -> None:
 
 def emit_rows(b: Builder, op: Op, kernel: str, words: Words) -> None:
     """The kernel row by row over images of one shape, some of which lie in frames (edgeq/plan/frames.py)."""
-    _, h, w, c = b.output(op).shape
+    shape = b.output(op).shape
+    if any(b.tensor(op, k).shape != shape for k in (0, 1)):  # frames were chosen where all three are alike
+        raise CheckError(f"{b.where(op)} joins shapes that are not the ones that the file states, {list(shape)}")
+    _, h, w, c = shape
     a, z = b.read(op, 0), b.read(op, 1)
     y = framed(b, op) if op.outputs[0] in b.frames else b.write(op)
     step_a, step_z, step_y = (
