@@ -19,6 +19,7 @@ from edgeq.errors import (
     FormatError,
     GrantOperationError,
     InputError,
+    MachineError,
     UnsignedError,
     UnsupportedError,
 )
@@ -464,6 +465,21 @@ def test_truncated_models_are_refused() -> None:
     for size in range(1, len(CNN) - 1, 37):
         with pytest.raises(ValueError, match=r"\S"):
             interpreter.Interpreter(model_content=CNN[:size])
+
+
+def test_a_copy_that_memory_does_not_hold() -> None:
+    """A tensor too large to be copied is an error of edgeq, which says its shape."""
+
+    class Large:
+        def copy(self) -> Any:
+            raise MemoryError
+
+    one = native(CNN)
+    one.allocate_tensors()
+    i = one.get_output_details()[0]["index"]
+    one._main._memory = {**one._main._memory, i: Large()}
+    with pytest.raises(MachineError, match=rf"no memory for a copy of tensor {i}, of shape \["):
+        one.get_tensor(i)
 
 
 def test_a_constant_cannot_be_overwritten() -> None:

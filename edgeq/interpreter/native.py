@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeq.errors import CheckError, DataDependentError, EdgeqError, GrantOperationError
+from edgeq.errors import CheckError, DataDependentError, EdgeqError, GrantOperationError, MachineError
 from edgeq.graph import NUMPY_DTYPES, Array, Graph, SubGraph
 from edgeq.interpreter.details import constant, describe
 from edgeq.interpreter.errors import ArgumentError, StateError, in_both
@@ -228,7 +228,10 @@ class Runner:
     def get(self, i: int) -> Any:
         """A copy of a tensor's value; of a single number NumPy's scalar, as TFLite gives it."""
         memory = self._memory.get(i)
-        found = self._copy(self._index(i)) if memory is None else memory.copy()
+        try:
+            found = self._copy(self._index(i)) if memory is None else memory.copy()
+        except MemoryError:
+            raise MachineError(f"no memory for a copy of tensor {i}, of shape {list(self.shape(i))}") from None
         return found if found.ndim else found[()]
 
     def view(self, i: int) -> Array:
