@@ -16,14 +16,12 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-import pip
 from calibration import Task, images, keywords, scores, toycar
 
 from edgeq import changes, keys, overlay
@@ -32,18 +30,7 @@ from edgeq.graph import Graph
 from edgeq.overlay import Base
 from edgeq.quantize import quantize
 from edgeq.tflite import read, write
-from tests.arm.emulate import Guest, guest
-
-
-def device(folder: Path, wheel: Path) -> Guest:
-    (folder / "alone").mkdir()
-    (folder / "alone/pip").symlink_to(Path(pip.__file__).parent)
-    there = guest("aarch64", "cortex-a72")
-    install = ["-m", "pip", "install", "--no-index", "--no-deps", "--disable-pip-version-check", "--target"]
-    done = there.run(*install, str(folder / "site"), str(wheel), PYTHONPATH=str(folder / "alone"))
-    assert done.returncode == 0, done.stderr
-    path = os.pathsep.join([str(folder / "site"), there.environment["PYTHONPATH"]])
-    return replace(there, environment={**there.environment, "PYTHONPATH": path})
+from tests.arm.emulate import Guest, guest, installed
 
 
 def row(there: Guest, task: Task, form: str, coded: Graph, name: str) -> bool:
@@ -85,7 +72,7 @@ def main(wheel: str) -> int:
     path = Path(wheel).resolve()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        there = device(Path(folder), path)
+        there = installed(guest("aarch64", "cortex-a72"), path, Path(folder))
         edgeq(["keys", "new", "device", "d"])
         sound, machine, pictures = keywords(), toycar(), images()
         own = quantize(machine.real, machine.local[:100]).graph

@@ -560,17 +560,21 @@ def samples_of(a: Array, p: Port) -> tuple[int, bool]:
     raise InputError(f"input {p.name!r} has shape {list(a.shape)}, ({', '.join(expected)}) is expected")
 
 
-def gathered(x: Array | Mapping[str, Array], ports: Sequence[Port]) -> tuple[list[Array], int, bool]:
-    """The inputs' arrays in order, how many samples they hold, and whether that is a batch."""
+def in_order(x: Array | Mapping[str, Array], ports: Sequence[Port]) -> list[Array]:
+    """The inputs' arrays in the order of the ports, from one array or a dict by name."""
     if isinstance(x, Mapping):
         names = [p.name for p in ports]
         if set(x) != set(names):
             raise InputError(f"inputs are named {sorted(map(str, x))}, {sorted(names)} are expected")
-        given = [np.asarray(x[n]) for n in names]
-    elif len(ports) == 1:
-        given = [np.asarray(x)]
-    else:
-        raise InputError(f"one array is given, a dict with {[p.name for p in ports]} is expected")
+        return [np.asarray(x[n]) for n in names]
+    if len(ports) == 1:
+        return [np.asarray(x)]
+    raise InputError(f"one array is given, a dict with {[p.name for p in ports]} is expected")
+
+
+def gathered(x: Array | Mapping[str, Array], ports: Sequence[Port]) -> tuple[list[Array], int, bool]:
+    """The inputs' arrays in order, how many samples they hold, and whether that is a batch."""
+    given = in_order(x, ports)
     counts = [samples_of(a, p) for a, p in zip(given, ports, strict=True)]
     if len({n for n, _ in counts}) > 1:
         raise InputError(f"inputs hold {[n for n, _ in counts]} samples, the same number is expected")

@@ -19,7 +19,6 @@ from edgeq.engine import Model, Port, converted, delivered, gathered, port
 from edgeq.errors import InputError, MachineError, UnsupportedError
 from edgeq.graph import Array, Graph
 from edgeq.machine import get
-from edgeq.plan.bounded import bounded
 from edgeq.plan.survey import NO_OPERATION, OTHER_RUNTIME, Finding, survey
 from edgeq.plan.types import Rounding
 from edgeq.records import dataclass, replace
@@ -75,7 +74,7 @@ def find(rounding: str | Rounding) -> Runtime | None:
 
 def lacking(graph: Graph, rounding: str | Rounding) -> tuple[Finding, ...]:
     """What edgeq does not run of a checked graph, on this machine."""
-    return bounded(survey)(graph, get().isa, rounding)
+    return survey(graph, get().isa, rounding)
 
 
 def because(error: UnsupportedError) -> Finding:

@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from edgeq import engine
 from edgeq.check import check
 from edgeq.dynamic.evaluate import Evaluator
-from edgeq.engine import Model, Port, converted, delivered, port
+from edgeq.engine import Model, Port, converted, delivered, in_order, port
 from edgeq.errors import CheckError, DataDependentError, InputError
 from edgeq.graph import Array, Graph
 from edgeq.locked import LockedMemory
@@ -56,23 +54,13 @@ class DynamicModel:
 
     def __call__(self, x: Array | Mapping[str, Array], *, dequantize: bool = False) -> Any:
         """As edgeq.engine.Model's, of one sample."""
-        given = self._given(x)
+        given = in_order(x, self.inputs)
         arrays = [self._fitted(a, p, s) for a, p, s in zip(given, self.inputs, self._open, strict=True)]
         with self._turn:
             if self._evaluator is None:
                 raise InputError("the model is closed")
             found = self._evaluator.run(arrays)
         return delivered(found, self.outputs, dequantize)
-
-    def _given(self, x: Array | Mapping[str, Array]) -> list[Array]:
-        if isinstance(x, Mapping):
-            names = [p.name for p in self.inputs]
-            if set(x) != set(names):
-                raise InputError(f"inputs are named {sorted(map(str, x))}, {sorted(names)} are expected")
-            return [np.asarray(x[n]) for n in names]
-        if len(self.inputs) != 1:
-            raise InputError(f"one array is given, a dict with {[p.name for p in self.inputs]} is expected")
-        return [np.asarray(x)]
 
     def _fitted(self, a: Array, p: Port, signature: Sequence[int]) -> Array:
         """The array in the port's dtype, if its shape is one that the input can take."""

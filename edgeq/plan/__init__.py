@@ -4,10 +4,7 @@
 says otherwise, so that the machine, which checks nothing, cannot leave its buffers.
 """
 
-from edgeq.plan import build
-from edgeq.plan.bounded import bounded
+from edgeq.plan.build import make_plan
 from edgeq.plan.types import Instruction, Plan, Ref
-
-make_plan = bounded(build.make_plan)
 
 __all__ = ["Instruction", "Plan", "Ref", "make_plan"]

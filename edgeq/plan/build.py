@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from edgeq.graph import Graph, Op
 from edgeq.kernels.isa import Isa
+from edgeq.plan.bounded import bounded
 from edgeq.plan.builder import Builder, nbytes
 from edgeq.plan.fold import FOLDS, fold
 from edgeq.plan.frames import frames
@@ -13,7 +12,7 @@ from edgeq.plan.lower import LOWERINGS, has_lowering
 from edgeq.plan.types import Plan, Rounding
 
 
-@np.errstate(all="ignore")  # scales of untrusted files overflow; what comes of it is checked where it is used
+@bounded
 def make_plan(
     graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPACK, *, keep: bool = False, shown: bool = False
 ) -> Plan:

@@ -34,7 +34,6 @@ class Piece:
 
 
 @bounded
-@np.errstate(all="ignore")  # as make_plan
 def make_piece(
     graph: Graph,
     start: int,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgeq.errors import CheckError, DataDependentError, UnsupportedError
 from edgeq.graph import Graph, Op
 from edgeq.kernels.isa import Isa
+from edgeq.plan.bounded import bounded
 from edgeq.plan.build import lower
 from edgeq.plan.builder import Builder, nbytes
 from edgeq.plan.lower import has_lowering
@@ -28,6 +29,7 @@ class Finding:
         return f"{place}: {self.reason}"
 
 
+@bounded
 def survey(graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPACK) -> tuple[Finding, ...]:
     """Every operation, type or option of a checked graph that edgeq does not run, in order; none means that it runs.
 

@@ -10,8 +10,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import pip
 
 from edgeq.targets.detect import detect
 from edgeq.targets.table import TARGETS
@@ -68,6 +70,23 @@ def guest(architecture: str, cpu: str, *, extra: tuple[str, ...] = ()) -> Guest:
     environment.pop("LD_LIBRARY_PATH", None)  # it is for the guest, not for the emulator
     command = (str(emulator), "-cpu", cpu, "-L", str(root), *given, str(root / "usr/bin/python3.11"))
     return Guest(architecture, cpu, command, environment)
+
+
+def install(there: Guest, wheel: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What the guest's own pip says to a wheel, to be installed in `folder`/site."""
+    alone = folder / "pip-alone"
+    alone.mkdir()
+    (alone / "pip").symlink_to(Path(pip.__file__).parent)
+    options = ("--no-index", "--no-deps", "--disable-pip-version-check", "--target", str(folder / "site"))
+    return there.run("-m", "pip", "install", *options, str(wheel), PYTHONPATH=str(alone))
+
+
+def installed(there: Guest, wheel: Path, folder: Path) -> Guest:
+    """The guest with a wheel under `folder`, beside what it has."""
+    done = install(there, wheel, folder)
+    assert done.returncode == 0, done.stderr
+    paths = os.pathsep.join([str(folder / "site"), there.environment["PYTHONPATH"]])
+    return replace(there, environment={**there.environment, "PYTHONPATH": paths})
 
 
 def guest_for(name: str) -> Guest:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pip
 import pytest
 
 from edgeq.cli import main
 from tests import sshd
-from tests.arm.emulate import Guest, guest
+from tests.arm.emulate import Guest, guest, install, installed
 
 pytestmark = pytest.mark.xdist_group("user")
 
@@ -36,15 +33,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory, objects: Path) -> Path:
 @pytest.fixture(scope="module")
 def device(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Guest:
     """A guest with NumPy, cryptography and click, into which its own pip has installed the wheel."""
-    folder = tmp_path_factory.mktemp("device")
-    (folder / "pip-alone").mkdir()
-    (folder / "pip-alone/pip").symlink_to(Path(pip.__file__).parent)
-    there = guest("aarch64", "cortex-a72")
-    install = ["-m", "pip", "install", "--no-index", "--no-deps", "--disable-pip-version-check", "--target"]
-    done = there.run(*install, str(folder / "site"), str(wheel), PYTHONPATH=str(folder / "pip-alone"))
-    assert done.returncode == 0, done.stderr
-    paths = os.pathsep.join([str(folder / "site"), there.environment["PYTHONPATH"]])
-    return replace(there, environment={**there.environment, "PYTHONPATH": paths})
+    return installed(guest("aarch64", "cortex-a72"), wheel, tmp_path_factory.mktemp("device"))
 
 
 def test_the_wheel_is_slim(wheel: Path) -> None:
@@ -61,10 +50,7 @@ def test_another_processors_wheel_is_not_installed(device: Guest, wheel: Path, t
     """pip on the device refuses a wheel for another architecture."""
     other = tmp_path / wheel.name.replace("aarch64", "x86_64")
     shutil.copy(wheel, other)
-    (tmp_path / "pip-alone").mkdir()
-    (tmp_path / "pip-alone/pip").symlink_to(Path(pip.__file__).parent)
-    install = ["-m", "pip", "install", "--no-index", "--no-deps", "--target", str(tmp_path / "site")]
-    done = device.run(*install, str(other), PYTHONPATH=str(tmp_path / "pip-alone"))
+    done = install(device, other, tmp_path)
     assert done.returncode != 0
     assert "is not a supported wheel on this platform" in done.stderr
 
