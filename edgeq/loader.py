@@ -174,7 +174,9 @@ def load(
             from edgeq.dynamic import DynamicModel, is_dynamic  # few models need it
 
             if is_dynamic(graph, rounding):
-                return DynamicModel(graph, rounding=rounding, threads=threads, memory=opened.memory, shapes=given)
+                return DynamicModel(
+                    graph, rounding=rounding, threads=threads, memory=opened.memory, shapes=given, checked=True
+                )
         from edgeq import fallback
 
         findings = fallback.lacking(graph, rounding) or (fallback.because(error),)

@@ -41,12 +41,17 @@ MAX_DEPTH = 16
 class Part:
     """A subgraph as the main one, and when its tensors are made and used last."""
 
+    index: int
     graph: Graph
     made: Mapping[int, int]
     last: Mapping[int, int]
     hosted: set[int] = field(default_factory=set)
     pinned: dict[int, frozenset[int]] = field(default_factory=dict)
     live: dict[int, frozenset[int]] = field(default_factory=dict)
+
+    def in_file(self, index: int) -> int:
+        """A subgraph's place in the file, for its place in `graph`, where main and this one have changed places."""
+        return {0: self.index, self.index: 0}.get(index, index)
 
     def alive(self, at: int) -> frozenset[int]:
         """Tensors that are there before operation `at` and used by it or later."""
@@ -133,7 +138,7 @@ class Evaluator:
             values[i] = value
         at = 0
         while at < len(g.ops):
-            if g.ops[at].code in PRELUDE and at not in part.hosted:
+            if g.ops[at].code in PRELUDE:
                 at += 1  # every piece has them
                 continue
             at = self._step(part, at, values, depth)
@@ -186,7 +191,7 @@ class Evaluator:
         inputs = [self._value(part, values, i) for i in op.inputs]
 
         def call(index: int, arrays: Sequence[Array]) -> list[Array]:
-            return self._subgraph(self._index(part, index), arrays, depth + 1)
+            return self._subgraph(part.in_file(index), arrays, depth + 1)
 
         if op.code == "IF":
             return call(o.then_subgraph_index if _truth(inputs[0]) else o.else_subgraph_index, inputs[1:])
@@ -229,7 +234,7 @@ class Evaluator:
     def _key(self, part: Part, at: int, alive: Mapping[int, Array]) -> tuple[object, ...]:
         pinned = part.pinned.get(at, frozenset())
         given = tuple(alive[i].tobytes() if i in pinned else None for i in alive)
-        return (id(part), at, tuple(a.shape for a in alive.values()), given)
+        return (part.index, at, tuple(a.shape for a in alive.values()), given)
 
     def _forget(self) -> None:
         """Let go of the piece that was used least recently."""
@@ -259,13 +264,8 @@ class Evaluator:
             for k, op in enumerate(graph.ops):
                 made.update((i, k) for i in op.outputs if graph.tensors[i].dtype in NUMPY_DTYPES)
                 last.update((i, max(k, last.get(i, -1))) for i in op.inputs)
-            self._parts[index] = Part(graph, made, last)
+            self._parts[index] = Part(index, graph, made, last)
         return self._parts[index]
-
-    def _index(self, part: Part, index: int) -> int:
-        """A subgraph's place in the file, for its place in the part's graph, where main and the part have changed places."""
-        own = next(i for i, p in self._parts.items() if p is part)
-        return {0: own, own: 0}.get(index, index)
 
     def _value(self, part: Part, values: Mapping[int, Array], i: int) -> Array:
         found = values.get(i)

@@ -37,11 +37,13 @@ class DynamicModel:
         progress: Progress | None = None,
         memory: LockedMemory | None = None,
         shapes: Mapping[int, Sequence[int]] | None = None,
+        checked: bool = False,
         most_ns: float = float("inf"),
     ) -> None:
-        """`memory`, of private parameters, is wiped when the model is closed; `most_ns` bounds a run, see Evaluator."""
-        graph = densified(graph)
-        check(graph)
+        """As edgeq.engine.build; `most_ns` bounds a run, see Evaluator."""
+        if not checked:
+            graph = densified(graph)
+            check(graph)
         self.graph = graph
         tensors = [replace(t, shape=tuple((shapes or {}).get(i, t.shape))) for i, t in enumerate(graph.tensors)]
         self.inputs = tuple(port(n, tensors[i]) for n, i in zip(graph.input_names(), graph.inputs, strict=True))

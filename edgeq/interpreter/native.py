@@ -188,7 +188,7 @@ class Runner:
 
     def shape(self, i: int) -> tuple[int, ...]:
         """The shape of a tensor: as asked for, as allocated, or as the file has it."""
-        found = self._session.shape(i) if self._session is not None and self._dynamic else None
+        found = self._session.shape(i) if self._session is not None else None
         return self._shapes.get(i, self._allocated.tensors[i].shape) if found is None else found
 
     def describe(self, i: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from edgeq.graph import Op, Tensor
 from edgeq.kernels.words import move as mw
 from edgeq.plan.builder import Builder, Frame
 from edgeq.plan.types import Ref
-from edgeq.plan.window import Axis, axis, fill_value
+from edgeq.plan.window import axis, fill_value
 
 SORTED = 48
 """Channels up to which a strided depthwise layer sorts its input's pixels: those make their borders themselves."""
@@ -69,11 +69,7 @@ def _borders(b: Builder, op: Op, i: int, t: Tensor) -> tuple[int, int, int, int]
         columns = axis(b, op, t.shape[2], kw, o.stride_w, o.dilation_w_factor, o.padding)
     except CheckError:
         return None  # said where the operation is lowered
-    return (*_around(rows), *_around(columns))
-
-
-def _around(a: Axis) -> tuple[int, int]:
-    return a.before, max(a.padded - a.before - a.size, 0)
+    return rows.before, rows.behind, columns.before, columns.behind
 
 
 def framed(b: Builder, op: Op) -> Ref:

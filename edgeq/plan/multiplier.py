@@ -45,6 +45,13 @@ def round_half_away(x: float) -> int:
     return int(math.copysign(math.floor(abs(x) + 0.5), x))
 
 
+def half_away(v: Array) -> Array:
+    """round_half_away of an array, as float64."""
+    wide = v.astype(np.float64)
+    found: Array = np.copysign(np.floor(np.abs(wide) + 0.5), wide)
+    return found
+
+
 def activation_bounds(activation: int, scale: float, zero_point: int, low: int, high: int) -> tuple[int, int]:
     """The clamp of a fused activation, in the quantized numbers whose type spans [low, high]."""
 

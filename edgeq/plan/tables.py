@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgeq.graph import Array
-from edgeq.plan.multiplier import quantize_multiplier, round_half_away
+from edgeq.plan.multiplier import f32, half_away, quantize_multiplier
 
 INT32_MAX = (1 << 31) - 1
 
@@ -108,13 +108,9 @@ def interpolation_table(function: Callable[[Array], Array], low: float, high: fl
     """(513,) int16 in Q0.15 over [low, high]: entries moved by half the error in the interval's middle (gen_lut)."""
     x = np.linspace(low, high, 513)
     value, middle = function(x) * 32768.0, function(x[:-1] + (x[1] - x[0]) / 2) * 32768.0
-
-    def rounded(values: Array) -> Array:
-        return np.array([round_half_away(float(v)) for v in values], np.int64)
-
-    sample = rounded(value)
-    error = rounded((value[1:] + sample[:-1]) / 2) - rounded(middle)
-    entries = np.append(sample[:-1] - rounded(error / 2), sample[-1])
+    sample = half_away(value)
+    error = half_away((value[1:] + sample[:-1]) / 2) - half_away(middle)
+    entries = np.append(sample[:-1] - half_away(error / 2), sample[-1])
     return np.clip(entries, -32768, 32767).astype(np.int16)
 
 
@@ -125,11 +121,9 @@ def interpolated_curve(
 
     curve: of float32 arrays. All in float32, as there.
     """
-    f32 = np.float32
 
     def rounded(v: Array) -> Array:
-        wide = v.astype(np.float64)
-        return np.copysign(np.floor(np.abs(wide) + 0.5), wide).astype(f32)
+        return half_away(v).astype(f32)
 
     low, high = scale * f32(-32768 - zero_point), scale * f32(32767 - zero_point)
     step = f32((high - low) / f32(512))

@@ -37,6 +37,11 @@ class Axis:
             self.room, (self.out - 1) * self.stride + (self.window - 1) * self.dilation + 1, self.before + self.size
         )
 
+    @property
+    def behind(self) -> int:
+        """Elements of the border behind."""
+        return self.padded - self.before - self.size
+
 
 def axis(b: Builder, op: Op, size: int, window: int, stride: int, dilation: int, padding: int) -> Axis:
     """TFLite's ComputeOutSize and ComputePadding (kernels/padding.h)."""

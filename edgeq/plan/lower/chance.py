@@ -18,6 +18,7 @@ from edgeq.graph import Array, Op
 from edgeq.plan.builder import Builder
 from edgeq.plan.lower.custom import call
 from edgeq.plan.lower.slices import numbers
+from edgeq.plan.multiplier import f32
 
 MULTIPLIERS, WEYL = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)
 LOW = np.uint64(0xFFFFFFFF)
@@ -26,8 +27,6 @@ PIECE = 1 << 14
 
 WORK = 6000
 """What a group costs, in multiply-adds as the plan counts them: some 300 ns."""
-
-f32 = np.float32
 
 
 def philox(seed: int, seed2: int, first: int, count: int) -> Array:

@@ -355,8 +355,8 @@ def pack(weights: Array, per_step: int, lanes: int, order: Array | None = None) 
 
 def split_bytes(weights: Array, segments: tuple[int, ...], least: int) -> tuple[Array, tuple[int, ...]]:
     """Each weight as a sum of bytes from `least` to 127; a run is walked again where one byte is not enough."""
-    rest, again = weights - np.clip(weights, least, 127), np.arange(len(segments))
     parts, walked = [np.clip(weights, least, 127)], list(segments)
+    rest, again = weights - parts[0], np.arange(len(segments))
     while rest.any():
         kept = rest.any(axis=(0, 2))
         rest, again = rest[:, kept], again[kept]

@@ -11,7 +11,7 @@ from edgeq.graph import Array, Op, Padding, Quantization
 from edgeq.kernels.words import depthwise as dw
 from edgeq.kernels.words import unary as uw
 from edgeq.plan.builder import Builder, itemsize
-from edgeq.plan.lower.conv import dynamic, is_wide, kind_of, product, window_rows
+from edgeq.plan.lower.conv import dynamic, is_wide, kind_of, product, split_bytes, window_rows
 from edgeq.plan.requantize import (
     bias_values,
     float_limits,
@@ -253,7 +253,8 @@ def beyond_two_bytes(b: Builder, filters: Array) -> bool:
 
 def emit_runs(b: Builder, layer: Layer, filters: Array) -> None:
     """Emit depthwise_runs: quads of any four taps."""
-    taps, parts = split_taps(layer.taps, filters, b.isa.least_weight)
+    split, taps = split_bytes(filters[None], layer.taps, b.isa.least_weight)
+    parts = split[0]
     quads = -(-len(taps) // 4)
     full = np.zeros((4 * quads, layer.channels), np.int8)
     full[: len(parts)] = parts
@@ -304,14 +305,6 @@ def strided(b: Builder, layer: Layer) -> bool:
         words, quads = words | {dw.DIRECT: 1}, filters.astype(np.int8)
     emit_bytes(b, layer, "depthwise_strided", layer.n * rows.out, words, quads, filters, True)
     return True
-
-
-def split_taps(taps: tuple[int, ...], filters: Array, least: int) -> tuple[tuple[int, ...], Array]:
-    """Taps and their weights as signed bytes: uint8 weights less their zero point may need two, and their tap stands twice."""
-    low = np.clip(filters, least, 127)
-    twice = np.flatnonzero((filters != low).any(axis=1))
-    parts: Array = np.concatenate([low, (filters - low)[twice]]).astype(np.int8)
-    return taps + tuple(taps[i] for i in twice), parts
 
 
 def two_rows(b: Builder, layer: Layer, filters: Array) -> None:

@@ -6,7 +6,7 @@ Sources: tensorflow/lite/kernels rfft2d.cc, complex_support.cc, matrix_diag.cc, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,24 +121,33 @@ def taps(b: Builder, op: Op, axes: list[Axis]) -> list[tuple[tuple[int, ...], tu
     return found
 
 
-def border(axes: list[Axis], sizes: tuple[int, ...]) -> list[tuple[int, int]]:
-    """What is padded before and behind each axis."""
-    return [(a.before, max(a.padded - a.before - n, 0)) for a, n in zip(axes, sizes, strict=True)]
+def ending(b: Builder, op: Op, k: int, count: int) -> Callable[[Array, Sequence[Any], Array], None]:
+    """What adds the bias of input k, (count,) or None, and clamps, into the output."""
+    bias, o = b.optional(op, k), op.options
+    assert o is not None
+    if bias is not None and (bias.dtype, bias.shape) != ("float32", (count,)):
+        raise CheckError(f"{b.where(op)}: bias {bias.dtype}{list(bias.shape)}, float32 of {count} is expected")
+    low, high = float_bounds(o.fused_activation_function)
+
+    def end(total: Array, others: Sequence[Any], y: Array) -> None:
+        if others and others[0] is not None:
+            total = total + others[0]
+        np.clip(total, low, high, out=y)
+
+    return end
 
 
 def conv_3d(b: Builder, op: Op) -> None:
     """CONV_3D, float32: input (n, d, h, w, c), weights (kd, kh, kw, c, out), bias (out,); one product a tap."""
     typed(b, op, "float32", "float32")
-    x, w, bias = b.tensor(op, 0), b.tensor(op, 1), b.optional(op, 2)
+    x, w = b.tensor(op, 0), b.tensor(op, 1)
     if len(x.shape) != 5 or len(w.shape) != 5 or w.shape[3] != x.shape[4] or min(w.shape) < 1 or w.dtype != "float32":
         raise CheckError(
             f"{b.where(op)}: input {list(x.shape)} and weights {w.dtype}{list(w.shape)} do not go together"
         )
-    if bias is not None and (bias.dtype, bias.shape) != ("float32", (w.shape[4],)):
-        raise CheckError(f"{b.where(op)}: bias {bias.dtype}{list(bias.shape)}, float32 of {w.shape[4]} is expected")
-    axes, sizes = volume(b, op, x.shape[1:4], w.shape[:3]), x.shape[1:4]
-    edges, each = border(axes, sizes), taps(b, op, axes)
-    low, high = float_bounds(op.options.fused_activation_function if op.options is not None else 0)
+    end = ending(b, op, 2, w.shape[4])
+    axes = volume(b, op, x.shape[1:4], w.shape[:3])
+    edges, each = [(a.before, a.behind) for a in axes], taps(b, op, axes)
 
     @quietly
     def kernel(x: Array, w: Array, *rest: Any) -> None:
@@ -147,9 +156,7 @@ def conv_3d(b: Builder, op: Op) -> None:
         total = np.zeros(y.shape, np.float32)
         for at, pixels in each:
             total += padded[pixels] @ w[at]
-        if others and others[0] is not None:
-            total += others[0]
-        np.clip(total, low, high, out=y)
+        end(total, others, y)
 
     shape = (x.shape[0], *(a.out for a in axes), w.shape[4])
     call(b, op, kernel, [shape], macs=math.prod(shape) * math.prod(w.shape[:4]))
@@ -157,7 +164,7 @@ def conv_3d(b: Builder, op: Op) -> None:
 
 def conv_3d_transpose(b: Builder, op: Op) -> None:
     """CONV_3D_TRANSPOSE, float32: output shape (5,), weights (kd, kh, kw, out, c), input (n, d, h, w, c), bias (out,)."""
-    shape, w, x, bias = tuple(numbers(b, op, 0)), b.tensor(op, 1), b.tensor(op, 2), b.optional(op, 3)
+    shape, w, x = tuple(numbers(b, op, 0)), b.tensor(op, 1), b.tensor(op, 2)
     types = [t.dtype for t in (w, x, b.output(op))]
     if types != ["float32"] * 3:
         raise b.unsupported(op, f"on {types}")
@@ -166,15 +173,13 @@ def conv_3d_transpose(b: Builder, op: Op) -> None:
         raise CheckError(
             f"{b.where(op)}: input {list(x.shape)}, weights {list(w.shape)} and output {list(shape)} do not go together"
         )
-    if bias is not None and (bias.dtype, bias.shape) != ("float32", (w.shape[3],)):
-        raise CheckError(f"{b.where(op)}: bias {bias.dtype}{list(bias.shape)}, float32 of {w.shape[3]} is expected")
+    end = ending(b, op, 3, w.shape[3])
     axes = volume(b, op, shape[1:4], w.shape[:3])
     if tuple(a.out for a in axes) != x.shape[1:4]:
         raise CheckError(f"{b.where(op)}: output {list(shape)} does not lead back to the input's {list(x.shape)}")
     each = taps(b, op, axes)
-    inside = (slice(None), *(slice(a.before, a.before + n) for a, n in zip(axes, shape[1:4], strict=True)))
-    whole = [max(a.padded, a.before + n) for a, n in zip(axes, shape[1:4], strict=True)]
-    low, high = float_bounds(op.options.fused_activation_function if op.options is not None else 0)
+    inside = (slice(None), *(slice(a.before, a.before + a.size) for a in axes))
+    whole = [a.padded for a in axes]
 
     @quietly
     def kernel(_: Array, w: Array, x: Array, *rest: Any) -> None:
@@ -182,10 +187,7 @@ def conv_3d_transpose(b: Builder, op: Op) -> None:
         total = np.zeros((x.shape[0], *whole, w.shape[3]), np.float32)
         for at, pixels in each:
             total[pixels] += x @ w[at].T
-        found = total[inside]
-        if others and others[0] is not None:
-            found = found + others[0]
-        np.clip(found, low, high, out=y)
+        end(total[inside], others, y)
 
     call(b, op, kernel, [shape], macs=x.size * math.prod(w.shape[:4]))
 

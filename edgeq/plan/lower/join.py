@@ -11,7 +11,7 @@ from edgeq.graph import Op, Tensor
 from edgeq.kernels.words import unary as uw
 from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.lower.slices import axis_of
-from edgeq.plan.multiplier import f32
+from edgeq.plan.multiplier import f32, half_away
 from edgeq.plan.types import Ref
 from edgeq.plan.window import copy, same_scale, same_type
 
@@ -30,7 +30,7 @@ def rescaled(b: Builder, op: Op, k: int, y: Tensor) -> Ref:
         return b.read(op, k)
     scale = f32(b.scale(x) * f32(f32(1) / b.scale(y)))
     v = np.arange(256, dtype=np.float32) * scale + f32(-f32(b.zero_point(x)) * scale)
-    q = np.copysign(np.floor(np.abs(v.astype(np.float64)) + 0.5), v).astype(np.int64) + b.zero_point(y)
+    q = half_away(v).astype(np.int64) + b.zero_point(y)
     target = b.block(x.size)
     table = b.constant(np.clip(q, 0, 255).astype(np.uint8))
     b.emit("table_u8", x.size, {uw.X: b.read(op, k), uw.Y: target, uw.TABLE: table})

@@ -17,13 +17,12 @@ from edgeq.graph import Array, Op
 from edgeq.plan.builder import Builder
 from edgeq.plan.flexbuffer import integers, scalars
 from edgeq.plan.lower.custom import call
-from edgeq.plan.lower.host import quietly
-from edgeq.plan.multiplier import float_bounds
-from edgeq.plan.window import Axis, axis, image
+from edgeq.plan.lower.host import quietly, taps
+from edgeq.plan.multiplier import f32, float_bounds
+from edgeq.plan.window import axis, image
 
-f32 = np.float32
 MAX_STEP = 64
-"""Of a window or stride."""
+"""Of a window or stride; a window has no more taps than host.MAX_TAPS."""
 
 
 def floats(b: Builder, op: Op, inputs: int, outputs: int) -> None:
@@ -57,27 +56,21 @@ def max_pool_argmax(b: Builder, op: Op) -> None:
     n, h, w, c = image(b, op, b.tensor(op, 0))
     rows, columns = (axis(b, op, d, k, s, 1, padding) for d, k, s in zip((h, w), window, strides, strict=True))
     low, high = float_bounds(activation)
+    edges, each = [(a.before, a.behind) for a in (rows, columns)], taps(b, op, [rows, columns])
 
     @quietly
     def kernel(x: Array, y: Array, where: Array) -> None:
         least = np.finfo(f32).min
-        edges = [(a.before, a.padded - a.before - d) for a, d in ((rows, h), (columns, w))]
         padded = np.pad(x, [(0, 0), *edges, (0, 0)], constant_values=-np.inf)
         best, place = np.full(y.shape, least), np.zeros(y.shape, f32)
-        for i in range(window[0]):
-            for j in range(window[1]):
-                seen = padded[:, span(rows, i), span(columns, j)]
-                more = seen > best
-                best, place = np.where(more, seen, best), np.where(more, f32(i * window[1] + j), place)
+        for k, (_, pixels) in enumerate(each):
+            seen = padded[pixels]
+            more = seen > best
+            best, place = np.where(more, seen, best), np.where(more, f32(k), place)
         y[...], where[...] = np.clip(best, low, high), place + f32(0.1)
 
     shape = (n, rows.out, columns.out, c)
     call(b, op, kernel, [shape, shape], macs=math.prod(shape) * math.prod(window))
-
-
-def span(a: Axis, at: int) -> slice:
-    """The padded pixels under one place of the window."""
-    return slice(at, at + (a.out - 1) * a.stride + 1, a.stride)
 
 
 def max_unpool(b: Builder, op: Op) -> None:

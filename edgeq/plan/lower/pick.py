@@ -152,7 +152,7 @@ def sparse_to_dense(b: Builder, op: Op) -> None:
 
 
 def matrix_set_diag(b: Builder, op: Op) -> None:
-    """MATRIX_SET_DIAG: matrices with vectors on their diagonals. (MATRIX_DIAG alone is left to the other runtimes.)"""
+    """MATRIX_SET_DIAG: matrices with vectors on their diagonals."""
     x, d = b.tensor(op, 0), b.tensor(op, 1)
     if len(x.shape) < 2 or d.shape != (*x.shape[:-2], min(x.shape[-2:])):
         raise CheckError(f"{b.where(op)}: a diagonal {list(d.shape)} of {list(x.shape)}")

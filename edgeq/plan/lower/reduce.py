@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from edgeq.graph import Op
+import numpy as np
+
+from edgeq.graph import Op, Tensor
 from edgeq.kernels.words import reduce as rw
 from edgeq.kernels.words.instruction import DOUBLE, FLOAT
 from edgeq.plan.builder import Builder, itemsize
@@ -63,6 +65,19 @@ def prepared(b: Builder, op: Op) -> Reduction:
     return Reduction(moved, reduced, 1)
 
 
+def ends(b: Builder, x: Tensor, y: Tensor) -> Words:
+    """Zero points, and what the results are clamped to."""
+    low, high = b.bounds(y)
+    return {rw.ZERO_X: b.zero_point(x), rw.ZERO_Y: b.zero_point(y), rw.LO: low, rw.HI: high}
+
+
+def by_float(b: Builder, x: Tensor, y: Tensor, count: int, m: np.float32) -> Words:
+    """The sum of `count` values by m, in float32 about the middle of the bytes."""
+    centre = 128 if x.dtype == "int8" else 0
+    bias = f32(f32(b.zero_point(y) - centre) - f32(f32(count * (b.zero_point(x) - centre)) * m))
+    return {rw.MODE: FLOAT, rw.MULTIPLIER: m, rw.BIAS: bias, rw.CENTRE: centre}
+
+
 def mean(b: Builder, op: Op) -> None:
     """MEAN over the axes of input 1 (k,), with keep_dims."""
     x, r = b.tensor(op, 0), prepared(b, op)
@@ -73,14 +88,10 @@ def mean(b: Builder, op: Op) -> None:
         raise b.unsupported(op, f"over {r.reduced} values, at most {MAX_REDUCED} are expected")
     words = r.words
     if x.dtype != "float32":
-        low, high = b.bounds(y)
-        words |= {rw.ZERO_X: b.zero_point(x), rw.ZERO_Y: b.zero_point(y), rw.LO: low, rw.HI: high}
+        words |= ends(b, x, y)
         s_in, s_out = b.scale(x), b.scale(y)
         if takes(b, op):
-            centre = 128 if x.dtype == "int8" else 0
-            m = f32(f32(s_in / s_out) * f32(f32(1) / f32(r.reduced)))
-            bias = f32(f32(b.zero_point(y) - centre) - f32(f32(r.reduced * (b.zero_point(x) - centre)) * m))
-            words |= {rw.MODE: FLOAT, rw.MULTIPLIER: m, rw.BIAS: bias, rw.CENTRE: centre}
+            words |= by_float(b, x, y, r.reduced, f32(f32(s_in / s_out) * f32(f32(1) / f32(r.reduced))))
         else:
             q, shift = quantize_multiplier(float(s_in) / float(s_out))
             bits = min(r.reduced.bit_length() - 1, 32, 31 + shift)  # reference_ops::QuantizedMeanOrSum
@@ -93,13 +104,10 @@ def quantized_sum(b: Builder, op: Op) -> None:
     x, r, y = b.tensor(op, 0), prepared(b, op), b.output(op)
     if r.reduced > MAX_REDUCED:
         raise b.unsupported(op, f"over {r.reduced} values, at most {MAX_REDUCED} are expected")
-    low, high = b.bounds(y)
-    words = r.words | {rw.ZERO_X: b.zero_point(x), rw.ZERO_Y: b.zero_point(y), rw.LO: low, rw.HI: high}
+    words = r.words | ends(b, x, y)
     m = f32(b.scale(x) / b.scale(y))
     if b.xnnpack:
-        centre = 128 if x.dtype == "int8" else 0
-        bias = f32(f32(b.zero_point(y) - centre) - f32(f32(r.reduced * (b.zero_point(x) - centre)) * m))
-        words |= {rw.MODE: FLOAT, rw.MULTIPLIER: m, rw.BIAS: bias, rw.CENTRE: centre}
+        words |= by_float(b, x, y, r.reduced, m)
     else:
         q, shift = quantize_multiplier(float(m))
         words |= {rw.MODE: DOUBLE, rw.MULTIPLIER: q, rw.SHIFT: shift}

@@ -16,7 +16,7 @@ from edgeq.plan.builder import Builder
 from edgeq.plan.delegation import takes
 from edgeq.plan.kinds import INTEGERS as WHOLE
 from edgeq.plan.kinds import KINDS
-from edgeq.plan.multiplier import f32, float_bounds, quantize_multiplier
+from edgeq.plan.multiplier import f32, float_bounds, half_away, quantize_multiplier
 from edgeq.plan.tables import interpolated_curve, inverse_root, multiply_by, multiply_double, saturated
 from edgeq.plan.types import Words
 
@@ -123,7 +123,7 @@ def function(b: Builder, op: Op) -> None:
 
 def rounded(b: Builder, real: Array) -> Array:
     """float32 to integers: ties away from zero; XNNPACK's tables to even."""
-    return np.rint(real) if b.xnnpack else np.copysign(np.floor(np.abs(real.astype(np.float64)) + 0.5), real)
+    return np.rint(real) if b.xnnpack else half_away(real)
 
 
 def byte_curve(b: Builder, op: Op, curve: Callable[[Array], Array]) -> None:
@@ -208,7 +208,7 @@ def populated(curve: Curve, *, cut: bool = False) -> Callable[[Builder, Op], Non
             real = curve(q.astype(np.float32) * s_in, b, op).astype(np.float32)
             v = (real / s_out if cut else real * f32(f32(1) / s_out)).astype(np.float64)
             v = np.clip(v, -1e9, 1e9)
-            return (np.trunc(v) if cut else np.copysign(np.floor(np.abs(v) + 0.5), v)).astype(np.int64)
+            return (np.trunc(v) if cut else half_away(v)).astype(np.int64)
 
         tabulate(b, op, function)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edgeq.shapes.node import Node, Shape
 
@@ -26,12 +26,16 @@ def arange(n: Node) -> Sequence[Shape]:
     return [(math.ceil((limit - start) / delta),)]
 
 
-def fill(n: Node) -> Sequence[Shape]:
-    """Input 0 is the shape."""
-    out = tuple(n.integers(0))
-    if min(out, default=0) < 0:
-        raise n.wrong(f"shape {list(out)}, no negative dimension is expected")
-    return [out]
+def shaped_by(k: int) -> Callable[[Node], Sequence[Shape]]:
+    """Input k is the shape."""
+
+    def rule(n: Node) -> Sequence[Shape]:
+        out = tuple(n.integers(k))
+        if min(out, default=0) < 0:
+            raise n.wrong(f"shape {list(out)}, no negative dimension is expected")
+        return [out]
+
+    return rule
 
 
 def one_hot(n: Node) -> Sequence[Shape]:
@@ -56,14 +60,6 @@ def segments(n: Node) -> Sequence[Shape]:
     if x[: len(ids)] != ids or rows < 0:
         raise n.wrong(f"ids of shape {list(ids)} for shape {list(x)}, {rows} segments")
     return [(rows, *x[len(ids) :])]
-
-
-def sparse_to_dense(n: Node) -> Sequence[Shape]:
-    """Input 1 is the shape."""
-    out = tuple(n.integers(1))
-    if min(out, default=0) < 0:
-        raise n.wrong(f"shape {list(out)}, no negative dimension is expected")
-    return [out]
 
 
 def suppression(n: Node) -> Sequence[Shape]:
