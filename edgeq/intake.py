@@ -200,14 +200,13 @@ def _folder(folder: Path, graph: Graph, span: tuple[float, float] | None, change
 
 
 def _npy(path: str | Path) -> Array:
+    from edgeq.samples import read_npy
+
     try:
-        with open_regular(path):  # says what it is if it is no regular file
-            array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path}: expected an NPY file of numbers: {error}") from None
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{path}: expected numbers, found {array.dtype}")
-    return array
+        return read_npy(path)
+    except InputError as error:
+        why = str(error).removeprefix(f"{path}: ")
+        raise InputError(f"{path}: expected an NPY file of numbers: {why}") from None
 
 
 def _image(path: Path, t: Tensor, span: tuple[float, float] | None, squeeze: bool) -> Array:

@@ -138,6 +138,16 @@ WRONG = {
     "no sound": (_write("a.wav", b"RIFFnothing"), SOUND, "expected a WAV file"),
     "no array": (_write("a.npy", b"\x93NUMPYnothing"), SOUND, "expected an NPY file of numbers"),
     "pickled": (_write("a.npy", b"\x80\x04N."), SOUND, "expected an NPY file of numbers"),
+    "an NPZ file by its name an NPY one": (
+        _write("a.npy", b"PK\x05\x06" + bytes(18)),
+        SOUND,
+        "expected an NPY file of numbers",
+    ),
+    "a header that never ends": (
+        _write("a.npy", b"\x93NUMPY\1\0\x04\0((((" + bytes(400)),
+        SOUND,
+        "expected an NPY file of numbers",
+    ),
     "no image": (_write("a.png", b"\x89PNG nothing"), PICTURE, "expected an image"),
     "an image for sound": (
         _write("a.png", b"\x89PNG nothing"),

@@ -15,7 +15,7 @@ import click
 
 from edgeq.cli import figures, models, show
 from edgeq.cli.models import Access
-from edgeq.errors import GrantOperationError, InputError, NoGrantError
+from edgeq.errors import InputError, NoGrantError
 
 if TYPE_CHECKING:
     from edgeq.changes import Changes
@@ -55,11 +55,7 @@ class Share:
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no sample later than that.")
 @click.option("--memory", type=click.IntRange(1), default=8, show_default=True, help="MiB of samples to keep at most.")
 @click.option("--keep-io", is_flag=True, help="The inputs keep their scale: what feeds the model gives it integers.")
-@click.option(
-    "--span", nargs=2, type=float, metavar="LOW HIGH", help="Map images' 0 to 255, or sound's −1 to 1, to that."
-)
-@click.option("--preprocess", metavar="FILE.py:f", help="What makes the model's input of a sample.")
-@click.option("--raw", metavar="DTYPE", help="Of frames on standard input; by default the model's own.")
+@models.intake_options
 @click.option("--statistics", metavar="FILE", help="How far values reached, to leave the device masked or with noise.")
 @click.option("--statistics-for", "owner", metavar="OWNER.pub", help="FILE.eqm: masked, for whoever may read the sum.")
 @click.option("--epsilon", type=float, metavar="E", help="With noise: E-differential privacy for each sample (OpenDP).")
@@ -74,9 +70,7 @@ def calibrate(
     minutes: float | None,
     memory: int,
     keep_io: bool,
-    span: tuple[float, float] | None,
-    preprocess: str | None,
-    raw: str | None,
+    source: Any,
     statistics: str | None,
     owner: str | None,
     epsilon: float | None,
@@ -110,7 +104,6 @@ def calibrate(
     if share is not None and owner is None and epsilon is None:
         raise click.UsageError("--statistics leave the device masked (--statistics-for) or with noise (--epsilon).")
     budget = Budget(samples, None if minutes is None else 60.0 * minutes, memory << 20)
-    source = {"span": span or None, "preprocess": preprocess, "raw": raw}
     if output.endswith(OVERLAY):
         _to_overlay(model, data, output, teacher, budget, keep_io, source, share, access)
     else:
@@ -126,13 +119,7 @@ def _to_plain(
     from edgeq.cli.made import finish
     from edgeq.tflite import write
 
-    try:
-        graph = models.read_graph(model, access, "calibrate", "export")
-    except GrantOperationError as error:
-        raise GrantOperationError(
-            f"{error}; the result is a plain .tflite file, so the bundle must be granted for calibrate and export "
-            f"(-o FILE{OVERLAY} needs calibrate alone)"
-        ) from None
+    graph = models.exported_graph(model, access, f" (-o FILE{OVERLAY} needs calibrate alone)")
     done, _ = _recalibrated(graph, None, data, teacher, budget, keep_io, source, None)
     _shared(graph, done, share, hashlib.sha256(write(graph)).hexdigest())
     finish(done, output)
@@ -142,7 +129,7 @@ def _to_overlay(
     model: str, data: str, output: str, teacher: str | None, budget: Budget, keep_io: bool, source: Any,
     share: Share | None, access: Access,
 ) -> None:  # fmt: skip
-    from edgeq import changes, overlay
+    from edgeq import changes, opening, overlay
     from edgeq.check import check
     from edgeq.checkpoint import Checkpoint
     from edgeq.tflite import read
@@ -150,7 +137,9 @@ def _to_overlay(
     if access.identity is None:
         raise NoGrantError(f"{output}: an overlay is signed by this device: its key is expected (--identity)")
     identity = models.open_identity(access.identity)
-    found = models.open_bytes(model, access, "calibrate")
+    found = opening.open_bytes(
+        model, grant=access.grant, identity=identity, trust=access.trust, state=access.state, operation=("calibrate",)
+    )
     graph = read(found.data)
     check(graph)
     deployed = _deployed(graph, found, output, identity)
@@ -165,11 +154,11 @@ def _to_overlay(
         made = changes.difference(graph, done.graph, done.samples, _baseline(done))
         content = changes.to_bytes(made)
         sealed = overlay.make(content, identity, found.base, now=datetime.now(timezone.utc))
-        _logged(access, "accepted", found.base.payload_sha256, sealed)
+        _logged(access, identity, "accepted", found.base.payload_sha256, sealed)
         _replace(output, sealed)
         _written(output, graph, made)
     else:
-        _logged(access, "refused", found.base.payload_sha256, _there(output))
+        _logged(access, identity, "refused", found.base.payload_sha256, _there(output))
         show.note(f"{output} was {'left as it was' if os.path.lexists(output) else 'not written'}")
     checkpoint.remove()
 
@@ -371,7 +360,9 @@ def _there(path: str) -> bytes | None:
     return read_limited(path, LIMIT) if os.path.lexists(path) else None
 
 
-def _logged(access: Access, outcome: str, payload: str | None, overlay: bytes | None) -> None:
+def _logged(
+    access: Access, identity: Identity | None, outcome: str, payload: str | None, overlay: bytes | None
+) -> None:
     """Write the outcome into the device's audit log, where there is one; before anything is replaced."""
     import hashlib
     from pathlib import Path
@@ -380,9 +371,9 @@ def _logged(access: Access, outcome: str, payload: str | None, overlay: bytes | 
 
     if access.state is None:
         return
-    if access.identity is None:
+    if identity is None:
         raise InputError("--state needs --identity: a device's state is read with the device's key")
-    store = Store(Path(access.state), models.open_identity(access.identity))
+    store = Store(Path(access.state), identity)
     digest = None if overlay is None else hashlib.sha256(overlay).hexdigest()
     store.calibrated(outcome, payload, digest, now=datetime.now(timezone.utc))
 
@@ -396,7 +387,8 @@ def _rollback(output: str, access: Access) -> None:
         raise InputError(f"{output}: there is no such overlay to roll back")
     previous = f"{output}{PREVIOUS}"
     before = _there(previous)
-    _logged(access, "rollback", None, before)
+    identity = models.open_identity(access.identity) if access.state and access.identity else None
+    _logged(access, identity, "rollback", None, before)
     if before is not None:
         write_atomic(output, before, mode=PRIVATE)
         os.unlink(previous)

@@ -13,7 +13,6 @@ from edgeq.cli import show
 from edgeq.cli.passphrase import with_passphrase
 
 if TYPE_CHECKING:
-    from edgeq.changes import Changes
     from edgeq.dynamic import DynamicModel
     from edgeq.fallback import AnyModel
     from edgeq.graph import Graph
@@ -91,6 +90,25 @@ def engine_options(command: Command) -> Command:
     """Give a command --rounding and --threads."""
     command = click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)(command)
     return rounding_option(command)
+
+
+def intake_options(command: Command) -> Command:
+    """Give a command --span, --preprocess and --raw, and pass them as one `source`, for edgeq.intake.take."""
+
+    @functools.wraps(command)
+    def packed(
+        *args: Any, span: tuple[float, float] | None, preprocess: str | None, raw: str | None, **rest: Any
+    ) -> Any:
+        return command(*args, source={"span": span, "preprocess": preprocess, "raw": raw}, **rest)
+
+    packed = click.option("--raw", metavar="DTYPE", help="Of frames on standard input; by default the model's own.")(
+        packed
+    )
+    packed = click.option("--preprocess", metavar="FILE.py:f", help="What makes the model's input of a sample.")(packed)
+    packed = click.option(
+        "--span", nargs=2, type=float, metavar="LOW HIGH", help="Map images' 0 to 255, or sound's −1 to 1, to that."
+    )(packed)
+    return packed  # type: ignore[return-value]
 
 
 def rounding_option(command: Command) -> Command:
@@ -171,40 +189,39 @@ def read_graph(path: str, access: Access, *operations: str) -> Graph:
     return overlaid(graph, opened_bytes, access)
 
 
+def exported_graph(path: str, access: Access, hint: str = "") -> Graph:
+    """As `read_graph`, for a command whose result is a plain .tflite; `hint`: what is behind the refusal of a grant."""
+    from edgeq.errors import GrantOperationError
+
+    try:
+        return read_graph(path, access, "calibrate", "export")
+    except GrantOperationError as error:
+        raise GrantOperationError(
+            f"{error}; the result is a plain .tflite file, so the bundle must be granted for calibrate and export{hint}"
+        ) from None
+
+
 def overlaid(graph: Graph, found: Opened, access: Access) -> Graph:
-    """The graph as the overlay that was named makes it; as it is without one."""
-    return with_changes(graph, changes_of(found, access))
-
-
-def with_changes(graph: Graph, changed: Changes | None) -> Graph:
-    """The checked graph with what calibration changed, as it is without that."""
-    if changed is None:
-        return graph
-    from edgeq import changes
-    from edgeq.check import check
-
-    graph = changes.apply(graph, changed)
-    check(graph)
-    return graph
-
-
-def changes_of(found: Opened, access: Access) -> Changes | None:
-    """What the overlay that was named holds for this model, None where none was."""
+    """The checked graph as the overlay that was named makes it; as it is without one."""
     named = access.overlay
     if named is None:
-        return None
+        return graph
     from edgeq import changes, opening
+    from edgeq.check import check
 
     content = opened(
         access, lambda identity: opening.overlay_content(named, found.base, identity=identity, state=access.state)
     )
-    return changes.from_bytes(content)
+    graph = changes.apply(graph, changes.from_bytes(content))
+    check(graph)
+    return graph
 
 
 def open_model(
-    path: str, access: Access, rounding: str, threads: int, backend: str, *, drift_every: int | None = None
-) -> AnyModel:
-    """The model, ready to run; says so if another runtime runs it. drift_every: watched, with that many inferences to a look."""
+    path: str, access: Access, rounding: str, threads: int, backend: str, *, drift: bool = False,
+    drift_every: int | None = None,
+) -> AnyModel:  # fmt: skip
+    """The model, ready to run; says so if another runtime runs it. drift: watched, with `drift_every` inferences to a look."""
     import warnings
 
     from edgeq.loader import load
@@ -222,7 +239,7 @@ def open_model(
                 threads=threads,
                 backend=backend,
                 overlay=access.overlay,
-                drift=drift_every is not None,
+                drift=drift,
                 drift_every=drift_every,
             ),
         )

@@ -52,7 +52,7 @@ class Seen:
 @click.option(
     "-i",
     "--input",
-    "source",
+    "data",
     required=True,
     metavar="DATA",
     help="NPZ or NPY, a folder, - for raw frames, FILE.py:function.",
@@ -62,11 +62,7 @@ class Seen:
     "--rate", type=click.FloatRange(0, min_open=True), help="Inferences a second; by default as fast as it goes."
 )
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Stop after that.")
-@click.option(
-    "--span", nargs=2, type=float, metavar="LOW HIGH", help="Map images' 0 to 255, or sound's −1 to 1, to that."
-)
-@click.option("--preprocess", metavar="FILE.py:f", help="What makes the model's input of a sample.")
-@click.option("--raw", metavar="DTYPE", help="Of frames on standard input; by default the model's own.")
+@models.intake_options
 @click.option("--every", type=click.IntRange(1), help="Inferences to a look; by default as many as cost 2 %.")
 @click.option(
     "--prometheus", type=click.IntRange(0, 65535), metavar="PORT", help="Serve metrics (0: on any free port)."
@@ -76,13 +72,11 @@ class Seen:
 @models.access_options
 def monitor(
     model: str,
-    source: str,
+    data: str,
     repeat: int,
     rate: float | None,
     seconds: float | None,
-    span: tuple[float, float] | None,
-    preprocess: str | None,
-    raw: str | None,
+    source: Any,
     every: int | None,
     prometheus: int | None,
     address: str,
@@ -97,34 +91,16 @@ def monitor(
     --address says otherwise. No sample is stored or sent.
     """
     from edgeq import intake
+    from edgeq.drift import WatchedModel
 
-    engine = _open(model, access, rounding, threads, every)
-    with engine:
-        local = intake.take(source, engine.graph, span=span or None, preprocess=preprocess, raw=raw)
-        rounds = itertools.repeat(local.samples, repeat if source != "-" else 1)
+    with models.open_model(model, access, rounding, threads, "native", drift=True, drift_every=every) as engine:
+        assert isinstance(engine, WatchedModel)
+        local = intake.take(data, engine.graph, **source)
+        rounds = itertools.repeat(local.samples, repeat if data != "-" else 1)
         seen = Seen()
         with _served(seen, engine, prometheus, address), _drawn(seen, engine):
             _run(engine, rounds, seen, rate, seconds)
         _summary(seen, engine)
-
-
-def _open(model: str, access: Access, rounding: str, threads: int, every: int | None) -> WatchedModel:
-    from edgeq.drift import watch
-
-    found = models.open_bytes(model, access, "load")
-    changed = models.changes_of(found, access)
-    graph = models.with_changes(_graph(found.data), changed)
-    baseline = {} if changed is None else changed.baseline
-    return watch(graph, baseline, rounding=rounding, threads=threads, every=every)
-
-
-def _graph(data: bytes | memoryview) -> Any:
-    from edgeq.check import check
-    from edgeq.tflite import read
-
-    graph = read(data)
-    check(graph)
-    return graph
 
 
 def _run(engine: WatchedModel, rounds: Iterator[Any], seen: Seen, rate: float | None, seconds: float | None) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from edgeq.cli import models, show
 from edgeq.cli.made import finish
 from edgeq.cli.models import Access
-from edgeq.errors import GrantOperationError
-
-if TYPE_CHECKING:
-    from edgeq.graph import Graph
 
 
 @click.command()
@@ -38,11 +34,7 @@ if TYPE_CHECKING:
     type=click.Choice(["fast", "full"]),
     help="What is tried: little, or all there is (the recipe's default).",
 )
-@click.option(
-    "--span", nargs=2, type=float, metavar="LOW HIGH", help="Map images' 0 to 255, or sound's −1 to 1, to that."
-)
-@click.option("--preprocess", metavar="FILE.py:f", help="What makes the model's input of a sample.")
-@click.option("--raw", metavar="DTYPE", help="Of frames on standard input; by default the model's own.")
+@models.intake_options
 @click.option("--sqnr", type=float, metavar="DB", help="Make layers finer until the outputs are that near to float.")
 @click.option("--max-size", type=int, metavar="BYTES", help="Make layers finer only as far as the file stays within.")
 @click.option("--tune", metavar="METRIC", help="Tune by accuracy, auc, mse or TASK.py:function, as edgeq tune does.")
@@ -53,9 +45,8 @@ if TYPE_CHECKING:
 )
 @models.access_options
 def quantize(
-    model: str, data: str, output: str, recipe: str, effort: str | None, span: tuple[float, float] | None,
-    preprocess: str | None, raw: str | None, sqnr: float | None, max_size: int | None, tune: str | None,
-    validation: str | None, test: str | None, minutes: float, access: Access,
+    model: str, data: str, output: str, recipe: str, effort: str | None, source: Any, sqnr: float | None,
+    max_size: int | None, tune: str | None, validation: str | None, test: str | None, minutes: float, access: Access,
 ) -> None:  # fmt: skip
     """Quantize a float model with samples.
 
@@ -91,19 +82,10 @@ def quantize(
             raise click.UsageError("--tune needs samples to decide by: -v VALIDATION.npz")
         search(model, data, validation, test, tune, output, chosen, minutes, None, access)
         return
-    graph = _graph(model, access)
-    samples = take(data, graph, span=span or None, preprocess=preprocess, raw=raw).samples
+    graph = models.exported_graph(model, access)
+    samples = take(data, graph, **source).samples
     for line in foreseen(graph, chosen):
         show.note(line)
     with show.progress("calibrating") as advance:
         done = make(graph, samples, chosen, advance)
     finish(done, output)
-
-
-def _graph(model: str, access: Access) -> Graph:
-    try:
-        return models.read_graph(model, access, "calibrate", "export")
-    except GrantOperationError as error:
-        raise GrantOperationError(
-            f"{error}; the result is a plain .tflite file, so the bundle must be granted for calibrate and export"
-        ) from None

@@ -47,7 +47,7 @@ def run(
 
     samples = Samples(source)
     every = max(1, len(samples["x"] if "x" in samples else next(iter(samples.values()))) // LOOKS) if drift else None
-    with models.open_model(model, access, rounding, threads, backend, drift_every=every) as engine:
+    with models.open_model(model, access, rounding, threads, backend, drift=drift, drift_every=every) as engine:
         inputs = inputs_for(engine.inputs, samples)
         models.reshaped(inputs, samples)
         total = len(next(iter(inputs.values())))
