@@ -154,7 +154,7 @@ class _Part:
         if step <= 1:
             kept = [np.array(values).reshape(-1)]
         else:  # each sample at another place
-            kept = [np.array(row[(number + k) % step :: step]) for k, row in enumerate(values)]
+            kept = [np.array(sparse(row, turn=number + k)) for k, row in enumerate(values)]
         self._held.setdefault(i, []).extend(kept)
         self._step[i] = step
         old = self._ends.get(i, (lo, hi))
@@ -253,23 +253,16 @@ WORKERS = 4
 """Threads at most: what they have between them is memory bandwidth."""
 
 
-def in_parallel(
-    graph: Graph, items: Iterable[Item], function: Callable[[int, Trace, Item], Result]
-) -> Iterator[Result]:
-    """function(worker, trace, item) for each item, in their order, from as many threads as there are processors for it."""
-    from edgeq.engine import Tracer
-
-    first = Tracer(graph, rounding="xnnpack")
-    count = processors() if first.nanoseconds >= LEAST_NS else 1
-    runs: list[Trace] = [first.run, *(first.twin().run for _ in range(count - 1))]
-    yield from spread(count, items, lambda worker, item: function(worker, runs[worker], item))
-
-
 KEPT = 256
 """Inferences whose inputs are kept, to measure steps by."""
 
 KEPT_BYTES = 16 << 20
 """Of those inputs."""
+
+
+def evenly(inputs: Sequence[Inputs], most: int) -> Sequence[Inputs]:
+    """At most so many of them, evenly spread."""
+    return inputs[:: -(-len(inputs) // most)] if inputs else inputs
 
 
 class Keeper:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from edgeq import limits, strict
 from edgeq.errors import DocumentError, OverlayDamagedError
 from edgeq.graph import Graph, Quantization, Tensor
+from edgeq.records import dataclass, field, replace
 
 Array = npt.NDArray[Any]
 

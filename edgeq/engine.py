@@ -636,15 +636,6 @@ class Tracer:
         """What a run takes, as the plan estimates it."""
         return float(self._program.plan.nanoseconds)
 
-    def twin(self) -> Tracer:
-        """Another that shares plan and constants, with memory of its own: for another thread."""
-        other = object.__new__(Tracer)
-        other.graph, other._program = self.graph, self._program
-        other._context = Context(self._program.plan, self._program.constants, self._program.threads)
-        other._outputs = [np.empty_like(a) for a in self._outputs]
-        other._views = {i: other._view(i) for i in self._program.plan.places}
-        return other
-
     def run(self, inputs: Sequence[Array]) -> Mapping[int, Array]:
         """Inputs in the model's own dtypes and shapes, in order → tensor index → values, valid until the next run.
 

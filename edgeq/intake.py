@@ -19,7 +19,6 @@ import os
 import sys
 import wave
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -30,6 +29,7 @@ from edgeq.errors import InputError
 from edgeq.feed import Source
 from edgeq.files import open_regular
 from edgeq.graph import NUMPY_DTYPES, Graph, Tensor
+from edgeq.records import dataclass
 
 Array = npt.NDArray[Any]
 Function = Callable[..., Any]

@@ -121,7 +121,7 @@ def _steps(graph: Graph, plan: Plan, wanted: set[int], whole: bool) -> list[tupl
     for n, op in enumerate(graph.ops):
         end = max(end, ends[n])
         seen = [i for i in op.outputs if i in wanted and i in plan.places]
-        if seen or n == len(graph.ops) - 1:
+        if seen:  # what is behind the last of them need not run
             steps.append((start, end, seen))
             start = end
     return steps

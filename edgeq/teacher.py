@@ -6,12 +6,12 @@ own codes stand for. The file stays a .tflite for every runtime, larger by the f
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from edgeq.check import check
 from edgeq.errors import InputError
 from edgeq.graph import Graph, Metadata
+from edgeq.records import replace
 from edgeq.tflite import read, write
 
 NAME: Final = "edgeq_teacher"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import OverlayDamagedError
+from edgeq.records import dataclass
 
 Array = npt.NDArray[Any]
 

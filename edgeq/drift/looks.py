@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from edgeq.feed import quantmod_of
 from edgeq.graph import Graph
 from edgeq.quantmod import QuantMod
+from edgeq.records import dataclass
 
 Array = npt.NDArray[Any]
 

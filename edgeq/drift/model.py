@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +19,7 @@ from edgeq.errors import InputError
 from edgeq.feed import quantmod_of
 from edgeq.graph import Graph
 from edgeq.locked import LockedMemory
+from edgeq.records import dataclass
 
 Array = npt.NDArray[Any]
 

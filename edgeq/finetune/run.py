@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cached_property
 from math import ceil
 
 import numpy as np
@@ -133,7 +134,7 @@ def finetune(
     run = _Run(teacher, start, samples, labels, validation, options)
     key = checkpoint.digest(write(graph), write(start), repr(options), run.rows_digest())
     at = checkpoint.load(saved, key) if saved is not None else None
-    at = at or run.standing()
+    at = at or run.standing
     began, interrupted = time.monotonic(), False
     if options.minutes is None:
         run.find_rate()
@@ -242,6 +243,7 @@ class _Run:
         parts += [a.tobytes() for a in self._judge.wanted]
         return checkpoint.digest(*parts)
 
+    @cached_property
     def standing(self) -> Standing:
         """The run before its first epoch."""
         point = Point(self.student.initial, self.student.codebooks)
@@ -254,7 +256,7 @@ class _Run:
         reached = []
         for factor in FACTORS:
             self.rate = factor * self.options.rate
-            at = self.standing()
+            at = self.standing
             for _ in range(TRIAL):
                 at = self.epoch(at, lambda done: None, lambda: 0.0)
             reached.append((min(at.history[1:]), -factor))

@@ -11,7 +11,6 @@ The draws are the same every time, and one model is there at a time: they take n
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from edgeq.graph import Graph, Tensor
 from edgeq.quantize.rules import RULES
+from edgeq.records import replace
 
 Array = npt.NDArray[Any]
 

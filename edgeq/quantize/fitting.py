@@ -61,6 +61,7 @@ def fitted(
     found = dict(codes)
     able = [n for n in layers(layout) if n in layout.rules and _fits(graph, n, longest)]
     done = 0
+    fed: list[Inputs] = []
     for group in _groups(graph, able, len(inputs)):
         exact = _rows(graph, {n: graph.ops[n].inputs[0] for n in group}, graph, group, inputs)
         for n in group:
@@ -68,7 +69,8 @@ def fitted(
             done += 1
             coded = rewrite(graph, layout, parameters, codes=found, biases=biases)
             at = coded.tensors[graph.ops[n].inputs[0]]
-            met = _rows(_until(coded.graph, at), {n: at}, graph, [n], [tuple(encode(coded.graph, x)) for x in inputs])
+            fed = fed or [tuple(encode(coded.graph, x)) for x in inputs]  # what feeds the model is not fitted
+            met = _rows(_until(coded.graph, at), {n: at}, graph, [n], fed)
             if n in exact and n in met:
                 found[n], bias = _layer(graph, layout, n, exact.pop(n), met[n], kind)
                 if bias is not None:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, Trace, in_parallel
+from edgeq.calibrate import Inputs
 from edgeq.errors import QuantizeError
 from edgeq.feed import quantmod_of
 from edgeq.graph import Graph
 from edgeq.quantize.compare import Judge, answers, judged
-from edgeq.quantize.settle import Layer, channel_means
+from edgeq.quantize.settle import Layer, outputs_means
+from edgeq.records import dataclass
 
 Array = npt.NDArray[Any]
 
@@ -86,13 +86,10 @@ def guide_by(
         said.append(tuple(_thinned(a[::step]) for a in found))
         sums = [s + a for s, a in zip(sums, found, strict=True)] if sums else list(found)
 
-        def means(worker: int, run: Trace, x: Inputs) -> list[Array]:
-            values = run(x)
-            return [channel_means(values[layer.wanted]) for layer in matched]
-
-        rows = zip(*in_parallel(model, others, means), strict=True)
-        for layer, row in zip(matched, rows, strict=False):  # without others there are no rows
-            layers[layer.op] = layers.get(layer.op, 0.0) + np.stack(row)
+        if others:
+            met = outputs_means(model, [layer.wanted for layer in matched], others)
+            for layer in matched:
+                layers[layer.op] = layers.get(layer.op, 0.0) + met[layer.wanted]
     count = len(said)
     mean = [s / count for s in sums]
     judge = Judge(tuple(own), judges, tuple(a[: len(judges)] for a in mean))

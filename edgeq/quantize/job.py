@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgeq.calibrate import Inputs, Progress, Ranges, observe, silent
+from edgeq.calibrate import Inputs, Progress, Ranges, evenly, observe, silent
 from edgeq.graph import Array, Graph
 from edgeq.histogram import Histogram
 from edgeq.quantize.bias import correct, mean_inputs
@@ -93,7 +93,7 @@ class Job:
 
     def correcting(self, inputs: int = MEANS) -> Job:
         """With corrected biases; inputs: how many tell the means."""
-        return replace(self, means=mean_inputs(self.graph, self.derive[:: -(-len(self.derive) // inputs)]))
+        return replace(self, means=mean_inputs(self.graph, evenly(self.derive, inputs)))
 
 
 def observed(graph: Graph, inputs: list[Inputs]) -> Ranges:

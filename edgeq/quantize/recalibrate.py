@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from edgeq.calibrate import Inputs, Progress, silent, tracer
+from edgeq.calibrate import Inputs, Progress, evenly, silent, tracer
 from edgeq.errors import QuantizeError
 from edgeq.feed import Source, encode, quantmod_of
 from edgeq.graph import Array, Graph
@@ -187,7 +187,7 @@ def _guide(
     own = judged(real)
     answer = 4 * sum(real.tensors[i].size for i in own)
     most = min(JUDGES, max(LEAST_JUDGES, ANSWERS // max(answer, 1)))
-    judges, others = _some(seen.judge.inputs, most), _some(seen.derive.inputs, min(most, OTHERS))
+    judges, others = evenly(seen.judge.inputs, most), evenly(seen.derive.inputs, min(most, OTHERS))
     if teacher is not None:
         return guide_by(graph, own, [teacher], matched, judges, others)
     cost = sum(t.size for t in real.tensors if t.data is None) * (len(judges) + len(others)) + FIXED
@@ -199,11 +199,6 @@ def _guide(
             yield model
 
     return guide_by(graph, own, told(), matched, judges, others)
-
-
-def _some(inputs: Sequence[Inputs], most: int) -> Sequence[Inputs]:
-    """At most so many, evenly spread."""
-    return inputs[:: -(-len(inputs) // most)] if inputs else ()
 
 
 def _ranged(search: Search, old: Found, seen: Mapping[int, Histogram], graph: Graph) -> Found:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from edgeq.calibrate import Inputs, Keeper, Progress, Ranges, observe, silent
+from edgeq.calibrate import Inputs, Keeper, Progress, Ranges, evenly, observe, silent
 from edgeq.errors import QuantizeError
 from edgeq.feed import Source, count, feed, quantmod_of
 from edgeq.graph import Graph
@@ -94,7 +94,7 @@ def quantize(
         inputs = (x for x, _ in some)
     ranges = observe(graph, keeper.watch(inputs), progress, total)
     # Each part is spread over all the samples; a single one has to do for both.
-    judge = keeper.kept[1::4] or keeper.kept
+    judge: Sequence[Inputs] = keeper.kept[1::4] or keeper.kept
     if fast:
         judge = evenly(judge, FEW)
     derive = [x for k, x in enumerate(keeper.kept) if k % 4 != 1] or keeper.kept
@@ -116,11 +116,6 @@ def quantize(
         ranges.samples,
         found.steps,
     )
-
-
-def evenly(inputs: list[Inputs], most: int) -> list[Inputs]:
-    """At most so many of them, evenly spread."""
-    return inputs[:: -(-len(inputs) // most)] if inputs else inputs
 
 
 def foreseen(graph: Graph, recipe: Recipe) -> tuple[str, ...]:

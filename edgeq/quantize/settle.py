@@ -9,18 +9,21 @@ it). A tuned rounding offset f of Q(x) = floor(C·x + d) is the same thing: it m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, tracer
+from edgeq.calibrate import Inputs, in_chunks
 from edgeq.errors import InputError
 from edgeq.feed import encode, quantmod_of
 from edgeq.graph import Graph, Op
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.weights import INT32_MAX
 from edgeq.records import dataclass, replace
+
+if TYPE_CHECKING:
+    from edgeq.stepping import Stepper
 
 Array = npt.NDArray[Any]
 
@@ -64,10 +67,10 @@ def settle(coded: Graph, found: Sequence[Layer], wanted: Mapping[int, Array], in
     """
     able = [layer for layer in found if _bias(coded, layer.op) is not None and layer.op in wanted]
     at_once = -(-len(able) // PASSES) or 1
-    graph = coded
+    graph, fed = coded, [tuple(encode(coded, x)) for x in inputs]
     for start in range(0, len(able), at_once):
         group = able[start : start + at_once]
-        means = _means(graph, group, inputs)
+        means = _means(graph, group, fed)
         for layer in group:
             graph = _moved(graph, layer.op, steady(wanted[layer.op] - means[layer.op]))
     return graph
@@ -85,19 +88,28 @@ def steady(errors: Array) -> Array:
     return moved
 
 
-def _means(graph: Graph, group: Sequence[Layer], inputs: Sequence[Inputs]) -> dict[int, Array]:
-    """The mean output of each channel on each input: (len(inputs), channels)."""
-    run = tracer(graph)
-    rows: dict[int, list[Array]] = {layer.op: [] for layer in group}
-    for x in inputs:
-        values = run(encode(graph, x))
-        for layer in group:
-            q = quantmod_of(graph.tensors[layer.output])
-            mean = channel_means(values[layer.output])
-            if q is not None:  # the mean of codes is enough: decoding is linear
-                mean = (mean - float(q.zero_point)) * float(q.scale)
-            rows[layer.op].append(mean)
-    return {n: np.stack(r) for n, r in rows.items()}
+def _means(graph: Graph, group: Sequence[Layer], fed: Sequence[Inputs]) -> dict[int, Array]:
+    """The mean output of each channel on each encoded input: (len(fed), channels), by operation."""
+    met = outputs_means(graph, [layer.output for layer in group], fed)
+    means = {}
+    for layer in group:
+        q, mean = quantmod_of(graph.tensors[layer.output]), met[layer.output]
+        # The mean of codes is enough: decoding is linear.
+        means[layer.op] = mean if q is None else (mean - float(q.zero_point)) * float(q.scale)
+    return means
+
+
+def outputs_means(graph: Graph, tensors: Sequence[int], fed: Sequence[Inputs]) -> dict[int, Array]:
+    """The mean of each channel of the tensors' last axis, on each input: (len(fed), channels) float64, by tensor."""
+
+    def look(worker: int, step: Stepper, number: int, chunk: Sequence[Inputs]) -> dict[int, Array]:
+        return {
+            i: np.stack([channel_means(v.reshape(graph.tensors[i].shape)) for v in values])
+            for i, values in step.run(chunk)
+        }
+
+    rows = list(in_chunks(graph, fed, look, tensors))
+    return {i: np.concatenate([row[i] for row in rows]) for i in tensors}
 
 
 def channel_means(values: Array) -> Array:

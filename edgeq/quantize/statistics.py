@@ -8,7 +8,6 @@ at its ends. So one sample more or less changes the sum of all counts by 2 · te
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +18,7 @@ from edgeq.errors import InputError, QuantizeError
 from edgeq.feed import quantmod_of
 from edgeq.graph import Graph
 from edgeq.quantize.reconstruct import reconstruct
+from edgeq.records import dataclass
 
 Array = npt.NDArray[Any]
 
