@@ -358,11 +358,11 @@ def _decrypt(
     return decoded.toreadonly()
 
 
-def _decoded(coded: memoryview, take: Callable[[int], memoryview] | None = None) -> memoryview:
+def _decoded(coded: memoryview, *take: Callable[[int], memoryview]) -> memoryview:
     """The model that a coded payload stands for."""
     from edgeq import coding
 
-    return coding.decode(coded) if take is None else coding.decode(coded, take)
+    return coding.decode(coded, *take)
 
 
 def _hashed(chunks: Iterator[memoryview], digest: Hash, advance: Callable[[int], object]) -> Iterator[memoryview]:

@@ -2,7 +2,7 @@
 
 `serialization` brings SSH's keys and all that these need, `ciphers` every cipher, and whoever makes a key through its class
 starts the whole backend: 10 ms of the 20 that a device has for its first answer. What is behind them lies in one extension module
-and are taken from there; where a version of `cryptography` has moved them, the public names are used: the same objects.
+and is taken from there; where a version of `cryptography` has moved them, the public names are used: the same objects.
 """
 
 from __future__ import annotations
@@ -28,7 +28,22 @@ __all__ = [
     "load_pem_public_key",
 ]
 
-if TYPE_CHECKING:
+_moved = False
+if not TYPE_CHECKING:
+    try:
+        from cryptography.hazmat.bindings._rust import openssl as _openssl
+        from cryptography.hazmat.primitives._serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+        hpke = _openssl.hpke
+        ChaCha20Poly1305 = _openssl.aead.ChaCha20Poly1305
+        HKDF, HKDFExpand = _openssl.kdf.HKDF, _openssl.kdf.HKDFExpand
+        load_der_private_key = _openssl.keys.load_der_private_key
+        load_der_public_key = _openssl.keys.load_der_public_key
+        load_pem_private_key = _openssl.keys.load_pem_private_key
+        load_pem_public_key = _openssl.keys.load_pem_public_key
+    except (ImportError, AttributeError):
+        _moved = True
+if TYPE_CHECKING or _moved:
     from cryptography.hazmat.primitives import hpke
     from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
@@ -42,36 +57,6 @@ if TYPE_CHECKING:
         load_pem_private_key,
         load_pem_public_key,
     )
-else:
-    try:
-        from cryptography.hazmat.bindings._rust import openssl as _openssl
-        from cryptography.hazmat.primitives._serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-
-        hpke = _openssl.hpke
-        ChaCha20Poly1305 = _openssl.aead.ChaCha20Poly1305
-        HKDF, HKDFExpand = _openssl.kdf.HKDF, _openssl.kdf.HKDFExpand
-        load_der_private_key, load_der_public_key = (
-            _openssl.keys.load_der_private_key,
-            _openssl.keys.load_der_public_key,
-        )
-        load_pem_private_key, load_pem_public_key = (
-            _openssl.keys.load_pem_private_key,
-            _openssl.keys.load_pem_public_key,
-        )
-    except (ImportError, AttributeError):
-        from cryptography.hazmat.primitives import hpke
-        from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
-        from cryptography.hazmat.primitives.serialization import (
-            Encoding,
-            NoEncryption,
-            PrivateFormat,
-            PublicFormat,
-            load_der_private_key,
-            load_der_public_key,
-            load_pem_private_key,
-            load_pem_public_key,
-        )
 
 
 class _Ecdsa(ec.ECDSA):

@@ -39,10 +39,18 @@ def imported(tree: ast.AST, package: list[str]) -> Iterator[str]:
             yield from (f"{module}.{a.name}" for a in node.names)
 
 
+def for_checkers(node: ast.If) -> bool:
+    """Whether this is `if TYPE_CHECKING:`."""
+    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node but those below `if TYPE_CHECKING:`."""
+    """Every node but those below `if TYPE_CHECKING:`; what stands behind its else runs."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        if isinstance(node, ast.If) and for_checkers(node):
+            for other in node.orelse:
+                yield other
+                yield from _nodes(other)
             continue
         yield node
         yield from _nodes(node)

@@ -18,7 +18,9 @@ Progress = Callable[[int, int, str], None]
 """done, total, what."""
 
 ENTRY, CALL = "edgeq_run", "edgeq_call"
-PRODUCTS = re.compile(r"edgeq7kernels\d+(conv|depthwise|depthwise_rows|matmul|strip|tile)\d|dynamic")
+PRODUCTS = re.compile(
+    r"edgeq7kernels\d+(conv|depthwise|depthwise_rows|depthwise_steps|matmul|pixels|strip|tile)\d|dynamic"
+)
 """What the functions with the inner loops of products are called; those made for a tile are "dynamic" to Numba."""
 
 ALLOWED_SYMBOLS = frozenset({"memcpy", "memset", "memmove"})

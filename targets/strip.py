@@ -9,6 +9,8 @@ import io
 import tokenize
 from collections.abc import Collection, Mapping
 
+from edgeq.targets.closure import for_checkers
+
 
 def strip(source: str, *, docstrings: bool = True, wanted: Collection[str] = ()) -> str:
     """The same program; a line that held nothing but a docstring or a comment is empty, or `pass` where a body needs it.
@@ -31,10 +33,7 @@ def strip(source: str, *, docstrings: bool = True, wanted: Collection[str] = ())
                         and isinstance(node.value.value, str)
                     ):
                         _empty(lines, node, "pass" if len(body) == 1 else "")
-    for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
-        if token.type == tokenize.COMMENT and token.line.strip() == token.string.strip():
-            lines[token.start[0] - 1] = ""
-    return "\n".join(_tight(_closer(_without_imports(lines, wanted))))
+    return "\n".join(_tight(_without_imports(lines, wanted)))
 
 
 def _without_imports(lines: list[str], wanted: Collection[str]) -> list[str]:
@@ -57,21 +56,8 @@ def _without_imports(lines: list[str], wanted: Collection[str]) -> list[str]:
     return lines
 
 
-def _closer(lines: list[str]) -> list[str]:
-    """Lines indented by one space where there were four; what is inside a string stays."""
-    inside: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
-        if token.type == tokenize.STRING or tokenize.tok_name[token.type].startswith("FSTRING"):
-            inside.update(range(token.start[0], token.end[0]))
-    out = []
-    for k, line in enumerate(lines):
-        depth = len(line) - len(line.lstrip(" "))
-        out.append(line if k in inside or depth % 4 else " " * (depth // 4) + line[depth:])
-    return out
-
-
 def _tight(lines: list[str]) -> list[str]:
-    """Lines without spaces that no two words need between them, and without comments behind code."""
+    """Lines without comments and without spaces that no two words need between them, indented by one where there were four."""
     kept: list[list[str]] = [[] for _ in lines]
     row, column, word, strings = 0, 0, False, 0
     for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
@@ -85,8 +71,11 @@ def _tight(lines: list[str]) -> list[str]:
         else:
             between = lines[first - 1][column:start]
         isword = name in ("NAME", "NUMBER", "STRING", "FSTRING_START")
-        if strings == 0 and between and not between.strip() and kept[first - 1]:
-            between = " " if word and (isword or token.string == ".") else ""
+        if strings == 0 and between and not between.strip():
+            if kept[first - 1]:
+                between = " " if word and (isword or token.string == ".") else ""
+            elif len(between) % 4 == 0:
+                between = between[: len(between) // 4]
         kept[first - 1].append(between)
         text = lines[first - 1 : last]
         text[-1] = text[-1][:end]
@@ -101,12 +90,7 @@ def _without_checking(source: str) -> str:
     """Without what is imported for type checkers alone."""
     lines = source.split("\n")
     for node in ast.parse(source).body:
-        if (
-            isinstance(node, ast.If)
-            and isinstance(node.test, ast.Name)
-            and node.test.id == "TYPE_CHECKING"
-            and not node.orelse
-        ):
+        if isinstance(node, ast.If) and for_checkers(node) and not node.orelse:
             last = node.end_lineno or node.lineno
             lines[node.lineno - 1 : last] = [""] * (last - node.lineno + 1)
     return "\n".join(lines)
@@ -117,7 +101,9 @@ def _without_annotations(source: str) -> str:
     lines = [line.encode() for line in source.split("\n")]
     spans: set[tuple[int, int, int]] = set()  # line, from, to, in bytes as the syntax tree counts them
     fields: set[tuple[int, int, int]] = set()
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    members = {id(item) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for item in node.body}
+    for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             for item in node.body:
                 kind = item.annotation if isinstance(item, ast.AnnAssign) else None
@@ -127,7 +113,9 @@ def _without_annotations(source: str) -> str:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         for inner in ast.walk(node):
-            if isinstance(inner, ast.AnnAssign) and inner.value is not None and inner.target.end_col_offset is not None:
+            if not isinstance(inner, ast.AnnAssign) or id(inner) in members:
+                continue
+            if inner.value is not None and inner.target.end_col_offset is not None:
                 spans.add(_span(inner.annotation, lines, inner.lineno, inner.target.end_col_offset))
         a = node.args
         for arg in [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg]:
