@@ -251,7 +251,22 @@ def conv_pairs(g, rows, lo, hi, gap):
         if count == RP:
             _pairs(rows, segments, n_segments, steps, g[W], g[BIAS], g[MULTIPLIER], y, low, high, zero)
         else:
-            fused_u8(g, rows, g[W], y, np.int64(0), count, np.int64(0))
+            _fused_1s(
+                rows,
+                segments,
+                n_segments,
+                steps,
+                g[W],
+                g[BIAS],
+                g[MULTIPLIER],
+                y,
+                g[Y_PITCH],
+                g[N],
+                low,
+                high,
+                zero,
+                np.int64(0),
+            )
         m += count
 
 
@@ -409,7 +424,7 @@ def conv_u8(g, scratch, lo, hi):
     if g[BY_BLOCK]:
         first, last, lo, hi = lo, hi, np.int64(0), g[PIXELS]
     if g[FAMILY] == FLOAT:
-        if g[STRIP]:
+        if not BY_STEPS and g[STRIP]:  # 64-bit ARM's plans have none
             conv_strips(g, scratch, lo, hi, first, last)
         else:
             conv_tiles(g, scratch, lo, hi, first, last)

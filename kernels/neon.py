@@ -11,18 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
-I32 = ir.IntType(32)
+from .vec import I32, call
+
 V16I8, V8I8 = ir.VectorType(ir.IntType(8), 16), ir.VectorType(ir.IntType(8), 8)
 V8I16, V4I16 = ir.VectorType(ir.IntType(16), 8), ir.VectorType(ir.IntType(16), 4)
 V4I32, V4F32 = ir.VectorType(I32, 4), ir.VectorType(ir.FloatType(), 4)
-
-
-def call(builder: Any, name: str, result: Any, *args: Any) -> Any:
-    """Call an LLVM intrinsic."""
-    kind = ir.FunctionType(result, [a.type for a in args])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
 
 def shuffle(builder: Any, a: Any, b: Any, picked: list[int]) -> Any:

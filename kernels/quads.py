@@ -274,7 +274,7 @@ def codes(typingctx, acc, scale):
 
 @intrinsic
 def pack_plain(typingctx, a, b, c, d):
-    """saturate(v) of four vectors as bytes, in the order of `pack_u8`: `pack_capped` where it adds and clamps nothing."""
+    """saturate(v) of four vectors as bytes, in the order of `pack_u8`: `pack_codes` where it adds and clamps nothing."""
 
     def codegen(context, builder, signature, args):
         if ISA in X86:

@@ -46,30 +46,40 @@ def _sums(i: int, j: int) -> list[str]:
     return [f"c{i}_{j}l", f"c{i}_{j}h"] if PAIRED else [f"c{i}_{j}"]
 
 
-def _step(mr: int, nv: int, vectors: Vectors, s: int, at: int) -> list[str]:
-    """Step s of the four in x0, x1, …; its weights are those of step `at` from the pointers on."""
+def _step(mr: int, nv: int, vectors: Vectors, s: int, at: int, ahead: int = 0) -> list[str]:
+    """Step s of the four in x0, x1, …, for a window's pixel `ahead`; its weights are those of step `at` from the pointers on."""
     out = []
     for j, (pointer, number) in enumerate(vectors):
         out += [f"u = load_quad({pointer} + {(at * nv + number) * L * 4})"]
         for i in range(mr):
             if PAIRED:
                 for half, c in zip(("low", "high"), _sums(i, j), strict=True):
-                    out += [f"{c} = add_long({c}, mull_{half}(step{s}(x{i}), u))"]
+                    out += [f"{c} = add_long({c}, mull_{half}(step{s}(x{i + ahead}), u))"]
             else:
-                out += [f"c{i}_{j} = dot_step{s}(c{i}_{j}, x{i}, u)"]
+                out += [f"c{i}_{j} = dot_step{s}(c{i}_{j}, x{i + ahead}, u)"]
     return out
 
 
-def _two_steps(mr: int, nv: int, vectors: Vectors, s: int, at: int) -> list[str]:
-    """Steps s and s + 1, their products added up in int16; weights as in _step."""
-    out = [f"a{i}, b{i} = step{s}(x{i}), step{s + 1}(x{i})" for i in range(mr)]
+def _split(rows: int, s: int) -> list[str]:
+    """Steps s and s + 1 of each row, in every lane."""
+    return [f"a{i}, b{i} = step{s}(x{i}), step{s + 1}(x{i})" for i in range(rows)]
+
+
+def _pairs(mr: int, nv: int, vectors: Vectors, at: int, ahead: int = 0) -> list[str]:
+    """Two steps that _split has laid out, their products added up in int16; weights and `ahead` as in _step."""
+    out = []
     for j, (pointer, number) in enumerate(vectors):
         out += [f"u = load_quad({pointer} + {(at * nv + number) * L * 4})"]
         out += [f"t = load_quad({pointer} + {((at + 1) * nv + number) * L * 4})"]
         for i in range(mr):
             for half, c in zip(("low", "high"), _sums(i, j), strict=True):
-                out += [f"{c} = add_long({c}, mlal_{half}(mull_{half}(a{i}, u), b{i}, t))"]
+                out += [f"{c} = add_long({c}, mlal_{half}(mull_{half}(a{i + ahead}, u), b{i + ahead}, t))"]
     return out
+
+
+def _two_steps(mr: int, nv: int, vectors: Vectors, s: int, at: int) -> list[str]:
+    """Steps s and s + 1 of the four in x0, x1, …; weights as in _step."""
+    return _split(mr, s) + _pairs(mr, nv, vectors, at)
 
 
 def _segments(mr: int, nv: int, vectors: Vectors, row: Callable[[int], str], turns: int) -> list[str]:
@@ -201,12 +211,11 @@ def _straight_ahead(mr: int) -> list[str]:
     ]
 
 
-def march_source(nv: int) -> str:
-    """The Python text of `march` for tiles of nv vectors."""
-    mr, vectors = ROWS[nv], [("w", j) for j in range(nv)]
-    tile = [
+def _tile(mr: int, nv: int, products: list[str]) -> list[str]:
+    """A block's tile, from its bias to its bytes, and on to the next block."""
+    return [
         *_begin(mr, nv, lambda j: f"bias + {j * L * 4}"),
-        *_segments(mr, nv, vectors, lambda i: f"rows[{i}]", 1),
+        *products,
         *_scaled(mr, nv, lambda j: f"scale + {j * L * 4}"),
         "to = y",
         *_finish(mr, nv),
@@ -215,6 +224,12 @@ def march_source(nv: int) -> str:
         f"y += {nv * L}",
         f"left -= {nv * L}",
     ]
+
+
+def march_source(nv: int) -> str:
+    """The Python text of `march` for tiles of nv vectors."""
+    mr, vectors = ROWS[nv], [("w", j) for j in range(nv)]
+    tile = _tile(mr, nv, _segments(mr, nv, vectors, lambda i: f"rows[{i}]", 1))
     out = ["def march(g, at, lo, hi, first, last):", *(f"    {line}" for line in _CONSTANTS)]
     out += ["    rows, m, sums, n = i64(at), lo, np.int64(0), first * " + str(nv * L)]
     out += [f"    {line}" for line in _straight_ahead(mr)]
@@ -235,28 +250,17 @@ ACROSS = words.ACROSS.get(ISA.dot, 4)
 def across_source() -> str:
     """The Python text of `across`, for tiles of four vectors."""
     mr, nv = ACROSS, 4
-    taps = [f"w{j}" for j in range(3)]
+    taps: list[Vectors] = [[(f"w{j}", v) for v in range(nv)] for j in range(3)]
     loop = [f"x{i} = load_ready(q{i} + k)" for i in range(mr + 2)]
     if PAIRED:
         for s in (0, 2):
-            loop += [f"a{i}, b{i} = step{s}(x{i}), step{s + 1}(x{i})" for i in range(mr + 2)]
-            for j, pointer in enumerate(taps):
-                for v in range(nv):
-                    loop += [f"u = load_quad({pointer} + {(s * nv + v) * L * 4})"]
-                    loop += [f"t = load_quad({pointer} + {((s + 1) * nv + v) * L * 4})"]
-                    for i in range(mr):
-                        for half, c in zip(("low", "high"), _sums(i, v), strict=True):
-                            pair = f"mlal_{half}(mull_{half}(a{i + j}, u), b{i + j}, t)"
-                            loop += [f"{c} = add_long({c}, {pair})"]
+            loop += _split(mr + 2, s)
+            loop += [line for j, vectors in enumerate(taps) for line in _pairs(mr, nv, vectors, s, j)]
     else:
-        for j, pointer in enumerate(taps):
-            for s in range(4):
-                for v in range(nv):
-                    loop += [f"u = load_quad({pointer} + {(s * nv + v) * L * 4})"]
-                    loop += [f"c{i}_{v} = dot_step{s}(c{i}_{v}, x{i + j}, u)" for i in range(mr)]
-    loop += [f"{pointer} += {4 * nv * L * 4}" for pointer in taps]
-    tile = [
-        *_begin(mr, nv, lambda j: f"bias + {j * L * 4}"),
+        for j, vectors in enumerate(taps):
+            loop += [line for s in range(4) for line in _step(mr, nv, vectors, s, s, j)]
+    loop += [f"w{j} += {4 * nv * L * 4}" for j in range(3)]
+    products = [
         "for s in range(0, n_segments, 3):",
         "    w0, w1, w2 = w, w + pixel, w + 2 * pixel",
         "    q0 = x + segments[s]",
@@ -264,14 +268,8 @@ def across_source() -> str:
         "    for k in range(0, whole, 16):",
         *(f"        {line}" for line in loop),
         "    w += 3 * pixel",
-        *_scaled(mr, nv, lambda j: f"scale + {j * L * 4}"),
-        "to = y",
-        *_finish(mr, nv),
-        f"bias += {nv * L * 4}",
-        f"scale += {nv * L * 4}",
-        f"y += {nv * L}",
-        f"left -= {nv * L}",
     ]
+    tile = _tile(mr, nv, products)
     out = ["def across(g, at, lo, hi, first, last):", *(f"    {line}" for line in _CONSTANTS)]
     out += ["    rows, m, sums, n = i64(at), lo, np.int64(0), first * " + str(nv * L)]
     out += [f"    step, pixel = g[COLUMN], g[STEPS] * {nv * L * 4}", "    while m < hi:"]

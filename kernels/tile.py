@@ -96,7 +96,7 @@ def fused_source(mr: int, nv: int) -> str:
     if mr == 1:
         out += _one_row(nv, chains)
     else:
-        out += steps_of_four(mr, nv)
+        out += ["        for k in range(steps):"]
         out += [f"            w{j} = load_quad(weights + {j * L * 4})" for j in vectors]
         for i in rows:
             out += [f"            x = broadcast_quad(r{i} + k * 4)"]

@@ -25,6 +25,7 @@ from edgeq.quantmod import Array
 from edgeq.tflite import read, write
 from tests import naive
 from tests.engine_models import cases as engine_cases
+from tests.engine_models import outputs as in_order
 from tests.engine_models import samples
 from tests.naive.cases import cases as twin_cases
 from tests.naive.oracle import Oracle, missing
@@ -89,7 +90,7 @@ def _detections() -> Work:
     boxes, scores = (graph.tensors[i].shape for i in graph.inputs)
     inputs = rng.standard_normal(boxes).astype(np.float32), rng.uniform(0, 1, scores).astype(np.float32)
     with build(graph) as model:
-        outputs = tuple(_in_order(model, inputs, graph))
+        outputs = tuple(in_order(model, inputs))
     return Work("detections", write(graph), inputs, dict.fromkeys(ROUNDINGS, outputs))
 
 
@@ -118,14 +119,9 @@ def _model(path: Path) -> Work:
             found = [oracle(inputs) for inputs in drawn]
         else:  # this machine's kernels, which other tests hold against the twins
             with build(graph, rounding=rounding) as model:
-                found = [_in_order(model, inputs, graph) for inputs in drawn]
+                found = [in_order(model, inputs) for inputs in drawn]
         outputs[rounding] = tuple(np.concatenate(each) for each in zip(*found, strict=True))
     return Work(path.stem, content, tuple(np.concatenate(each) for each in zip(*drawn, strict=True)), outputs)
-
-
-def _in_order(model, inputs: tuple[Array, ...], graph: Graph) -> list[Array]:
-    found = model(dict(zip(graph.input_names(), inputs, strict=True)))
-    return list(found.values()) if isinstance(found, dict) else [found]
 
 
 def pack(path: Path, work: list[Work]) -> None:
