@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -269,3 +269,9 @@ def cases() -> dict[str, Callable[[], Graph]]:
         if a != "float32":
             out[f"dequantize {a}"] = lambda a=a: unary("DEQUANTIZE", a, to="float32")
     return out
+
+
+def outputs(model: Any, inputs: Sequence[Any]) -> list[Any]:
+    """The model's outputs in order, for inputs in order."""
+    found = model(dict(zip(model.graph.input_names(), inputs, strict=True)))
+    return list(found.values()) if isinstance(found, dict) else [found]

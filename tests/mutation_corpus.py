@@ -18,6 +18,7 @@ import numpy as np
 from naive.cases import cases
 from test_detection import OPTIONS, post_process
 from test_naive_hybrid import LAYERS
+from test_packed import csr
 from test_random import noise
 from tflite_models import SMALL_MODELS, real_models
 
@@ -43,12 +44,7 @@ def _transposed() -> Graph:
 
 def _sparse() -> Graph:
     """DENSIFY of a sparse (2, 3) and what it is added to."""
-    rows = table("DimensionMetadata", format=0, dense_size=2)
-    csr = table("DimensionMetadata", format=1, array_segments=table("Int32Vector", values=(0, 1, 2)),
-                array_indices=table("Int32Vector", values=(0, 2)))  # fmt: skip
-    sparsity = table("SparsityParameters", traversal_order=(0, 1), dim_metadata=(rows, csr))
-    values = np.frombuffer(np.array([1.5, -2], np.float32).tobytes(), np.uint8)
-    tensors = (Tensor("x", (2, 3), "float32"), Tensor("w", (2, 3), "float32", values, sparsity=sparsity, buffer=1),
+    tensors = (Tensor("x", (2, 3), "float32"), csr(np.array([[1.5, 0, 0], [0, 0, -2]])),
                Tensor("dense", (2, 3), "float32"), Tensor("y", (2, 3), "float32"))  # fmt: skip
     ops = (Op("DENSIFY", (1,), (2,), table("DensifyOptions")), Op("ADD", (0, 2), (3,), table("AddOptions")))
     return Graph((SubGraph(tensors, ops, (0,), (3,)),))

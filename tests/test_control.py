@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from control_models import add, composite, conditional, counter, counter_of_three, endless, loop
+from engine_models import outputs
 from naive.oracle import Oracle, missing
 
-import edgeq
 from edgeq import engine
 from edgeq.engine import build
 from edgeq.errors import InputError
@@ -32,12 +32,6 @@ def fed(graph: Graph, seed: int) -> list[np.ndarray]:
             (rng.standard_normal(t.shape) if t.dtype == "float32" else rng.integers(0, 9, t.shape)).astype(t.dtype)
         )
     return out
-
-
-def outputs(model: edgeq.Model, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """The model's outputs in order."""
-    found = model(dict(zip(model.graph.input_names(), inputs, strict=True)))
-    return list(found.values()) if isinstance(found, dict) else [found]
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)

@@ -12,8 +12,6 @@ import pytest
 
 from edgeq import records
 
-MODULES = [pytest.param(records, id="records"), pytest.param(dataclasses, id="standard library")]
-
 
 def _classes(m: Any) -> tuple[type, ...]:
     """The same six classes, made by either module."""

@@ -34,15 +34,6 @@ def complex_abs(node: Node) -> Array:
     return np.sqrt(x.real**2 + x.imag**2).astype(f32)
 
 
-def matrix_diag(node: Node) -> Array:
-    """Zeros beside the diagonal."""
-    x = node.array(0)
-    out = np.zeros((*x.shape, x.shape[-1]), x.dtype)
-    for at in np.ndindex(x.shape):
-        out[(*at, at[-1])] = x[at]
-    return out
-
-
 # --- volumes: windows begin `before` outside --------------------------------------------------------------------------------
 
 
@@ -122,11 +113,6 @@ def rsqrt_int8(node: Node) -> Array:
     return node.clamp(out)
 
 
-def _half_away(v: Array) -> Array:
-    v = np.asarray(v, np.float64)
-    return np.copysign(np.floor(np.abs(v) + 0.5), v)
-
-
 def _curve(node: Node, x: Array) -> Array:
     """The operation on float32 x."""
     wide, y = x.astype(np.float64), node.output
@@ -155,7 +141,7 @@ def curve(node: Node) -> Array:
         v = (
             np.trunc((real / s_out).astype(np.float64))
             if node.op.code == "SQRT"
-            else _half_away(real * f32(f32(1) / s_out))
+            else fx.round_half_away(real * f32(f32(1) / s_out))
         )
         return node.clamp(v.astype(np.int64) + zero_point_of(node.output))
     low, high = s_in * f32(-32768), s_in * f32(32767)
@@ -164,12 +150,12 @@ def curve(node: Node) -> Array:
     table = []
     for k in range(513):
         at = f32(low + f32(k) * step) if k < 512 else high
-        value = f32(_half_away(_curve(node, np.array([at]))[0] * inverse))
+        value = f32(fx.round_half_away(_curve(node, np.array([at]))[0] * inverse))
         if k < 512:
-            middle = f32(_half_away(_curve(node, np.array([f32(at + f32(step / f32(2)))]))[0] * inverse))
+            middle = f32(fx.round_half_away(_curve(node, np.array([f32(at + f32(step / f32(2)))]))[0] * inverse))
             following = _curve(node, np.array([f32(low + f32(k + 1) * step)]))[0] * inverse
-            error = f32(f32(_half_away(f32(following + value) / f32(2))) - middle)
-            value = f32(value - f32(_half_away(f32(error / f32(2)))))
+            error = f32(f32(fx.round_half_away(f32(following + value) / f32(2))) - middle)
+            value = f32(value - f32(fx.round_half_away(f32(error / f32(2)))))
         table.append(int(np.clip(value, -32768, 32767)))
     x, t = node.array(0).astype(np.int64), np.array(table, np.int64)
     at = 256 + (x >> 7)

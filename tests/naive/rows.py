@@ -150,11 +150,12 @@ def sparse_to_dense(node: Node) -> Array:
     return y
 
 
-def matrix_set_diag(node: Node) -> Array:
-    """Matrices with vectors on their diagonals."""
-    y = node.array(0).copy()
+def matrix_diag(node: Node) -> Array:
+    """Vectors on diagonals of zeros, or of input 0."""
+    setting = node.op.code == "MATRIX_SET_DIAG"
+    y = node.array(0).copy() if setting else np.zeros(node.output.shape, node.output.dtype)
     for k in range(min(y.shape[-2:])):
-        y[..., k, k] = node.array(1)[..., k]
+        y[..., k, k] = node.array(int(setting))[..., k]
     return y
 
 
