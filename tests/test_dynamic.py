@@ -112,6 +112,18 @@ def test_hostile_values_are_refused_in_one_line(what: str) -> None:
         found.invoke()
 
 
+def test_numbers_that_overflow_make_no_model_dynamic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph whose numbers cannot be computed with is refused as such, not run anew for each input."""
+
+    def overflow(*_: object) -> None:
+        raise OverflowError("cannot convert float infinity to integer")
+
+    graph = growing()
+    assert dynamic.is_dynamic(graph, "tflite")
+    monkeypatch.setattr("edgeq.plan.survey.lower", overflow)
+    assert not dynamic.is_dynamic(graph, "tflite")
+
+
 def test_plans_are_kept_by_shape_and_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Values that give no shape need no new plan, and no more plans are kept than the limit says."""
     from edgeq.dynamic import evaluate
