@@ -22,7 +22,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from calibration import Task, images, keywords, scores, toycar
+from calibration_recovery import scores
+from calibration_tasks import Task, images, keywords, toycar
 
 from edgeq import changes, keys, overlay
 from edgeq.cli import main as edgeq

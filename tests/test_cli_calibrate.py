@@ -196,7 +196,7 @@ def test_killed_anywhere(here, monkeypatch) -> None:
     from edgeq import checkpoint
 
     monkeypatch.setattr(checkpoint, "EVERY", 0.02)
-    quick = [*CALIBRATE, "--samples", "16"]
+    quick = [*CALIBRATE, "--samples", "24"]
     assert main(quick) == 0
 
     def work() -> None:

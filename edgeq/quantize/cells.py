@@ -1,9 +1,8 @@
 """The float models that a quantized one may have been made of: each weight anywhere in the cell of its code.
 
 A code says that the weight lay within half a step of what it stands for, and no more. Without a teacher that is all that
-is known of the model that was trained, so it is drawn: weights uniform in their cells, biases as they are. What many draws
-say in the mean is the best guess at what the trained model says (it is not what the middles of the cells say: a ReLU
-makes a mean of errors that have none), and how they differ is how far that guess can be off.
+is known of the model that was trained, so it is drawn: weights uniform in their cells, biases as they are. How the draws answer
+says how far the trained model may be from what the codes stand for, and whether a change is likely to do harm.
 
 The draws are the same every time, and one model is there at a time: they take no memory that grows with their number.
 """
@@ -23,7 +22,7 @@ from edgeq.records import replace
 Array = npt.NDArray[Any]
 
 MODELS: Final = 32
-"""Draws: their mean is off by a 32nd of the noise of one."""
+"""Draws: they tell a spread to within an eighth."""
 
 LEAST_MODELS: Final = 8
 """Fewer do not tell how far they lie apart."""

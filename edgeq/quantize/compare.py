@@ -93,13 +93,18 @@ class Judge:
 
     def error(self, coded: Graph, place: Mapping[int, int]) -> float:
         """Noise per signal of an integer graph, the mean over the targets."""
+        return float(self.errors(coded, place).sum())
+
+    def errors(self, coded: Graph, place: Mapping[int, int]) -> Array:
+        """What each input adds to `error`: (inputs,) float64."""
         there = [place[i] for i in self.targets]
-        shares = []
+        shares = np.zeros(len(self.inputs))
         for j, wanted, codes in zip(there, self.answers, answers(coded, there, self.inputs), strict=True):
             q = quantmod_of(coded.tensors[j])
-            s, n = np.sum([_sums(a, _decoded(b, q)) for a, b in zip(wanted, codes, strict=True)], axis=0)
-            shares.append(n / s if s else float(n > 0))
-        return float(np.mean(shares))
+            sums = np.array([_sums(a, _decoded(b, q)) for a, b in zip(wanted, codes, strict=True)]).reshape(-1, 2)
+            signal, noise = sums[:, 0].sum(), sums[:, 1]
+            shares += noise / signal if signal else (noise > 0) / len(noise)
+        return shares / len(self.targets)
 
     def first(self, count: int) -> Judge:
         """One that looks at `count` of the inputs, evenly spread."""

@@ -12,10 +12,12 @@ from edgeq.errors import QuantizeError
 from edgeq.feed import Source, encode, quantmod_of
 from edgeq.graph import Array, Graph
 from edgeq.histogram import Histogram
+from edgeq.quantize import guard
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune
 from edgeq.quantize.cells import LEAST_MODELS, MODELS, drawn
 from edgeq.quantize.compare import compare, judged
-from edgeq.quantize.guide import Guide, guide_by
+from edgeq.quantize.guard import Verdict, judge
+from edgeq.quantize.guide import WITNESSES, Guide, guide_by
 from edgeq.quantize.observation import HOLD_BACK, Budget, Observation, Saved, looked_at, observe_within
 from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.report import Quantized, integer_layers
@@ -30,13 +32,10 @@ from edgeq.tflite import write
 LEAST_GAIN = 0.1
 """Of the noise: for less than this it is not worth to give up ranges that were made from more samples."""
 
-KEPT_GAIN = 0.25
-"""Of the noise on the samples held back, all in all: a smaller gain is as often none on samples that nobody held back."""
-
 REFINING = 2e9
 """Values that refining ranges may compute: seconds of one core, and the model is better for it at every inference."""
 
-MOST_RISK = 0.15
+MOST_RISK = 0.1
 """That a change takes the model further from the one that was trained, by what its codes leave open."""
 
 JUDGES, OTHERS = 64, 48
@@ -112,7 +111,7 @@ def recalibrate(
     place = {i: i for i, t in enumerate(graph.tensors) if t.data is None}
     guide = _guide(graph, real, known, matched, seen, say)
     say(0, 2, "choosing ranges")
-    search = Search(_maker(graph, free, place), guide.judge)
+    search = Search(_maker(graph, free, place), guide.trainer)
     old = search.candidate("the ranges it has", {})
     if deployed is not None:
         error = search.judge.error(deployed, place)
@@ -128,14 +127,15 @@ def recalibrate(
         say(1, 2, "settling biases")
         settled = _settled(found, search, matched, guide)
         if settled.done is not found.done:  # wider ranges are to have these biases too
-            wider = Search(_maker(settled.done.graph, free, place), guide.judge)
+            wider = Search(_maker(settled.done.graph, free, place), guide.trainer)
         found = settled
-    if deployed is not None and not found.error * MOST_SLACK < (1 - KEPT_GAIN) * old.error:
+    if deployed is not None and not found.error * MOST_SLACK < (1 - guard.LEAST_GAIN) * old.error:
         found = replace(found, done=old.done, spans={})  # it may be as good but for the slack that it was given
     if found.spans and not late():
-        before = guide.trainer.error(old.done.graph, place)
-        found = wider.with_slack(found, {g: h.expected() for g, h in groups.items()}, before, guide.trainer)
-    found = _guarded(found, old, seen, guide, bool(groups))
+        found = wider.with_slack(found, {g: h.expected() for g, h in groups.items()}, old.error, guide.trainer)
+    before, after = (guide.judge.errors(f.done.graph, place) for f in (old, found))
+    verdict = judge(before, after)
+    found = _guarded(found, old, seen, guide, verdict, bool(groups))
     changed = found.done is not old.done
     result = found.done.graph if changed else (deployed or graph)
     comparison = compare(real, result, place, seen.judge.inputs)
@@ -149,8 +149,8 @@ def recalibrate(
         seen.consumed,
         found.steps,
         changed,
-        old.error,
-        found.error if changed else old.error,
+        verdict.before,
+        verdict.after if changed else verdict.before,
         seen,
     )
 
@@ -189,8 +189,8 @@ def _guide(
     most = min(JUDGES, max(LEAST_JUDGES, ANSWERS // max(answer, 1)))
     judges, others = evenly(seen.judge.inputs, most), evenly(seen.derive.inputs, min(most, OTHERS))
     if teacher is not None:
-        return guide_by(graph, own, [teacher], matched, judges, others)
-    cost = sum(t.size for t in real.tensors if t.data is None) * (len(judges) + len(others)) + FIXED
+        return guide_by(graph, own, teacher, [], matched, judges, others)
+    cost = sum(t.size for t in real.tensors if t.data is None) * min(WITNESSES, len(judges) + len(others)) + FIXED
     count = min(MODELS, max(LEAST_MODELS, int(DRAWING / cost)))
 
     def told() -> Iterator[Graph]:
@@ -198,7 +198,7 @@ def _guide(
             say(k, count, "asking what the codes leave open")
             yield model
 
-    return guide_by(graph, own, told(), matched, judges, others)
+    return guide_by(graph, own, real, told(), matched, judges, others)
 
 
 def _ranged(search: Search, old: Found, seen: Mapping[int, Histogram], graph: Graph) -> Found:
@@ -229,7 +229,7 @@ def _settled(found: Found, search: Search, matched: Sequence[Layer], guide: Guid
     return replace(found, done=done, error=error, steps=steps) if kept else replace(found, steps=steps)
 
 
-def _guarded(found: Found, old: Found, seen: Observation, guide: Guide, free: bool) -> Found:
+def _guarded(found: Found, old: Found, seen: Observation, guide: Guide, verdict: Verdict, free: bool) -> Found:
     """What was found, or the old model where it is not clearly closer, may be worse, or gets fewer labels right.
 
     free: whether any range could be chosen.
@@ -237,8 +237,8 @@ def _guarded(found: Found, old: Found, seen: Observation, guide: Guide, free: bo
     if found.done is old.done:
         closer = f"nothing new comes {LEAST_GAIN:.0%} closer on the samples held back"
         return _refused(found, old, closer if free else "every scale is prescribed, or belongs to an input or output")
-    if not found.error < (1 - KEPT_GAIN) * old.error:
-        return _refused(found, old, f"the outcome is not {KEPT_GAIN:.0%} closer on the samples held back")
+    if (why := verdict.refusal) is not None:
+        return _refused(found, old, why)
     risk = guide.risk(old.done.graph, found.done.graph)
     if risk > MOST_RISK:
         why = "by what the codes leave open of the weights, the outcome is worse with a chance of"
