@@ -177,6 +177,7 @@ def _recalibrated(
     from edgeq import intake
     from edgeq.quantize import observation, recalibrate
 
+    _no_core()
     local = intake.take(data, graph, **source)
     begun = None
     if checkpoint is not None and (earlier := checkpoint.read()) is not None:
@@ -195,6 +196,15 @@ def _recalibrated(
             saved=saved,
         )
     return done, 0 if begun is None else begun.consumed
+
+
+def _no_core() -> None:
+    """From here on this process holds samples: should it crash, no core of it is written."""
+    try:
+        import resource
+    except ImportError:  # not a Unix: there are no cores
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _teacher(graph: Graph, path: str | None) -> Graph | None:
@@ -266,7 +276,10 @@ def _watching(
 
 
 def _say(graph: Graph, done: Recalibrated) -> None:
-    """A row per operation: scales before and after, what was clipped before, how close it is now."""
+    """A row per operation: how much wider its range became, what was clipped before, how close it is now.
+
+    No scale, zero point or bias: what is shown is often logged, and of a sealed model those are secrets.
+    """
     from edgeq.feed import quantmod_of
     from edgeq.quantize.observation import clipped
 
@@ -279,15 +292,19 @@ def _say(graph: Graph, done: Recalibrated) -> None:
             [
                 layer.index,
                 layer.code,
-                "" if q is None else f"{float(q.scale):.6g}",
-                "" if layer.scale is None else f"{layer.scale:.6g}",
-                "" if layer.zero_point is None else layer.zero_point,
+                "" if q is None or layer.scale is None else f"×{layer.scale / float(q.scale):.2f}",
                 f"{100 * beyond[i]:.2f}" if i in beyond else "",
                 "" if layer.sqnr is None else f"{layer.sqnr:.1f}",
             ]
         )
-    show.table(["#", "operation", "scale before", "scale", "zero point", "clipped before %", "SQNR dB"], rows)
+    show.table(["#", "operation", "range", "clipped before %", "SQNR dB"], rows)
     show.result()
+    show.facts(
+        [
+            ("held back", f"noise per signal {100 * done.error_before:.3g} % → {100 * done.error_after:.3g} %"),
+            *(("" if n else "steps", step) for n, step in enumerate(done.steps)),
+        ]
+    )
 
 
 def _written(output: str, graph: Graph, made: Changes) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import LEAST_NS, Inputs, processors, sparse, spread
+from edgeq.calibrate import Inputs, processors, sparse, spread
 from edgeq.errors import QuantizeError
 from edgeq.feed import encode, quantmod_of
 from edgeq.graph import Graph
@@ -123,6 +123,9 @@ def judge_by(real: Graph, inputs: Sequence[Inputs]) -> Judge:
 TOGETHER = 1 << 20
 """Bytes of inputs that the machine is given at once."""
 
+THREADS_NS = 20_000_000
+"""Of all inputs' inferences, estimated: for less, starting threads takes longer than they save."""
+
 
 def answers(graph: Graph, tensors: Sequence[int], inputs: Sequence[Inputs]) -> tuple[Array, ...]:
     """The values of some tensors on all inputs (as edgeq.feed gives them), (inputs, elements) each, in the memory of a plain
@@ -135,7 +138,7 @@ def answers(graph: Graph, tensors: Sequence[int], inputs: Sequence[Inputs]) -> t
     out = [np.empty((len(inputs), *p.shape), p.dtype) for p in model.outputs]
     size = max(1, sum(a.nbytes for a in inputs[0])) if inputs else 1
     at_once = max(1, TOGETHER // size)
-    count = processors() if model.plan.nanoseconds * min(at_once, len(inputs)) >= LEAST_NS else 1
+    count = processors() if model.plan.nanoseconds * len(inputs) >= THREADS_NS else 1
     at_once = max(1, min(at_once, -(-len(inputs) // count)))
 
     def one(worker: int, start: int) -> None:

@@ -11,17 +11,20 @@ import math
 import mmap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, Progress, Trace
+from edgeq.calibrate import Inputs, Progress
 from edgeq.errors import InputError, QuantizeError
 from edgeq.feed import Source, count, feed, mapping_of
 from edgeq.graph import Graph
 from edgeq.histogram import Histogram
 from edgeq.records import dataclass, field, replace
+
+if TYPE_CHECKING:
+    from edgeq.stepping import Stepper
 
 Array = npt.NDArray[Any]
 
@@ -65,8 +68,7 @@ class Kept:
             if len(self.inputs) >= room:
                 kept = replace(self, inputs=self.inputs[::2], labels=self.labels[::2], step=2 * self.step)
             if self.shown % kept.step == 0:
-                own = tuple(np.array(a) for a in x)  # the source may reuse its arrays
-                kept = replace(kept, inputs=(*kept.inputs, own), labels=(*kept.labels, label))
+                kept = replace(kept, inputs=(*kept.inputs, x), labels=(*kept.labels, label))
         return replace(kept, shown=self.shown + 1)
 
 
@@ -82,7 +84,7 @@ class Observation:
 
 
 Saved = Callable[[Observation], None]
-"""Called after each sample; writes it down if it is time to."""
+"""Called after each few samples; writes it down if it is time to."""
 
 
 def looked_at(
@@ -131,7 +133,7 @@ def _picked(graph: Graph, samples: Any, wanted: Sequence[int], labels: Array | N
 
 
 def observe_within(
-    trace: Trace,
+    graph: Graph,
     watched: Sequence[int],
     samples: Iterator[tuple[Inputs, int]],
     total: int,
@@ -140,40 +142,58 @@ def observe_within(
     begun: Observation | None = None,
     saved: Saved | None = None,
 ) -> Observation:
-    """Go through the samples from where `begun` stopped; at each say `progress`, and show the state to `saved`."""
+    """Go through the samples from where `begun` stopped; at each say `progress`, and show the state to `saved` now and then.
+
+    Some samples are looked at together (edgeq.stepping), as many as TOGETHER bytes hold; how they are cut changes nothing.
+    """
+    from edgeq.stepping import Stepper
+
+    step = Stepper(graph, watched)
     seen = begun or Observation()
     start = time.monotonic()
+    waiting: list[tuple[Inputs, int]] = []
+    most = 1
     for n, (x, label) in enumerate(samples):
         if n < seen.consumed:
             continue
         if budget.seconds is not None and n >= HOLD_BACK and time.monotonic() - start > budget.seconds:
             break
-        if n % HOLD_BACK == HOLD_BACK - 1:
-            seen = replace(seen, judge=seen.judge.shown_one(x, label, budget.kept_bytes // 2))
-        else:
-            seen = replace(
-                seen,
-                histograms=_with(seen.histograms, trace(x), watched, n),
-                derive=seen.derive.shown_one(x, label, budget.kept_bytes // 2),
-            )
-        seen = replace(seen, consumed=n + 1)
+        own = tuple(np.array(a) for a in x)  # the source may reuse its arrays
+        waiting.append((own, label))
+        most = max(1, min(step.lanes, TOGETHER // max(1, sum(a.nbytes for a in own))))
         progress(n + 1, total, "calibrating")
+        if len(waiting) >= most:
+            seen, waiting = _looked(seen, step, waiting, budget), []
+            if saved is not None:
+                saved(seen)
+    if waiting:
+        seen = _looked(seen, step, waiting, budget)
         if saved is not None:
             saved(seen)
     return seen
 
 
-def _with(
-    found: Mapping[int, Histogram], values: Mapping[int, Array], watched: Sequence[int], n: int
-) -> dict[int, Histogram]:
-    out = dict(found)
-    for i in watched:
-        if i in values:
-            try:
-                out[i] = out.get(i, Histogram()).add(values[i])
-            except InputError as error:
-                raise QuantizeError(f"tensor {i} on sample {n}: {error}") from None
-    return out
+TOGETHER: Final = 1 << 20
+"""Bytes of inputs that wait to be looked at together."""
+
+
+def _looked(seen: Observation, step: Stepper, waiting: Sequence[tuple[Inputs, int]], budget: Budget) -> Observation:
+    """The observation with some more samples, at most as many as `step` has lanes."""
+    judge, derive, ranging = seen.judge, seen.derive, []
+    for n, (x, label) in enumerate(waiting, seen.consumed):
+        if n % HOLD_BACK == HOLD_BACK - 1:
+            judge = judge.shown_one(x, label, budget.kept_bytes // 2)
+        else:
+            derive = derive.shown_one(x, label, budget.kept_bytes // 2)
+            ranging.append((n, x))
+    found = dict(seen.histograms)
+    for i, values in step.run([x for _, x in ranging]) if ranging else ():
+        try:
+            found[i] = found.get(i, Histogram()).add(values)
+        except InputError as error:
+            bad = next(n for (n, _), row in zip(ranging, values, strict=True) if not np.isfinite(row).all())
+            raise QuantizeError(f"tensor {i} on sample {bad}: {error}") from None
+    return Observation(seen.consumed + len(waiting), found, judge, derive)
 
 
 # --- bytes ------------------------------------------------------------------------------------------------------------

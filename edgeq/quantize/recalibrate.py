@@ -102,7 +102,7 @@ def recalibrate(
     free = _inputs_free(graph, scales(graph, keep_io=False)) if not keep_io else scales(graph)
     total, stream = looked_at(graph, samples, labels, budget)
     watched = [i for i, t in enumerate(real.tensors) if t.dtype == "float32" and t.data is None]
-    seen = observe_within(tracer(real), watched, stream, total, budget, say, begun, saved)
+    seen = observe_within(real, watched, stream, total, budget, say, begun, saved)
     if not seen.consumed:
         raise QuantizeError("calibration needs at least one sample, got none")
     if not seen.judge.inputs:
