@@ -102,6 +102,11 @@ def register_op(
     _REGISTERED[name] = CustomOp(name, prepare, kernel)
 
 
+def any_registered() -> bool:
+    """Whether the application has brought operations of its own."""
+    return bool(_REGISTERED)
+
+
 def registered(op: Op) -> CustomOp | None:
     """The registered operation behind one of a model, None if there is none."""
     return _REGISTERED.get(op.custom_code or "") if op.code == "CUSTOM" else None

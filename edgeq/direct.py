@@ -11,19 +11,21 @@ import ctypes
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from edgeq.graph import Array
 from edgeq.kernels.words import ticket as tw
+
+if TYPE_CHECKING:
+    from edgeq.graph import Array
 
 HELD_NS = 200_000.0
 """Estimated nanoseconds up to which a call may hold the interpreter's lock; Python itself switches threads every 5 ms."""
 
 METH_FASTCALL = 0x0080
 
-Function = Callable[[Any, Array], Any]
+Function: TypeAlias = "Callable[[Any, Array], Any]"
 
 
 class MethodDef(ctypes.Structure):

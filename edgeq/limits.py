@@ -44,6 +44,13 @@ OVERLAY: Final = 2 * OVERLAY_CONTENT
 CHECKPOINT: Final = 256 * 1024 * 1024
 """What an interrupted calibration leaves: histograms, and samples that it keeps."""
 
+KEPT_PLAN: Final = 64 * 1024 * 1024
+"""What is kept of a model from start to start: packed parameters, and some words an operation. A larger one is not."""
+
+KEPT_PLANS: Final = 32
+KEPT_PLANS_BYTES: Final = 256 * 1024 * 1024
+"""Of all models together; the oldest goes when there are more."""
+
 STATE: Final = 1024 * 1024
 STATE_MODELS: Final = 1024
 STATE_GRANTS: Final = 4096

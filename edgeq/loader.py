@@ -28,6 +28,7 @@ from edgeq.opening import (
 
 if TYPE_CHECKING:
     from edgeq.fallback import AnyModel
+    from edgeq.graph import Graph
 
 __all__ = [
     "BACKENDS",
@@ -135,14 +136,18 @@ def load(
         raise InputError("expected drift or selfcheck, found both: a model is watched in one way")
     opened = open_bytes(path, grant=grant, identity=identity, trust=trust, state=state, passphrase=passphrase)
     # Imported here: verifying and granting need neither NumPy nor the kernels; further down, what few models need.
+    from edgeq import resume
+
+    shelf = None if overlay is not None or shapes or drift or selfcheck is not None else opened.shelf
+    if shelf is not None and opened.memory is not None:
+        data = opened.data
+        kept = resume.take(shelf, opened.memory, lambda: _sound(data), rounding, threads)
+        if kept is not None:
+            return kept
     from edgeq.check import check
     from edgeq.engine import build
-    from edgeq.packed import densified
-    from edgeq.tflite import read
 
-    graph = read(opened.data)
-    graph = densified(graph)
-    check(graph)
+    graph = _sound(opened.data)
     baseline: Mapping[str, Any] = {}
     if overlay is not None:
         from edgeq import changes
@@ -168,7 +173,10 @@ def load(
             return WatchedModel(
                 whole, baseline, rounding=rounding, threads=threads, every=drift_every, memory=opened.memory
             )
-        return build(whole, rounding=rounding, threads=threads, memory=opened.memory, checked=whole is graph)
+        model = build(whole, rounding=rounding, threads=threads, memory=opened.memory, checked=whole is graph)
+        if shelf is not None:
+            resume.keep(shelf, model, rounding)
+        return model
     except UnsupportedError as error:
         if isinstance(error, DataDependentError) and selfcheck is None and not drift:
             from edgeq.dynamic import DynamicModel, is_dynamic  # few models need it
@@ -184,11 +192,22 @@ def load(
         raise InputError(f"{path}: selfcheck is for models that edgeq runs itself: {findings[0]}")
     runtime = fallback.choose(findings, rounding, backend, "export" in opened.allowed)
     opened.export()
-    model = fallback.FallbackModel(
+    other = fallback.FallbackModel(
         graph, bytes(opened.data), findings, runtime, rounding=rounding, threads=threads, shapes=given
     )
     warnings.warn(f"{path}: {fallback.why(findings, runtime)}", fallback.FallbackWarning, stacklevel=2)
-    return model
+    return other
+
+
+def _sound(data: bytes | memoryview) -> Graph:
+    """The graph of a model's bytes, checked."""
+    from edgeq.check import check
+    from edgeq.packed import densified
+    from edgeq.tflite import read
+
+    graph = densified(read(data))
+    check(graph)
+    return graph
 
 
 def check_backend(backend: str) -> None:

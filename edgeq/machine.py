@@ -68,6 +68,7 @@ class Machine:
     seconds: float
     keep: tuple[Any, ...]  # what must live as long as the code does
     call: int = 0  # address of kernels/entry.py's function for CPython, 0 where there is none
+    kernels: str = ""  # digest of the sources that it was compiled from
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,9 @@ def _load_built(candidate: objects.Candidate, start: float) -> Machine:
         raise MachineError(f"the kernels built ahead for {m.target} do not load: {error}") from None
     run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)((ENTRY, library))
     call = ctypes.cast(library[CALL], ctypes.c_void_p).value or 0
-    return Machine(run, isa.ALL[m.isa], m.cpu, "built", m.target, time.perf_counter() - start, (library,), call)
+    return Machine(
+        run, isa.ALL[m.isa], m.cpu, "built", m.target, time.perf_counter() - start, (library,), call, m.kernels
+    )
 
 
 # --- compiled here --------------------------------------------------------------------------------------------------------
@@ -320,4 +323,4 @@ def _load(body: bytes, on: Host, source: str, start: float) -> Machine:
         raise MachineError("the compiled kernels do not hold their entry point")
     run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(address)
     seconds, call = time.perf_counter() - start, engine.get_function_address(CALL)
-    return Machine(run, on.isa, on.cpu, source, "", seconds, (engine,), call)
+    return Machine(run, on.isa, on.cpu, source, "", seconds, (engine,), call, source_digest())

@@ -42,6 +42,7 @@ from edgeq.locked import LockedMemory
 from edgeq.manifest import Manifest
 from edgeq.recipients import ContentKey, Identity
 from edgeq.records import dataclass, field
+from edgeq.shelf import Shelf
 from edgeq.source import PlainModel, StoredBundle, StoredDirectory, open_source
 from edgeq.trust import Trust
 
@@ -76,11 +77,13 @@ class Opened:
     """The bytes of a model, read-only, and the operations that may be done with it: all, where nobody limits them.
 
     `memory` is where decrypted bytes lie; whoever runs the model puts its parameters there too, and wipes it in the end.
+    `shelf` is where what was made of them is kept from start to start.
     """
 
     data: bytes | memoryview = field(repr=False)
     allowed: frozenset[str] = frozenset(OPERATIONS)
     memory: LockedMemory | None = field(default=None, repr=False)
+    shelf: Shelf | None = field(default=None, repr=False)
     _request: Request | None = field(default=None, repr=False)
     _store: Store | None = field(default=None, repr=False)
 
@@ -307,7 +310,8 @@ def _open_encrypted(
     key = grants.open_key(held, device, request.signed.manifest)
     memory = LockedMemory()
     model = _decrypt(source, request.signed, key, lambda: _remember(request, store), memory)
-    return Opened(model, frozenset(held.operations), memory, request, store)
+    shelf = Shelf(key, request.signed.manifest_hash, request.signed.payload_sha256)
+    return Opened(model, frozenset(held.operations), memory, shelf, request, store)
 
 
 def _check(request: Request, store: Store | None) -> None:

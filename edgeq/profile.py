@@ -77,7 +77,7 @@ def profile(
     frame[fw.N_INPUTS] = frame[fw.N_OUTPUTS] = 0
     frame[fw.INSTRUCTIONS], frame[fw.COUNT] = context.table.ctypes.data, len(context.table)
     whole = _median(program, context.address, frame, rounds, seconds * 5)
-    plan, table = program.plan, context.table.ctypes.data
+    plan, table = model.plan, context.table.ctypes.data
     frame[fw.COUNT] = 1
     rows = []
     for i, instruction in enumerate(plan.instructions):

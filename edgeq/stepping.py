@@ -20,7 +20,7 @@ from edgeq.kernels.words.instruction import WORDS
 from edgeq.machine import get
 from edgeq.packed import densified
 from edgeq.plan import Plan, make_plan
-from edgeq.plan.builder import SLACK
+from edgeq.plan.runnable import SLACK
 from edgeq.plan.types import FLIPPED, Rounding
 
 LANES = 16

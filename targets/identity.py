@@ -26,10 +26,19 @@ def source_digest() -> str:
     digest = hashlib.sha256()
     for parts in sorted(_sources(os.fspath(root), ())):
         digest.update(f"{'/'.join(parts)}\0".encode())
-        with open(os.path.join(root, *parts), "rb") as file:
-            digest.update(file.read())
+        digest.update(_content(os.path.join(root, *parts)))
         digest.update(b"\0")
     return digest.hexdigest()
+
+
+def _content(path: str) -> bytes:
+    """A small file's bytes; Python's own files cost twice as much, and each start reads fifty."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = b"".join(iter(lambda: os.read(descriptor, 1 << 16), b""))
+    finally:
+        os.close(descriptor)
+    return content
 
 
 def _sources(folder: str, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

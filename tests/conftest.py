@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault(
+    "EDGEQ_PLANS", "off"
+)  # a test that loads a model twice plans it twice; tests/test_resume.py keeps plans
 
 
 @pytest.fixture(scope="session")

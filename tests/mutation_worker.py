@@ -25,7 +25,7 @@ from mutation_corpus import original
 from trusted import NOW, device, granted, publisher, trust
 
 from edgeq import check as check_module
-from edgeq import dynamic, engine, explain, seal
+from edgeq import dynamic, engine, explain, program, seal
 from edgeq.errors import DataDependentError, EdgeqError, MachineError, TrustError
 from edgeq.fallback import lacking
 from edgeq.graph import Graph
@@ -217,7 +217,7 @@ def _guarded(size: int) -> np.ndarray:
     for guard in (address, address + (pages - 1) * page):
         if _LIBC.mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), _PROT_NONE):
             raise OSError(ctypes.get_errno(), "mprotect")
-    start = ((pages - 1) * page - size) // engine.ALIGNMENT * engine.ALIGNMENT
+    start = ((pages - 1) * page - size) // program.ALIGNMENT * program.ALIGNMENT
     return bytes_of[start : start + size]
 
 
@@ -234,7 +234,7 @@ PLANTS: dict[str, tuple[object, str, object]] = {
     "no bounds in the reader": (decode.Decoder, "_need", _nothing),
     "no check of operations": (check_module, "_op", _nothing),
     "no check of computed shapes": (builder.Builder, "expect_shape", _trusting),
-    "an arena too small": (engine, "SLACK", -2000),
+    "an arena too small": (program, "SLACK", -2000),
     "a crash": (check_module, "_order", _crash),
     "a hang": (check_module, "_order", _hang),
     "too much memory": (check_module, "_order", _swell),
@@ -249,7 +249,7 @@ def main() -> None:
     parser.add_argument("--plant", choices=PLANTS)
     args = parser.parse_args()
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever prints must not be taken for an answer
-    engine.aligned = _guarded
+    program.aligned = _guarded
     ready = answer("float mlp", None)  # loads the kernels, compiles them if nobody has: not on a mutant's time
     if args.plant:
         owner, name, replacement = PLANTS[args.plant]

@@ -11,7 +11,7 @@ from control_models import add, composite, conditional, counter, counter_of_thre
 from engine_models import outputs
 from naive.oracle import Oracle, missing
 
-from edgeq import engine
+from edgeq import program
 from edgeq.engine import build
 from edgeq.errors import InputError
 from edgeq.graph import Graph, SubGraph, Tensor
@@ -60,8 +60,8 @@ def test_a_composite_is_what_its_subgraph_says() -> None:
 
 def test_two_threads_take_the_same_branches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that share the work of a body come to every branch together."""
-    monkeypatch.setattr(engine, "PARALLEL_NS", 0.0)
-    monkeypatch.setattr(engine, "WORTH", 1e9)
+    monkeypatch.setattr(program, "PARALLEL_NS", 0.0)
+    monkeypatch.setattr(program, "WORTH", 1e9)
     graph = loop()
     with build(graph) as one, build(graph, threads=2) as two:
         assert two.program.threads == 2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from naive.oracle import Oracle, missing
 
-from edgeq import engine
+from edgeq import program
 from edgeq.engine import build
 from edgeq.graph import Graph, Op, SubGraph, Tensor
 from edgeq.kernels.isa import ALL, PORTABLE
@@ -97,8 +97,8 @@ def test_borders_change_no_number(name: str, dtype: str, rounding: str, monkeypa
     x = values(graph)
     with build(graph, rounding=rounding) as model:
         found = arrays(model(x))
-    monkeypatch.setattr(engine, "PARALLEL_NS", 0.0)
-    monkeypatch.setattr(engine, "WORTH", 1e9)
+    monkeypatch.setattr(program, "PARALLEL_NS", 0.0)
+    monkeypatch.setattr(program, "WORTH", 1e9)
     monkeypatch.setattr(cost, "MEETING_NS", 0.0)
     with build(graph, rounding=rounding, threads=2) as model:
         shared = arrays(model(x))

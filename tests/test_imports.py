@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -86,11 +87,24 @@ before = set(sys.modules)
 import edgeq
 from edgeq import machine
 from edgeq.kernels import isa
-machine.get = lambda progress: machine.Machine(lambda frame, thread: 0, isa.ALL["avx2"], "", "built", "", 0.0, ())
+ready = machine.Machine(lambda frame, thread: 0, isa.ALL["avx2"], "", "built", "", 0.0, (), 0, "digest")
+machine.get = lambda progress=None: ready
 model = edgeq.load("digits.eqb", grant="device.eqg", identity="device.key", trust="publisher.pub")
 model(np.zeros(model.inputs[0].shape, np.float32))
 print(*sorted(sys.modules.keys() - before), sep="\\n", file=sys.stderr)
 """
+
+RUN_INTEGERS = RUN.replace("np.float32", "model.inputs[0].dtype")
+
+AGAIN = {
+    "edgeq.check": "the file was checked",
+    "edgeq.graph": "nobody looks at it",
+    "edgeq.tflite": "it was read",
+    "edgeq.plan.build": "it was planned",
+    "edgeq.plan.types": "the same",
+    "edgeq.quantmod": "integers are fed",
+}
+"""What a start with a kept plan must not import beside UNWANTED, and what was done before."""
 
 UNWANTED = {
     "email": "importlib.metadata, for versions that nobody asks for here",
@@ -112,7 +126,7 @@ UNWANTED = {
 
 
 def test_a_first_answer_imports_little(demo_folder) -> None:
-    """From NumPy to a sealed model's first answer, at most 88 modules of edgeq are imported, none in vain."""
+    """From NumPy to a sealed model's first answer, at most 93 modules of edgeq are imported, none in vain."""
     done = subprocess.run([sys.executable, "-c", RUN], capture_output=True, text=True, cwd=demo_folder, check=False)
     assert done.returncode == 0, done.stderr
     found = set(done.stderr.split())
@@ -120,7 +134,22 @@ def test_a_first_answer_imports_little(demo_folder) -> None:
     assert not found & UNWANTED.keys()
     assert not {name.split(".")[0] for name in found} & {"numba", "llvmlite", "click", "rich", "flatbuffers"}
     own = {name for name in found if name.split(".")[0] == "edgeq"}  # what NumPy imports on the way differs by version
-    assert len(own) <= 88, len(own)
+    assert len(own) <= 93, len(own)
+
+
+def test_a_later_answer_imports_less(demo_folder, tmp_path) -> None:
+    """Where the plan was kept, at most 50 modules of edgeq are imported, and none that reads, checks or plans."""
+    environment = {**os.environ, "EDGEQ_PLANS": str(tmp_path)}
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", RUN_INTEGERS], capture_output=True, text=True, cwd=demo_folder, env=environment, check=False
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    found = set(done.stderr.split())
+    assert "edgeq.resume" in found
+    assert not found & (UNWANTED.keys() | AGAIN.keys())
+    own = {name for name in found if name.split(".")[0] == "edgeq"}
+    assert len(own) <= 50, len(own)
 
 
 def test_public_names_are_there() -> None:

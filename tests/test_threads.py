@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from edgeq import engine
+from edgeq import program
 from edgeq.engine import build
 from edgeq.errors import InputError
 from edgeq.plan import cost
@@ -24,8 +24,8 @@ GAPS = (0.0, 0.00005, 0.0002, 0.0003, 0.002)
 @pytest.fixture
 def wide(monkeypatch: pytest.MonkeyPatch):
     """A layer that is shared between threads whatever it costs, its inputs and what one thread makes of them."""
-    monkeypatch.setattr(engine, "PARALLEL_NS", 0.0)
-    monkeypatch.setattr(engine, "WORTH", 1e9)
+    monkeypatch.setattr(program, "PARALLEL_NS", 0.0)
+    monkeypatch.setattr(program, "WORTH", 1e9)
     graph = conv("int8", h=40, w=36, c=16, out=48)
     inputs = [np.random.default_rng(i).integers(-128, 128, (1, 40, 36, 16)).astype(np.int8) for i in range(3)]
     with build(graph) as model:
@@ -49,8 +49,8 @@ def test_threads_that_stand_by_hear_the_next_call(wide, gap: float, threads: int
 @pytest.mark.parametrize("name", [n for n in CASES if n.endswith(("int8", "float32")) and "softmax" not in n])
 def test_every_kernel_can_be_shared(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads that share every instruction, however small, compute what one does."""
-    monkeypatch.setattr(engine, "PARALLEL_NS", 0.0)
-    monkeypatch.setattr(engine, "WORTH", 1e9)
+    monkeypatch.setattr(program, "PARALLEL_NS", 0.0)
+    monkeypatch.setattr(program, "WORTH", 1e9)
     monkeypatch.setattr(cost, "MEETING_NS", 0.0)
     graph = CASES[name]()
     rng = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def test_calls_alone_and_together_mix(wide, monkeypatch: pytest.MonkeyPatch) -> 
     graph, inputs, expected = wide
     with build(graph, threads=2) as model:
         for i in range(60):
-            monkeypatch.setattr(engine, "PARALLEL_NS", 1e18 if i % 3 == 1 else 0.0)
+            monkeypatch.setattr(program, "PARALLEL_NS", 1e18 if i % 3 == 1 else 0.0)
             assert np.array_equal(model(inputs[i % 3]), expected[i % 3])
 
 

@@ -12,7 +12,7 @@ from edgeq.graph import NUMPY_DTYPES, Array, Graph
 from edgeq.interpreter.errors import StateError
 from edgeq.kernels.words import frame as fw
 from edgeq.machine import Machine
-from edgeq.plan.cost import PARALLEL_NS
+from edgeq.plan.runnable import PARALLEL_NS
 from edgeq.plan.types import FLIPPED, Plan
 
 

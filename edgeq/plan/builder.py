@@ -19,6 +19,7 @@ from edgeq.packed import unpacked
 from edgeq.plan.arena import ALIGNMENT, Block, place
 from edgeq.plan.cost import estimated_ns, shared
 from edgeq.plan.multiplier import activation_bounds, float_bits
+from edgeq.plan.runnable import SLACK
 from edgeq.plan.types import CONSTANT, FLIPPED, Instruction, Plan, Port, Ref, Rounding, Word
 from edgeq.quantmod import QuantMod
 from edgeq.records import dataclass, replace
@@ -27,9 +28,6 @@ from edgeq.tflite.limits import MAX_TENSOR_BYTES
 MAX_ARENA_BYTES = 1 << 31
 MAX_TURNS = 1 << 20
 """How often a loop comes back in one run before it is taken for endless."""
-
-SLACK = 256
-"""Bytes behind arena and constants: vector loads may read, never use, up to a vector past a row's end."""
 
 
 @dataclass(frozen=True)
@@ -413,11 +411,26 @@ class Builder:
             and (self.keep or shown or self.last[r.block] >= end)
         }
         return Plan(
-            tuple(self.instructions), table, np.array(arena_words, np.int64), np.array(constant_words, np.int64), constants,
-            arena_bytes, offsets, inputs, outputs, self.rounding, live, self.required, sum(costs), self.folded, together=together,
-            kept=tuple(self._kept), tensors=tuple(self.tensors[: len(self.graph.tensors)]), initial=tuple(self.initial),
+            table=table,
+            arena_words=np.array(arena_words, np.int64),
+            constant_words=np.array(constant_words, np.int64),
+            constants=constants,
+            arena_bytes=arena_bytes,
+            offsets=offsets,
+            inputs=inputs,
+            outputs=outputs,
+            nanoseconds=sum(costs),
+            together=together,
+            required=self.required,
+            kept=tuple(self._kept),
+            initial=tuple(self.initial),
             variables=self._variables(),
-        )  # fmt: skip
+            instructions=tuple(self.instructions),
+            rounding=self.rounding,
+            places=live,
+            folded=self.folded,
+            tensors=tuple(self.tensors[: len(self.graph.tensors)]),
+        )
 
     def _variables(self) -> dict[str | int, tuple[Ref, int]]:
         """Where the model's variables lie: resources by name, variable tensors of the main subgraph by index."""

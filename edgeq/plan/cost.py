@@ -28,13 +28,6 @@ MEETING_NS = 200.0
 UNEVEN = 1.08
 """An instruction's halves on two threads, over half of it: neither ends at the same time, nor is all data near."""
 
-WORTH = 0.9
-"""Threads work together where that is estimated to take less than this share of one's time."""
-
-PARALLEL_NS = 300_000.0
-"""A call from this on waits until the other threads have been woken, which takes 50 to 100 µs; one below it runs on those that
-still stand by from the call before."""
-
 
 def estimated_ns(instruction: Instruction, isa: Isa) -> float:
     """Nanoseconds on one core of a current processor with this instruction set, within a factor of about two."""

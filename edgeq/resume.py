@@ -1,0 +1,93 @@
+"""Starting where an earlier process has ended: the plan of an encrypted model is kept, sealed (edgeq/shelf.py), and taken again.
+
+What is asked before a model is opened is asked each time, and its bytes are decrypted and their digest checked as ever; what is
+left out is to read, check and plan them again, and to import what does that. The label of an entry names everything that a plan
+depends on: the kernels and their instruction set, the rounding, NumPy, and the files of this edgeq, so that another edgeq,
+another object or another model finds nothing here.
+
+EDGEQ_PLANS names the folder where plans are kept, or is "off".
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeq.engine import Model
+from edgeq.machine import cache_folder, get
+from edgeq.plan.stored import from_content, storable, to_parts
+from edgeq.ports import Port
+
+if TYPE_CHECKING:
+    from edgeq.graph import Graph
+    from edgeq.locked import LockedMemory
+    from edgeq.shelf import Shelf
+
+OFF = "off"
+
+_FOLDERS = ("", "plan", "plan/lower", "tflite")
+"""Folders of the package whose modules decide what a plan is."""
+
+
+def folder() -> str | None:
+    """Where plans are kept: EDGEQ_PLANS, or beside compiled kernels; None where they are not."""
+    named = os.environ.get("EDGEQ_PLANS")
+    if named == OFF:
+        return None
+    return named or os.path.join(cache_folder(), "plans")
+
+
+def take(shelf: Shelf, memory: LockedMemory, read: Callable[[], Graph], rounding: str, threads: int) -> Model | None:
+    """The model of the plan that was kept, None if there is none. `read` gives the graph, checked, when somebody asks for it."""
+    where, label = folder(), _label(rounding)
+    if where is None or not label or threads < 1:
+        return None
+    content = shelf.take(where, label, memory)
+    if content is None:
+        return None
+    plan, (inputs, outputs) = from_content(content)
+    return Model.resumed(plan, _ports(inputs), _ports(outputs), threads, memory, read, rounding)
+
+
+def keep(shelf: Shelf, model: Model, rounding: str) -> None:
+    """Keep a model's plan for the next process, if it means the same there."""
+    where, label = folder(), _label(rounding)
+    if where is None or not label or not storable(model.plan):
+        return
+    about = [[[p.name, p.shape, p.dtype.name, p.affine] for p in side] for side in (model.inputs, model.outputs)]
+    shelf.put(where, label, to_parts(model.plan, model.program.constants, about))
+
+
+def _ports(described: list[tuple[str, list[int], str, list[float] | None]]) -> tuple[Port, ...]:
+    return tuple(
+        Port(name, tuple(shape), np.dtype(dtype), None if affine is None else (float(affine[0]), int(affine[1])))
+        for name, shape, dtype, affine in described
+    )
+
+
+def _label(rounding: str) -> bytes:
+    """Everything that a plan depends on but the model; empty if it depends on more, which an application has brought along."""
+    customs = sys.modules.get("edgeq.customs")
+    machine = get()
+    if (customs is not None and customs.any_registered()) or not machine.kernels:
+        return b""
+    facts = [
+        "plan 1", np.__version__, sys.byteorder, str(sys.maxsize), rounding,
+        machine.kernels, machine.isa.name, machine.cpu, *_modules(),
+    ]  # fmt: skip
+    return "\n".join(facts).encode()
+
+
+def _modules() -> Iterator[str]:
+    """The package's modules that may decide what a plan is: their names, sizes and dates."""
+    package = os.path.dirname(__file__)
+    for below in _FOLDERS:
+        with os.scandir(os.path.join(package, below)) as entries:
+            for entry in sorted(entries, key=lambda e: e.name):
+                if entry.name.endswith(".py"):
+                    status = entry.stat()
+                    yield f"{below}/{entry.name} {status.st_size} {status.st_mtime_ns}"

@@ -1,0 +1,113 @@
+"""What was made of an encrypted model, kept from one start to the next: sealed with the model's own content key.
+
+An entry is a file in the user's cache that nobody opens who could not open the model itself: its key comes from the content key,
+so the grant, the device's key and every rule are asked first, each time. The file's name and its key are bound to a label, which
+says what the entry was made of and with what: an entry of anything else does not open. The cache is private to its user (as
+compiled kernels are, which lie beside it): a file that others can write is not read. What does not open is as if it were not
+there.
+
+    entry = MAGIC ‖ salt (32) ‖ size of the content (8, big-endian) ‖ edgeq.stream under the content key and SHA-256 of
+            (MAGIC ‖ salt ‖ size ‖ label), in place of a manifest's hash
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from edgeq import limits, stream
+from edgeq.errors import DecryptError
+from edgeq.locked import LockedMemory
+from edgeq.recipients import ContentKey
+
+MAGIC: Final = b"edgeq-kept-plan-1\n"
+SALT: Final = 32
+HEAD: Final = len(MAGIC) + SALT + 8
+
+
+class Shelf:
+    """The entries of one opened bundle. Holds its content key, so it lives no longer than it takes to load the model."""
+
+    __slots__ = ("_bundle", "_key")
+
+    def __init__(self, key: ContentKey, manifest_hash: bytes, payload_sha256: str) -> None:
+        self._key, self._bundle = key, manifest_hash + bytes.fromhex(payload_sha256)
+
+    def take(self, folder: str, label: bytes, memory: LockedMemory) -> memoryview | None:
+        """What was kept in a folder under this label, decrypted into `memory`; None if there is nothing that opens."""
+        data = _read(self._file(folder, label))
+        if data is None:
+            return None
+        size = int.from_bytes(data[HEAD - 8 : HEAD], "big")
+        if size < 1 or len(data) != HEAD + stream.sealed_size(size):
+            return None
+        view = memoryview(data)[HEAD:]
+        chunks = (view[at : at + stream.SEALED_CHUNK] for at in range(0, len(view), stream.SEALED_CHUNK))
+        content = memory.take(size)
+        try:
+            stream.decrypt_into(content, self._key, self._bound(data[:HEAD], label), chunks)
+        except DecryptError:
+            return None
+        return content
+
+    def put(self, folder: str, label: bytes, parts: Sequence[memoryview]) -> None:
+        """Keep the `parts` in order as one content. A folder that is full or cannot be written keeps nothing."""
+        size = sum(map(len, parts))
+        if not 0 < size <= limits.KEPT_PLAN:
+            return
+        head = MAGIC + os.urandom(SALT) + size.to_bytes(8, "big")
+        sealed = stream.encrypt(self._key, self._bound(head, label), parts, size)
+        with suppress(OSError):
+            _write(self._file(folder, label), head, sealed)
+
+    def _bound(self, head: bytes, label: bytes) -> bytes:
+        return hashlib.sha256(head + self._bundle + label).digest()
+
+    def _file(self, folder: str, label: bytes) -> str:
+        return os.path.join(folder, hashlib.sha256(self._bundle + label).hexdigest()[:40])
+
+
+def _read(name: str) -> bytes | None:
+    """A file of this user's that nobody else writes, not absurdly large, with the right beginning."""
+    try:
+        with open(name, "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            private = status.st_uid in (os.getuid(), 0) and not status.st_mode & 0o022
+            if not private or status.st_size > HEAD + stream.sealed_size(limits.KEPT_PLAN):
+                return None
+            data = file.read()
+    except (OSError, ValueError, AttributeError):  # AttributeError: no getuid, no private files
+        return None
+    return data if data is not None and len(data) > HEAD and data.startswith(MAGIC) else None
+
+
+def _write(name: str, *parts: bytes | bytearray) -> None:
+    """Whole or not at all, but not forced to the disk: an entry that a power cut damages does not open, and is made again."""
+    where = os.path.dirname(name)
+    os.makedirs(where, mode=0o700, exist_ok=True)
+    beside = f"{name}.{os.urandom(8).hex()}.tmp"
+    try:
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            for part in parts:
+                file.write(part)
+        os.replace(beside, name)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+    _make_room(where)
+
+
+def _make_room(where: str) -> None:
+    """Remove the entries that were written longest ago, until they are no more than limits.KEPT_PLANS and KEPT_PLANS_BYTES."""
+    with os.scandir(where) as entries:
+        found = sorted(((e.stat().st_mtime_ns, e.stat().st_size, e.path) for e in entries if e.is_file()), reverse=True)
+    total = 0
+    for number, (_, size, path) in enumerate(found):
+        total += size
+        if number >= limits.KEPT_PLANS or total > limits.KEPT_PLANS_BYTES:
+            with suppress(OSError):
+                os.unlink(path)
