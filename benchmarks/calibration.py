@@ -1,6 +1,6 @@
 """What calibration on a device recovers of what a shift of its inputs costs, what it takes, and how well drift is found.
 
-    python benchmarks/calibration.py [recovery] [resources] [drift] [power] [--teacher] [--samples 64] [--draws 1]
+    python benchmarks/calibration.py [recovery] [resources] [drift] [watching] [power] [--teacher] [--samples 64] [--draws 1]
         [--tasks NAME…] [--chosen-on] [--json]
 
 recovery: real samples under a shift; noise per signal against the float model under the same shift (its ceiling), before the
@@ -10,8 +10,8 @@ bound is what the same search gets with the teacher and the very samples that ju
 --draws: so many choices of the samples that are calibrated on. Without --teacher the device has the integer model alone, with
 it the float model too. --chosen-on: the models and data that settings were chosen on, instead of those that judge them.
 resources: peak memory and time of `edgeq calibrate` with few and many samples, beside those of `edgeq run`.
-drift: over 200 runs without a change how many alarms there were, against the stated rate; with each shift, looks until it; and
-what looking costs.
+drift: over 200 runs without a change how many alarms there were, against the stated rate; with each shift, looks until it.
+watching: what calls of a watched model take beside those of the same model unwatched.
 power: `edgeq calibrate` killed at 50 random moments; is the overlay whole after each, and does the next run finish?
 
 The models and data are those beside the checkout (../shared) and the demo's own; tasks whose files are missing are left out.
@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import subprocess
 import sys
@@ -41,8 +40,9 @@ from calibration_tasks import DEMO, MODELS, chosen_on, digits, judged
 
 from edgeq.drift.baseline import to_arrays
 from edgeq.drift.detector import RECALIBRATE, THRESHOLD, Detector
-from edgeq.drift.model import WatchedModel, baseline_of
-from edgeq.feed import feed
+from edgeq.drift.model import COST, WatchedModel, baseline_of
+from edgeq.engine import Model
+from edgeq.feed import encode, feed
 from edgeq.graph import Graph
 from edgeq.quantize import quantize
 from edgeq.tflite import read
@@ -55,17 +55,18 @@ Array = npt.NDArray[Any]
 
 def command(*arguments: str) -> tuple[float, float]:
     """Seconds and peak MiB of an edgeq command in a process of its own."""
-    code = "import sys; from edgeq.cli import main; sys.exit(main(sys.argv[1:]))"
-    start = time.perf_counter()
-    child = os.fork()
-    if not child:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        os.execv(sys.executable, [sys.executable, "-c", code, *arguments])
-    _, status, used = os.wait4(child, 0)
-    if status:
-        raise SystemExit(f"edgeq {' '.join(arguments)}: failed")
-    return time.perf_counter() - start, used.ru_maxrss / 1024
+    code = (
+        "import sys; from edgeq.cli import main; status = main(sys.argv[2:]);"  # what was resident before exec is not its own
+        "open(sys.argv[1], 'w').write(next(x for x in open('/proc/self/status') if x.startswith('VmHWM')).split()[1]);"
+        "sys.exit(status)"
+    )
+    with tempfile.NamedTemporaryFile() as peak:
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code, peak.name, *arguments], capture_output=True, check=False)
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            raise SystemExit(f"edgeq {' '.join(arguments)}: failed")
+        return seconds, int(Path(peak.name).read_text()) / 1024
 
 
 def resources() -> list[dict[str, Any]]:
@@ -191,6 +192,53 @@ def show_drift(rows: list[dict[str, Any]]) -> bool:
     return all(r["false_alarms"] <= r["bound"] + 3 * max(1.0, r["bound"]) ** 0.5 for r in rows)
 
 
+# --- watching ---------------------------------------------------------------------------------------------------------
+
+
+def watching(rounds: int = 15) -> list[dict[str, Any]]:
+    """What calls of a watched model take beside those of the same model unwatched, all that watching brings with it included."""
+    rows = []
+    for task in [digits(), *judged()]:
+        coded = task.published or quantize(task.real, task.local[:100]).graph
+        (x,) = encode(coded, next(iter(feed(coded, task.test[:1]))))
+        ratios = []
+        with Model(coded) as plain, WatchedModel(coded) as watched:
+            calls = max(50, int(0.1e9 / (plain.plan.nanoseconds + 1000)))
+            for n in range(rounds + 1):
+                took = {}
+                for model in (plain, watched) if n % 2 else (watched, plain):
+                    start = time.perf_counter()
+                    for _ in range(calls):
+                        model(x)
+                    took[model] = (time.perf_counter() - start) / calls
+                if n:  # the first round sets how often to look
+                    ratios.append(took[watched] / took[plain])
+            report = watched.drift()
+        ratios.sort()
+        rows.append(
+            {
+                "task": task.name,
+                "microseconds": 1e6 * took[plain],
+                "every": report.every,
+                "ratio": ratios[len(ratios) // 2],
+                "spread": (ratios[len(ratios) // 4], ratios[-len(ratios) // 4]),
+            }
+        )
+    return rows
+
+
+def show_watching(rows: list[dict[str, Any]]) -> bool:
+    print("\n| task | a call | a look every | watched, all in all | middle half of the rounds |")
+    print("|---|---|---|---|---|")
+    for r in rows:
+        low, high = (100 * (v - 1) for v in r["spread"])
+        print(
+            f"| {r['task']} | {r['microseconds']:.1f} µs | {r['every']} calls | {100 * (r['ratio'] - 1):+.1f} % | "
+            f"{low:+.1f} … {high:+.1f} % |"
+        )
+    return all(r["ratio"] <= 1 + COST for r in rows)
+
+
 # --- power ------------------------------------------------------------------------------------------------------------
 
 
@@ -258,7 +306,7 @@ def show_power(rows: list[dict[str, Any]]) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("parts", nargs="*", choices=["recovery", "resources", "drift", "power", []])
+    parser.add_argument("parts", nargs="*", choices=["recovery", "resources", "drift", "watching", "power", []])
     parser.add_argument("--teacher", action="store_true")
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--draws", type=int, default=1)
@@ -268,11 +316,12 @@ def main() -> int:
     options = parser.parse_args()
     found = [digits(), *judged()] if not options.chosen_on else chosen_on()
     found = [t for t in found if not options.tasks or t.name in options.tasks]
-    parts = options.parts or ["recovery", "resources", "drift", "power"]
+    parts = options.parts or ["recovery", "resources", "drift", "watching", "power"]
     made: dict[str, tuple[Callable[[], list[dict[str, Any]]], Callable[[list[dict[str, Any]]], bool]]] = {
         "recovery": (lambda: recovery(found, options.samples, options.teacher, options.draws), show_recovery),
         "resources": (resources, show_resources),
         "drift": (drift, show_drift),
+        "watching": (watching, show_watching),
         "power": (power, show_power),
     }
     results, good = {}, True

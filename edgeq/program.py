@@ -171,7 +171,7 @@ class Direct(Context):
             kinds.append((np.dtype(np.float32), self.floats.ctypes.data))
         self.frame[fw.BATCH] = self.floats[fw.BATCH] = 1
         # Not a copy of zeros: NumPy lets go of the interpreter's lock for one, and wakes, each time, a thread that waits for it.
-        self.blank = partial(np.empty, y.shape, y.dtype)
+        self.blank: Any = partial(np.empty, y.shape, y.dtype)
         self.call = direct.bind(address, direct.ticket(x.shape, kinds))
 
 

@@ -6,6 +6,8 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from itertools import repeat
+from operator import length_hint
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +27,9 @@ Array = npt.NDArray[Any]
 
 COST: Final = 0.02
 """Of the time that inferences take, what looks may add."""
+
+AIM: Final = 0.4 * COST
+"""Of that time, what looks are spread by: the rest is for what they do not see, caches that they empty for the next call."""
 
 LEARNED: Final = 128
 """Looks that make a baseline where none was given."""
@@ -85,35 +90,63 @@ class WatchedModel(Model):
         self._detector = Detector(() if self._known is None else self._known.scores.tolist(), threshold=threshold)
         self._tracer = Tracer(graph, rounding=rounding, memory=memory)
         self._learned: list[Array] = []
-        self._fixed, self._every, self._left = every, every or 1, 1
+        self._fixed, self._every = every, every or 1
         self._inferences = 0
         self._sums = np.zeros(len(self._watched))
         self._lately = np.ones(len(self._watched))
         self._looks = 0
-        self._look_seconds = self._run_seconds = math.inf
+        self._look_seconds, self._run_seconds = 0.0, math.inf
         self._one = threading.Lock()
+        self._slow = 0
+        self._begin(1)
 
-    def __call__(self, x: Array | Mapping[str, Array], *, dequantize: bool = False) -> Any:
-        """Run on x, as Model does; now and then have a look."""
-        self._left -= 1
-        if self._left > 0:
-            self._inferences += 1
-            return super().__call__(x, dequantize=dequantize)
-        start = time.perf_counter()
-        result = super().__call__(x, dequantize=dequantize)
-        ran = time.perf_counter() - start
-        self._inferences += 1
+    def _call(self, x: Array | Mapping[str, Array], dequantize: bool) -> Any:
+        """Run on x what the builtin does not take, and when it is time have a look."""
+        self._slow += self._direct is None or dequantize
+        if self._slow + self._fast() < self._due:
+            return super()._call(x, dequantize)
+        result = super()._call(x, dequantize)
         if self._one.acquire(blocking=False):  # another thread's look is as good as this one's
             try:
+                start = time.perf_counter()
                 samples = self._look(x)
-                self._run_seconds = min(self._run_seconds, ran / samples)
-                self._look_seconds = min(self._look_seconds, time.perf_counter() - start - ran)
+                took = time.perf_counter() - start
+                # A look may meet an interruption: half of what it takes longer than usual counts.
+                self._look_seconds += 0.5 * (took - self._look_seconds) if self._looks > 1 else took
+                self._run_seconds = min(self._run_seconds, self._timed(x, dequantize) / samples)
                 if self._fixed is None:
-                    self._every = max(1, math.ceil(self._look_seconds / (COST * self._run_seconds * samples)))
+                    self._every = max(1, math.ceil(self._look_seconds / (AIM * self._run_seconds * samples)))
             finally:
-                self._left = self._every
+                self._inferences += self._slow + self._fast()
+                self._slow = 0
+                self._begin(self._every)
                 self._one.release()
         return result
+
+    def _begin(self, due: int) -> None:
+        """Have a look after so many calls, this one among them.
+
+        The builtin's calls cannot be counted in Python without costing more than the looks, so it is given an iterator of
+        results to fill that ends before the look; how many are left says how many calls there were.
+        """
+        self._due = due
+        y = self.outputs[0]
+        self._tries = repeat(y.shape, due)  # one more than there are results: it counts the call that finds none, too
+        if self._direct is not None:
+            self._direct.blank = map(np.empty, self._tries, repeat(y.dtype, due - 1)).__next__
+
+    def _fast(self) -> int:
+        """How many calls have come to the builtin since the last look."""
+        return self._due - length_hint(self._tries)
+
+    def _timed(self, x: Array | Mapping[str, Array], dequantize: bool) -> float:
+        """The seconds that a call on x takes, as it is when nothing is looked at."""
+        direct, blank = self._direct, np.empty(self.outputs[0].shape, self.outputs[0].dtype)
+        start = time.perf_counter()
+        if direct is None or dequantize or direct.call(x, blank) is None:
+            start = time.perf_counter()
+            super()._call(x, dequantize)
+        return time.perf_counter() - start
 
     def drift(self) -> DriftReport:
         """What was seen so far."""
@@ -128,12 +161,12 @@ class WatchedModel(Model):
             )
             for k, t in enumerate(self._watched)
         )
-        known = math.isfinite(self._look_seconds)
+        known = math.isfinite(self._run_seconds)
         cost = self._look_seconds / (self._every * self._run_seconds) if known else None
         status = LEARNING if self._known is None else self._detector.status
         return DriftReport(
             status,
-            self._inferences,
+            self._inferences + self._slow + self._fast(),
             self._looks,
             self._detector.alarms,
             self._detector.evidence,
