@@ -35,16 +35,26 @@ class Guest:
 
     def run(self, *arguments: str, timeout: float = 600, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run Python there with these arguments, without input. PYTHONPATH is put before the device's own packages."""
+        return subprocess.run(
+            [*self.command, *arguments], env=self._found(variables), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=timeout, check=False,
+        )  # fmt: skip
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Begin to run Python there, with nobody to listen."""
+        nobody = subprocess.DEVNULL
+        return subprocess.Popen(
+            [*self.command, *arguments], env=self._found({}), stdin=nobody, stdout=nobody, stderr=nobody
+        )
+
+    def _found(self, variables: Mapping[str, str]) -> dict[str, str]:
         found = {name: value for name, value in os.environ.items() if not name.startswith(("EDGEQ_", "PYTHON"))}
         found.update(self.environment)
         found.update(variables)
         found["PYTHONPATH"] = os.pathsep.join(
             part for part in (variables.get("PYTHONPATH"), self.environment.get("PYTHONPATH")) if part
         )
-        return subprocess.run(
-            [*self.command, *arguments], env=found, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=timeout, check=False,
-        )  # fmt: skip
+        return found
 
 
 def guest(architecture: str, cpu: str, *, extra: tuple[str, ...] = ()) -> Guest:
