@@ -5,8 +5,9 @@
 
 recovery: real samples under a shift; noise per signal against the float model under the same shift (its ceiling), before the
 shift, after it, and after `recalibrate` with unlabelled samples that the test does not hold; and what share of the cost came
-back. The weights' part is the noise of the float model that the codes stand for, which no ranges and roundings take off. The
-bound is what the same search gets with the teacher and the very samples that judge: what ranges and biases can do at all.
+back. The weights' part is the noise of the float model that the codes stand for, which no ranges and roundings take off. What
+the codes leave open is the least that anybody who knows the codes alone errs by in the mean. The bound is what the same search
+gets with the teacher and the very samples that judge: about what ranges and biases can do at all.
 --draws: so many choices of the samples that are calibrated on. Without --teacher the device has the integer model alone, with
 it the float model too. --chosen-on: the models and data that settings were chosen on, instead of those that judge them.
 resources: peak memory and time of `edgeq calibrate` with few and many samples, beside those of `edgeq run`.
@@ -15,9 +16,10 @@ watching: what calls of a watched model take beside those of the same model unwa
 power: `edgeq calibrate` killed at 50 random moments; is the overlay whole after each, and does the next run finish?
 
 The models and data are those beside the checkout (../shared) and the demo's own; tasks whose files are missing are left out.
-The exit status is 1 if in the median draw less than half of a cost came back where the bound is half or more, more draws made a
-model noisier than the guard's rate allows, memory or time are beyond what is promised, an alarm rate is above the stated
-one, or an overlay was not whole.
+The exit status is 1 if in the median draw less than half of a cost came back where the bound is half or more (and, without a
+teacher, the codes leave less open than half), more draws made a model noisier than the guard's rate allows, calibration took more
+than 32 MiB, or of 64,000 samples twice as long as `edgeq run`, an alarm rate is above the stated one, watching cost more than is
+stated, or an overlay was not whole.
 """
 
 from __future__ import annotations
@@ -117,7 +119,8 @@ def show_resources(rows: list[dict[str, Any]]) -> bool:
             f"{r['run_seconds'] / r['calibrate_seconds']:.2f} | {r['run_mib']:.0f} MiB | {r['calibrate_mib']:.0f} MiB | "
             f"{r['calibrate_mib'] - r['idle_mib']:+.0f} MiB |"
         )
-    return True
+    small = all(r["calibrate_mib"] - r["idle_mib"] <= 32 for r in rows)
+    return small and all(r["calibrate_seconds"] <= 2 * r["run_seconds"] for r in rows if r["samples"] == 64_000)
 
 
 # --- drift ------------------------------------------------------------------------------------------------------------

@@ -118,9 +118,16 @@ def drift(report: DriftReport) -> None:
             ("evidence", f"{report.evidence:.3g}, an alarm comes at {report.threshold:.3g}"),
             ("false alarms", f"by chance within n looks with a probability of at most n / {report.threshold:.3g}"),
             ("looks", f"{report.looks} of {report.inferences} inferences, now one of {report.every}"),
-            *([] if report.cost is None else [("cost", f"{100 * report.cost:.1f} % of an inference")]),
+            *([] if report.cost is None else [("cost", _cost(report.cost, report.every))]),
         ]
     )
+
+
+def _cost(cost: float, every: int) -> str:
+    """Where a file is gone through, each sample may be looked at: then what looks cost is no share of anything."""
+    if every == 1:
+        return f"a look takes as long as {cost:.3g} inferences; by itself a watched model looks seldom enough for 2 %"
+    return f"{100 * cost:.1f} % of the inferences' time"
 
 
 @contextmanager
