@@ -30,7 +30,7 @@ PRIVATE = 0o600
 PRIVATE_FOLDER = 0o700
 """Mode of a directory of such files."""
 
-_LEFTOVER = re.compile(r"\.edgeq-[0-9a-f]{16}\.tmp")
+_LEFTOVER = r"\.edgeq-[0-9a-f]{16}\.tmp"
 
 
 def read_limited(path: PathLike, limit: int) -> bytes:
@@ -132,7 +132,7 @@ def remove_leftovers(folder: PathLike) -> None:
     """
     with suppress(OSError):
         for name in os.listdir(folder):
-            if _LEFTOVER.fullmatch(name):
+            if re.fullmatch(_LEFTOVER, name):
                 os.unlink(Path(folder, name))
 
 

@@ -16,13 +16,13 @@ from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, mldsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from edgeq import limits, pem
 from edgeq.errors import BadSignatureError, KeyFileError
 from edgeq.files import PRIVATE, PathLike, read_limited, write_atomic
-from edgeq.primitives import ecdsa, load_der_public_key
+from edgeq.primitives import ecdsa, load_der_public_key, mldsa
 from edgeq.recipients import ContentKey, DeviceKey, Recipient, private_half, public_half
 from edgeq.records import dataclass, field
 
@@ -167,8 +167,10 @@ class PublisherKey:
 
 
 def _generate_second() -> mldsa.MLDSA65PrivateKey:
+    from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
+
     try:
-        return mldsa.MLDSA65PrivateKey.generate()
+        return MLDSA65PrivateKey.generate()
     except UnsupportedAlgorithm:
         raise KeyFileError("the cryptography package on this machine has no ML-DSA-65") from None
 

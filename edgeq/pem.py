@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, mldsa, mlkem, x25519
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgeq import limits
 from edgeq.errors import KeyFileError, PassphraseError
@@ -24,6 +24,9 @@ from edgeq.primitives import (
     PublicFormat,
     load_pem_private_key,
     load_pem_public_key,
+    mldsa,
+    mlkem,
+    x25519,
 )
 from edgeq.records import dataclass
 

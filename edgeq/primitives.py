@@ -26,6 +26,9 @@ __all__ = [
     "load_der_public_key",
     "load_pem_private_key",
     "load_pem_public_key",
+    "mldsa",
+    "mlkem",
+    "x25519",
 ]
 
 _moved = False
@@ -41,10 +44,14 @@ if not TYPE_CHECKING:
         load_der_public_key = _openssl.keys.load_der_public_key
         load_pem_private_key = _openssl.keys.load_pem_private_key
         load_pem_public_key = _openssl.keys.load_pem_public_key
+        # The kinds of keys that are loaded; who makes new ones asks the public modules, which know whether the backend can.
+        mldsa, mlkem, x25519 = _openssl.mldsa, _openssl.mlkem, _openssl.x25519
+        _ = mldsa.MLDSA65PublicKey, mlkem.MLKEM768PrivateKey, x25519.X25519PublicKey
     except (ImportError, AttributeError):
         _moved = True
 if TYPE_CHECKING or _moved:
     from cryptography.hazmat.primitives import hpke
+    from cryptography.hazmat.primitives.asymmetric import mldsa, mlkem, x25519
     from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
     from cryptography.hazmat.primitives.serialization import (

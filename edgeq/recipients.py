@@ -16,11 +16,10 @@ from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
 
 from edgeq import pem
 from edgeq.errors import KeyFileError, WrappedKeyError
-from edgeq.primitives import HKDF, hpke, load_der_private_key
+from edgeq.primitives import HKDF, hpke, load_der_private_key, mlkem, x25519
 from edgeq.records import dataclass, field
 
 _KDF, _AEAD = hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305
@@ -130,7 +129,9 @@ class DeviceKey:
         hybrid = has_hybrid() if hybrid is None else hybrid
         if hybrid and not has_hybrid():
             raise KeyFileError("the cryptography package on this machine has no ML-KEM-768")
-        return cls(x25519.X25519PrivateKey.generate(), mlkem.MLKEM768PrivateKey.generate() if hybrid else None)
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+        return cls(X25519PrivateKey.generate(), _generate_kem() if hybrid else None)
 
     @property
     def blocks(self) -> list[pem.PrivateKey]:
@@ -167,10 +168,16 @@ def derived(material: bytes, key_id: str, label: bytes) -> Secret:
 def has_hybrid() -> bool:
     """Whether this machine's `cryptography` has the hybrid KEM."""
     try:
-        mlkem.MLKEM768PrivateKey.generate()
+        _generate_kem()
     except UnsupportedAlgorithm:
         return False
     return True
+
+
+def _generate_kem() -> mlkem.MLKEM768PrivateKey:
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+
+    return MLKEM768PrivateKey.generate()
 
 
 def private_half(loaded: Sequence[pem.PrivateKey]) -> DeviceKey | None:

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 OFF = "off"
 
-_FOLDERS = ("", "plan", "plan/lower", "tflite")
-"""Folders of the package whose modules decide what a plan is."""
+FOLDERS = ("plan", "plan/lower", "tflite")
+MODULES = ("check", "customs", "graph", "lazy", "packed", "ports", "quantmod", "records", "resume", "subgraphs")
+"""What decides what a plan is, beside the kernels: these folders' modules, and these of the package's own."""
 
 
 def folder() -> str | None:
@@ -83,11 +84,14 @@ def _label(rounding: str) -> bytes:
 
 
 def _modules() -> Iterator[str]:
-    """The package's modules that may decide what a plan is: their names, sizes and dates."""
+    """The files of FOLDERS and MODULES, each with its size and date, as Python's own cache knows a module again."""
     package = os.path.dirname(__file__)
-    for below in _FOLDERS:
-        with os.scandir(os.path.join(package, below)) as entries:
-            for entry in sorted(entries, key=lambda e: e.name):
-                if entry.name.endswith(".py"):
-                    status = entry.stat()
-                    yield f"{below}/{entry.name} {status.st_size} {status.st_mtime_ns}"
+    for name in MODULES:
+        yield _dated(name, os.stat(f"{package}/{name}.py"))
+    for below in FOLDERS:
+        with os.scandir(f"{package}/{below}") as entries:
+            yield from sorted(_dated(f"{below}/{e.name}", e.stat()) for e in entries if e.name.endswith(".py"))
+
+
+def _dated(name: str, status: os.stat_result) -> str:
+    return f"{name} {status.st_size} {status.st_mtime_ns}"

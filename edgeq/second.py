@@ -9,12 +9,12 @@ import hashlib
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import mldsa
 
 from edgeq import limits, pem, strict
 from edgeq.errors import BadSignatureError, MissingSignatureError, UntrustedKeyError
 from edgeq.fields import KEY_ID, SUITE
 from edgeq.keys import PublisherKey
+from edgeq.primitives import mldsa
 
 SIGNATURE_FILE: Final = "model.pq.sig"
 FORMAT: Final = "edgeq-second/1"

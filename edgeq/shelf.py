@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from io import FileIO
 from typing import Final
 
 from edgeq import limits, stream
@@ -38,20 +39,23 @@ class Shelf:
 
     def take(self, folder: str, label: bytes, memory: LockedMemory) -> memoryview | None:
         """What was kept in a folder under this label, decrypted into `memory`; None if there is nothing that opens."""
-        data = _read(self._file(folder, label))
-        if data is None:
-            return None
-        size = int.from_bytes(data[HEAD - 8 : HEAD], "big")
-        if size < 1 or len(data) != HEAD + stream.sealed_size(size):
-            return None
-        view = memoryview(data)[HEAD:]
-        chunks = (view[at : at + stream.SEALED_CHUNK] for at in range(0, len(view), stream.SEALED_CHUNK))
-        content = memory.take(size)
         try:
-            stream.decrypt_into(content, self._key, self._bound(data[:HEAD], label), chunks)
-        except DecryptError:
+            # O_NONBLOCK, as in edgeq.files: a named pipe must not make anybody wait.
+            descriptor = os.open(self._file(folder, label), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with FileIO(descriptor) as file:
+                length, head = _private(file), file.read(HEAD)
+                size = int.from_bytes(head[HEAD - 8 :], "big")
+                if (
+                    not head.startswith(MAGIC)
+                    or not 0 < size <= limits.KEPT_PLAN
+                    or length != HEAD + stream.sealed_size(size)
+                ):
+                    return None
+                content = memory.take(size)
+                stream.decrypt_into(content, self._key, self._bound(head, label), _chunks(file))
+                return content
+        except (OSError, DecryptError):
             return None
-        return content
 
     def put(self, folder: str, label: bytes, parts: Sequence[memoryview]) -> None:
         """Keep the `parts` in order as one content. A folder that is full or cannot be written keeps nothing."""
@@ -70,18 +74,19 @@ class Shelf:
         return os.path.join(folder, hashlib.sha256(self._bundle + label).hexdigest()[:40])
 
 
-def _read(name: str) -> bytes | None:
-    """A file of this user's that nobody else writes, not absurdly large, with the right beginning."""
-    try:
-        with open(name, "rb", buffering=0) as file:
-            status = os.fstat(file.fileno())
-            private = status.st_uid in (os.getuid(), 0) and not status.st_mode & 0o022
-            if not private or status.st_size > HEAD + stream.sealed_size(limits.KEPT_PLAN):
-                return None
-            data = file.read()
-    except (OSError, ValueError, AttributeError):  # AttributeError: no getuid, no private files
-        return None
-    return data if data is not None and len(data) > HEAD and data.startswith(MAGIC) else None
+def _private(file: FileIO) -> int:
+    """The length of a file of this user's, or root's, that nobody else writes; −1 of another."""
+    status = os.fstat(file.fileno())
+    if not hasattr(os, "getuid") or status.st_uid not in (os.getuid(), 0) or status.st_mode & 0o022:
+        return -1
+    return status.st_size
+
+
+def _chunks(file: FileIO) -> Iterator[memoryview]:
+    """What is left of a file, sealed chunk by sealed chunk; all share one buffer."""
+    buffer = memoryview(bytearray(stream.SEALED_CHUNK))
+    while length := file.readinto(buffer):
+        yield buffer[:length]
 
 
 def _write(name: str, *parts: bytes | bytearray) -> None:

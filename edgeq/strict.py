@@ -25,6 +25,8 @@ Check = Callable[[Any, str], Any]
 # whatever the text; whether the text is JSON at all, the parser says afterwards.
 _STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\(?:.|\Z)[^"\\]*)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
 
+_HEXADECIMAL = "0123456789abcdef"
+
 
 def canonical(value: Any) -> bytes:
     """The one spelling of a JSON value."""
@@ -135,10 +137,10 @@ def one_of(*expected: str) -> Check:
 
 def text(pattern: str, says: str, longest: int) -> Check:
     """A string of at most `longest` characters that matches `pattern` entirely; `says` describes it."""
-    compiled = re.compile(pattern)
 
     def check(value: Any, what: str) -> str:
-        if not isinstance(value, str) or len(value) > longest or not compiled.fullmatch(value):
+        # Compiled when there is something to check, not when a process starts: `re` keeps what it has compiled.
+        if not isinstance(value, str) or len(value) > longest or not re.fullmatch(pattern, value):
             raise DocumentError(f"{what}: expected {says}, found {_show(value)}")
         return value
 
@@ -147,7 +149,13 @@ def text(pattern: str, says: str, longest: int) -> Check:
 
 def hexadecimal(size: int) -> Check:
     """`size` bytes as lower-case hexadecimal digits, kept as text."""
-    return text(f"[0-9a-f]{{{2 * size}}}", f"{2 * size} lower-case hexadecimal digits", 2 * size)
+
+    def check(value: Any, what: str) -> str:
+        if not isinstance(value, str) or len(value) != 2 * size or value.strip(_HEXADECIMAL):
+            raise DocumentError(f"{what}: expected {2 * size} lower-case hexadecimal digits, found {_show(value)}")
+        return value
+
+    return check
 
 
 def encoded(*sizes: int) -> Check:
@@ -198,7 +206,6 @@ def hexadecimals(size: int, most: int) -> Check:
 
     Checked all at once: there may be ten thousand.
     """
-    digits = re.compile("[0-9a-f]*")
     says = f"sorted strings of {2 * size} lower-case hexadecimal digits, each once"
 
     def check(value: Any, what: str) -> frozenset[str]:
@@ -209,7 +216,7 @@ def hexadecimals(size: int, most: int) -> Check:
         if not (
             all(isinstance(entry, str) for entry in value)
             and set(map(len, value)) <= {2 * size}
-            and digits.fullmatch("".join(value))
+            and not "".join(value).strip(_HEXADECIMAL)
             and all(map(operator.lt, value, value[1:]))
         ):
             raise DocumentError(f"{what}: expected {says}")

@@ -20,6 +20,8 @@ from edgeq.errors import EdgeqError, GrantDeviceError, InputError
 from edgeq.graph import Graph
 from edgeq.records import replace
 from edgeq.shelf import HEAD, MAGIC
+from edgeq.targets.closure import closure
+from edgeq.targets.wheel import package_files
 from edgeq.tflite import write
 
 X = np.arange(128, dtype=np.int8).reshape(1, 8, 8, 2)
@@ -190,6 +192,17 @@ def test_an_entry_of_something_else_is_not_looked_at(
     at.load(**options)
     assert planning == [1, 1]
     assert len(list(at.plans.iterdir())) == 2
+
+
+def test_the_label_names_every_module_that_plans() -> None:
+    """Whatever reading, checking and planning import of the package is in the label, or says nothing about plans."""
+    sources = package_files()
+    roots = [f"edgeq/{m}.py" for m in ("plan/build", "plan/stored", "tflite/reader", "check", "packed", "ports")]
+    roots += [name for name in sources if name.startswith("edgeq/plan/lower/")]
+    kernels = ("edgeq/kernels/",)  # their digest is in the label
+    named = {f"edgeq/{m}.py" for m in resume.MODULES} | {"edgeq/__init__.py", "edgeq/errors.py"}
+    inside = tuple(f"edgeq/{f}/" for f in resume.FOLDERS) + kernels
+    assert {name for name in closure(sources, roots) if not name.startswith(inside)} <= named
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="files that belong to nobody")
