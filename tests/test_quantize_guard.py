@@ -130,3 +130,21 @@ def test_no_draw_of_long_tailed_samples_makes_it_worse():
     made = [recalibrate(before, reaching(int(random.integers(1 << 30)), 40)) for _ in range(8)]
     assert sum(done.changed for done in made) >= 4
     assert all(noise(done.graph) < noise(before) for done in made if done.changed)
+
+
+def test_large_outputs_are_judged_in_part():
+    """Of an output with more elements than are wanted a part is looked at, evenly spread over every channel."""
+    graph = classifier()
+    real, inputs = reconstruct(graph), inputs_of(classifier(), 3)
+    largest = max(
+        (i for i, t in enumerate(real.tensors) if t.data is None and len(t.shape) == 4),
+        key=lambda i: real.tensors[i].size,
+    )
+    shape = real.tensors[largest].shape
+    (whole,) = answers(real, [largest], inputs)
+    (part,) = answers(real, [largest], inputs, 20)
+    assert whole.shape == (3, real.tensors[largest].size)
+    assert 0 < part.shape[1] <= 20 < whole.shape[1]
+    step = next(k for k in range(2, whole.shape[1]) if np.array_equal(part, whole[:, ::k]))
+    channels = {n % shape[-1] for n in range(0, whole.shape[1], step)}
+    assert len(channels) == min(shape[-1], part.shape[1])

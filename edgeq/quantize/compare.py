@@ -84,12 +84,14 @@ def compare(real: Graph, coded: Graph, place: Mapping[int, int], inputs: Iterabl
 class Judge:
     """A float graph's answers on some inputs, to hold integer graphs against.
 
-    targets: the tensors looked at; answers: their values on all inputs, (inputs, elements) each.
+    targets: the tensors looked at; answers: their values on all inputs, (inputs, elements) each; most: of a tensor's elements,
+    0: all.
     """
 
     targets: tuple[int, ...]
     inputs: Sequence[Inputs]
     answers: tuple[Array, ...]
+    most: int = 0
 
     def error(self, coded: Graph, place: Mapping[int, int]) -> float:
         """Noise per signal of an integer graph, the mean over the targets."""
@@ -99,7 +101,7 @@ class Judge:
         """What each input adds to `error`: (inputs,) float64."""
         there = [place[i] for i in self.targets]
         shares = np.zeros(len(self.inputs))
-        for j, wanted, codes in zip(there, self.answers, answers(coded, there, self.inputs), strict=True):
+        for j, wanted, codes in zip(there, self.answers, answers(coded, there, self.inputs, self.most), strict=True):
             q = quantmod_of(coded.tensors[j])
             sums = np.array([_sums(a, _decoded(b, q)) for a, b in zip(wanted, codes, strict=True)]).reshape(-1, 2)
             signal, noise = sums[:, 0].sum(), sums[:, 1]
@@ -109,7 +111,7 @@ class Judge:
     def first(self, count: int) -> Judge:
         """One that looks at `count` of the inputs, evenly spread."""
         step = max(1, len(self.inputs) // max(count, 1))
-        return Judge(self.targets, self.inputs[::step], tuple(a[::step] for a in self.answers))
+        return Judge(self.targets, self.inputs[::step], tuple(a[::step] for a in self.answers), self.most)
 
 
 def judge_by(real: Graph, inputs: Sequence[Inputs]) -> Judge:
@@ -127,16 +129,20 @@ THREADS_NS = 20_000_000
 """Of all inputs' inferences, estimated: for less, starting threads takes longer than they save."""
 
 
-def answers(graph: Graph, tensors: Sequence[int], inputs: Sequence[Inputs]) -> tuple[Array, ...]:
+def answers(graph: Graph, tensors: Sequence[int], inputs: Sequence[Inputs], most: int = 0) -> tuple[Array, ...]:
     """The values of some tensors on all inputs (as edgeq.feed gives them), (inputs, elements) each, in the memory of a plain
-    inference; codes where the tensors hold codes.
+    inference; codes where the tensors hold codes. most: of a tensor's elements, evenly spread, so many at most; 0: all.
     """
     from edgeq.engine import Model
 
     whole = replace(graph.with_main(outputs=tuple(tensors)), signatures=())
     model = Model(whole, rounding="xnnpack")
-    out = [np.empty((len(inputs), *p.shape), p.dtype) for p in model.outputs]
-    size = max(1, sum(a.nbytes for a in inputs[0])) if inputs else 1
+    steps = [_step(p.shape, most) for p in model.outputs]
+    out = [
+        np.empty((len(inputs), -(-math.prod(p.shape) // k)), p.dtype) for p, k in zip(model.outputs, steps, strict=True)
+    ]
+    thinned = sum(math.prod(p.shape) * p.dtype.itemsize for p, k in zip(model.outputs, steps, strict=True) if k > 1)
+    size = max(1, thinned, sum(a.nbytes for a in inputs[0])) if inputs else 1
     at_once = max(1, TOGETHER // size)
     count = processors() if model.plan.nanoseconds * len(inputs) >= THREADS_NS else 1
     at_once = max(1, min(at_once, -(-len(inputs) // count)))
@@ -146,11 +152,25 @@ def answers(graph: Graph, tensors: Sequence[int], inputs: Sequence[Inputs]) -> t
         fed = [np.stack([x[k] for x in some]) for k in range(len(whole.inputs))]
         fed = [a if p.quantmod is None or a.dtype in (p.dtype, np.float32) else p.quantmod.quantize(a)
                for a, p in zip(fed, model.inputs, strict=True)]  # fmt: skip
-        model.program.run(fed, [a[start : start + at_once] for a in out], len(some))
+        there = [a[start : start + at_once] for a in out]
+        whole_ones = [np.empty((len(some), math.prod(p.shape)), p.dtype) if k > 1 else a
+                      for a, p, k in zip(there, model.outputs, steps, strict=True)]  # fmt: skip
+        model.program.run(fed, whole_ones, len(some))
+        for a, values, k in zip(there, whole_ones, steps, strict=True):
+            if k > 1:
+                a[:] = values[:, ::k]
 
     for _ in spread(1 if model.plan.initial else count, range(0, len(inputs), at_once), one):
         pass
-    return tuple(a.reshape(len(inputs), -1) for a in out)
+    return tuple(out)
+
+
+def _step(shape: Sequence[int], most: int) -> int:
+    """A step that leaves at most so many elements, and meets every channel."""
+    step = -(-math.prod(shape) // most) if most else 1
+    while step > 1 and math.prod(shape) > shape[-1] and math.gcd(step, shape[-1]) != 1:
+        step += 1
+    return max(step, 1)
 
 
 def judged(graph: Graph) -> list[int]:

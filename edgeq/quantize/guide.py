@@ -32,6 +32,9 @@ TRAINED: Final = 0.05
 """Noise per signal that rounding the weights would have made: a model that lost more to it would not have been let out, so its
 weights were trained as the codes that they are. (Rounded models that were looked at lost up to 2 %, a trained one 15 %.)"""
 
+SCORED: Final = 16384
+"""Values of an output that judge: where pictures come out, all of them would take more memory than the model."""
+
 SEEN: Final = 512
 """Values of an output that it does so by."""
 
@@ -72,10 +75,9 @@ class Guide:
         return 0.5 * math.erfc(mean / spread / math.sqrt(2.0))
 
     def _answers(self, coded: Graph) -> tuple[Array, ...]:
-        found = answers(coded, self.judge.targets, self.witnesses)
+        found = answers(coded, self.judge.targets, self.witnesses, SEEN)
         transforms = [quantmod_of(coded.tensors[i]) for i in self.judge.targets]
-        thin = [_thinned(a) for a in found]
-        return tuple(a if q is None else q.dequantize(a) for a, q in zip(thin, transforms, strict=True))
+        return tuple(a if q is None else q.dequantize(a) for a, q in zip(found, transforms, strict=True))
 
 
 def guide_by(
@@ -95,23 +97,16 @@ def guide_by(
     """
     held, taught = [*judges, *stretched(judges, others)], [*others, *stretched(others, others)]
     judge, trainer = (
-        Judge(tuple(own), some, answers(wanted, _targets(graph, own, wanted), some)) for some in (held, taught)
+        Judge(tuple(own), some, answers(wanted, _targets(graph, own, wanted), some, SCORED), SCORED)
+        for some in (held, taught)
     )
     seen = [*judges, *others]
     witnesses = seen[:: -(-len(seen) // WITNESSES)]
-    said = []
-    for model in models:
-        found = answers(model, _targets(graph, own, model), witnesses)
-        said.append(tuple(_thinned(a) for a in found))
-    itself = tuple(_thinned(a) for a in answers(wanted, _targets(graph, own, wanted), witnesses))
+    said = [answers(model, _targets(graph, own, model), witnesses, SEEN) for model in models]
+    itself = answers(wanted, _targets(graph, own, wanted), witnesses, SEEN)
     met = outputs_means(wanted, [layer.wanted for layer in matched], others) if others else {}
     means = {layer.op: met[layer.wanted] for layer in matched if others}
     return Guide(judge, trainer, others, means, witnesses, tuple(said) or (itself,), itself)
-
-
-def _thinned(values: Array) -> Array:
-    """At most SEEN values of each input, evenly spread: (inputs, SEEN or fewer), a copy."""
-    return np.array(values[:, :: -(-values.shape[1] // SEEN) or 1])
 
 
 def _targets(graph: Graph, own: Sequence[int], model: Graph) -> list[int]:

@@ -17,7 +17,7 @@ from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activat
 from edgeq.quantize.cells import LEAST_MODELS, MODELS, drawn
 from edgeq.quantize.compare import compare, judged
 from edgeq.quantize.guard import Verdict, judge
-from edgeq.quantize.guide import WITNESSES, Guide, guide_by
+from edgeq.quantize.guide import SCORED, WITNESSES, Guide, guide_by
 from edgeq.quantize.observation import HOLD_BACK, Budget, Observation, Saved, looked_at, observe_within
 from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.report import Quantized, integer_layers
@@ -185,7 +185,7 @@ def _guide(
 ) -> Guide:
     """What to hold the model against: the teacher, or draws of what its codes leave open, as many as DRAWING allows."""
     own = judged(real)
-    answer = 4 * sum(real.tensors[i].size for i in own)
+    answer = 4 * sum(min(SCORED, real.tensors[i].size) for i in own)
     most = min(JUDGES, max(LEAST_JUDGES, ANSWERS // max(answer, 1)))
     judges, others = evenly(seen.judge.inputs, most), evenly(seen.derive.inputs, min(most, OTHERS))
     if teacher is not None:
