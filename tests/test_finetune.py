@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 from quantize_models import Net, answers, classifier, inputs_of, sqnr
 
+from edgeq.calibrate import Keeper
 from edgeq.cli import main
 from edgeq.errors import InputError, QuantizeError
 from edgeq.feed import quantmod_of
 from edgeq.finetune import Options, finetune
 from edgeq.finetune.codebook import bits_of, codebook_of
 from edgeq.finetune.goal import Target, distance, loss
+from edgeq.finetune.run import HOLD_OUT, JUDGES
 from edgeq.finetune.steps import Codes, fake
 from edgeq.finetune.student import Student
+from edgeq.finetune.varied import Spread, varied
 from edgeq.graph import Graph
-from edgeq.quantize import quantize
+from edgeq.quantize import blas, quantize
 from edgeq.recipe import Recipe
 from edgeq.tflite import read, write
 
@@ -218,6 +221,78 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     saved.write_bytes(b"nothing")
     with pytest.raises(InputError, match="expected an NPZ file"):
         finetune(graph, x, start, options=options, saved=saved)
+
+
+@pytest.mark.parametrize("stopped", [3, 7, 11], ids=["while rates are tried", "after the trials", "well after them"])
+def test_trials_of_the_rate_are_part_of_the_run(stopped: int, tmp_path: Path) -> None:
+    """A run goes on from its best trial, and one that was stopped, in a trial or later, ends with the same bytes."""
+    graph, x = deep(), pictures(16)
+    start = coarse(quantize(graph, x, PLAIN).graph, 4)
+    options = Options(epochs=20, batch=16, rate=3.0)
+    told: list[tuple[int, int]] = []
+    whole = finetune(graph, x, start, options=options, progress=lambda done, total, what: told.append((done, total)))
+    assert len(whole.history) == 21
+    assert [done for done, _ in told] == list(range(1, 25))  # three trials of two epochs, the best of which counts
+    assert {total for _, total in told} == {24}
+
+    def stop(done: int, total: int, what: str) -> None:
+        if done == stopped:
+            raise KeyboardInterrupt
+
+    saved = tmp_path / "run"
+    assert finetune(graph, x, start, options=options, saved=saved, progress=stop).interrupted
+    assert saved.exists() == (stopped > 6)
+    rest = finetune(graph, x, start, options=options, saved=saved)
+    assert rest.history == whole.history
+    assert write(rest.graph) == write(whole.graph)
+
+
+@pytest.mark.parametrize("count", [8, 24, 256, 300, 1100])
+def test_what_judges_was_not_fitted_to(count: int) -> None:
+    """The samples that fine-tuning holds out are none of those that `quantize` derives weights from."""
+    keeper = Keeper()
+    for k in range(count):
+        keeper.keep((np.array([k]),))
+    derived = {int(x[0][0]) for k, x in enumerate(keeper.kept) if k % 4 != 1}
+    held = [k for k in range(count) if k % HOLD_OUT == JUDGES]
+    assert len(held) == (count + 2) // 4
+    assert not derived.intersection(held)
+
+
+def test_variations_are_like_samples() -> None:
+    """Mixtures have the mean and the spread of what they were made of and stay within its extremes; pictures are moved."""
+    draw = np.random.default_rng(0)
+    x = (5 + 3 * draw.normal(size=(4000, 2)) @ [[1, 0.9], [0, 0.4]]).astype(np.float32)
+    (made,) = varied([x], [draw.permutation(x)], len(x), [Spread.of(x)], draw)
+    assert made.mean(axis=0) == pytest.approx(x.mean(axis=0), abs=0.2)
+    assert made.std(axis=0) == pytest.approx(x.std(axis=0), rel=0.05)
+    assert np.corrcoef(made.T)[0, 1] == pytest.approx(0.9 * np.corrcoef(x.T)[0, 1], abs=0.03)
+    assert made.min() >= x.min()
+    assert made.max() <= x.max()
+    shown = pictures(2)
+    (moved,) = varied([shown], [shown], 2, [Spread.of(shown)], draw)
+    assert np.sort(moved, axis=None).tolist() == np.sort(shown, axis=None).tolist()
+    codes = np.arange(4)
+    assert varied([codes], [codes], 4, [], draw)[0] is codes
+
+
+def test_learning_runs_on_one_thread() -> None:
+    """NumPy's products are summed by one thread while a model learns, in the same order wherever it is done."""
+    found = blas._threads()
+    if found is None:
+        pytest.skip("NumPy's library is not OpenBLAS")
+    graph, x = deep(), pictures(8)
+    start, before = quantize(graph, x, PLAIN).graph, found[1]()
+    counts: list[int] = []
+    found[0](2)
+    try:
+        finetune(
+            graph, x, start, options=Options(epochs=1), progress=lambda done, total, what: counts.append(found[1]())
+        )
+        assert set(counts) == {1}
+        assert found[1]() == 2
+    finally:
+        found[0](before)
 
 
 def test_time_ends_a_run() -> None:

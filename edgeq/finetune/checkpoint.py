@@ -28,14 +28,23 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """A run after `epoch` epochs. history: the figure after each, the start's first; best: which of them."""
+    """A run after `epoch` epochs. history: the figure after each, the start's first; best: which of them; sound: what that one
+    counts for; rate: that it learns at; begun: the epoch since which that falls."""
 
     epoch: int
     now: Point
     adam: Adam
     best: int
     best_point: Point
+    sound: Figure
     history: tuple[Figure, ...] = field(default_factory=tuple)
+    rate: float = 1.0
+    begun: int = 0
+
+    @property
+    def nearest(self) -> Figure:
+        """The best figure after an epoch, kept or not."""
+        return min(self.history[1:], default=self.history[0])
 
 
 def digest(*parts: bytes | str) -> str:
@@ -51,7 +60,9 @@ def save(path: PathLike, run: str, at: Standing) -> None:
     """Write it. run: the digest of what it belongs to."""
     arrays: dict[str, Array] = {
         "run": np.frombuffer(bytes.fromhex(run), np.uint8),
-        "counts": np.array([at.epoch, at.best, at.adam.step], np.int64),
+        "counts": np.array([at.epoch, at.best, at.adam.step, at.begun], np.int64),
+        "rate": np.array([at.rate]),
+        "sound": np.array([at.sound.wrong, at.sound.distance]),
         "history": np.array([(f.wrong, f.distance) for f in at.history], np.float64).reshape(-1, 2),
     }
     for kind, point in (("now", at.now), ("best", at.best_point)):
@@ -80,6 +91,8 @@ def load(path: PathLike, run: str) -> Standing | None:
         books = group(f"{kind}-books")
         return Point(group(kind), {int(i): Codebook(a, books[i]) for i, a in group(f"{kind}-levels").items()})
 
-    epoch, best, step = (int(n) for n in arrays["counts"])
+    epoch, best, step, begun = (int(n) for n in arrays["counts"])
     history = tuple(Figure(float(a), float(b)) for a, b in arrays["history"])
-    return Standing(epoch, point("now"), Adam(step, group("first"), group("second")), best, point("best"), history)
+    adam, rate = Adam(step, group("first"), group("second")), float(np.ravel(arrays["rate"])[0])
+    sound = Figure(*(float(v) for v in arrays["sound"]))
+    return Standing(epoch, point("now"), adam, best, point("best"), sound, history, rate, begun)

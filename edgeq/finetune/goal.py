@@ -21,8 +21,9 @@ from edgeq.records import dataclass
 LABELS_SHARE = 0.5
 """Of the loss, where there are labels."""
 
-SCORES_SHARE = 0.1
-"""Of the scores' noise beside their divergence: it holds on where a softmax is saturated."""
+SCORES_SHARE = 1.0
+"""The scores' noise per signal beside their divergence, in the loss and in the distance that judges: it holds on where a
+softmax is saturated, and a divergence over few samples is that of the one that errs most."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,15 @@ def loss(
 
 
 def distance(target: Target, found: Array, wanted: Array) -> float:
-    """How far answers are from the teacher's: divergence or noise per signal."""
+    """How far answers are from the teacher's: noise per signal, and the divergence where a softmax follows."""
+    a = wanted.astype(np.float64)
+    noise = float(((found - a) ** 2).sum() / max(float((a * a).sum()), 1e-30))
     if target.beta:
         p, log_p = _distribution(wanted.astype(np.float64), target.beta)
         _, log_q = _distribution(found.astype(np.float64), target.beta)
-        return float((p * (log_p - log_q)).sum()) / (found.size // found.shape[-1])
-    a = wanted.astype(np.float64)
-    return float(((found - a) ** 2).sum() / max(float((a * a).sum()), 1e-30))
+        divergence = float((p * (log_p - log_q)).sum()) / (found.size // found.shape[-1])
+        return divergence + SCORES_SHARE * noise
+    return noise
 
 
 @dataclass(frozen=True, order=True)

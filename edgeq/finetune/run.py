@@ -1,8 +1,8 @@
 """Quantization-aware fine-tuning: an integer model learns to answer as its float model does.
 
-Every fourth sample is held out; after each epoch the integer model is built, run on those by edgeq's engine, and kept if
-it came nearer. The rest is learned from in batches of mixtures of two samples each (Zhang et al., "mixup", ICLR 2018),
-pictures moved and mirrored: the float model answers those too, so a hundred samples go further than a hundred.
+Every fourth sample is held out, those that the start was not fitted to; after each epoch the integer model is built, run on
+those by edgeq's engine, and kept if it came nearer. The rest is learned from in batches of samples that were varied
+(varied.py): the float model answers those too, so a hundred samples go further than a hundred.
 """
 
 from __future__ import annotations
@@ -24,15 +24,18 @@ from edgeq.finetune.checkpoint import Point, Standing
 from edgeq.finetune.goal import Figure, Judge, Target, answering, answers, checked_labels, loss, targets
 from edgeq.finetune.rows import Rows
 from edgeq.finetune.student import Student
+from edgeq.finetune.varied import Spread, varied
 from edgeq.graph import Array, Graph
+from edgeq.quantize.blas import one_thread
 from edgeq.quantize.canonical import fold_weights
 from edgeq.quantize.run import prepare
 from edgeq.recipe import RECIPES
-from edgeq.records import dataclass
+from edgeq.records import dataclass, replace
 from edgeq.tflite import write
 
-HOLD_OUT = 4
-"""Every so many-th sample is not learned from: it judges."""
+HOLD_OUT, JUDGES = 4, 1
+"""Samples whose number leaves 1 when divided by 4 are not learned from: they judge. `edgeq.quantize` derives no weight from
+these either: they judge there too, or are not kept. A start that was fitted to what judges would seem to get only worse."""
 
 LEAST_GAIN = 0.05
 """Of the start's distance: for less, samples held out are too few to tell luck from learning."""
@@ -41,13 +44,19 @@ BUDGET = 1.5e12
 """Multiplications that learning may take where no number of epochs is given: counted, and not timed, so that the same
 samples give the same model on every machine. Some minutes of two cores."""
 
-MOST_EPOCHS = 200
+MOST_EPOCHS = 1000
 
 FACTORS = (1.0, 0.3, 0.1)
-"""Of the rate, of which the one is taken that comes nearest in TRIAL epochs: a start that is near already is lost at a rate
-that serves one that is far."""
+"""Of the rate, each tried for a share TRIAL of the epochs, falling to nothing like the whole: a start that is near already is
+lost at a rate that serves one that is far. The run goes on from where the best of them came to."""
 
-TRIAL = 2
+TRIAL = 0.08
+
+LAST = 5
+"""Epochs that an epoch is seen among when it is judged."""
+
+MOST_SEEN = 1024
+"""Samples that mean and spread come from."""
 
 LEAST_EPOCHS = 20
 """For fewer it is not worth trying."""
@@ -64,7 +73,7 @@ class Options:
     """How to learn.
 
     epochs: passes over the samples, None for what BUDGET allows; minutes: of time at most, None for no end; batch: samples
-    a step; seed: of order and mixtures; rate: times RATES; mix: the share of batches that are mixtures, None for all of
+    a step; seed: of order and variations; rate: times RATES; mix: the share of batches that are varied, None for all of
     them, or half of them where there are labels, which a mixture has not.
     """
 
@@ -108,6 +117,7 @@ class Finetuned:
         return self.best > 0
 
 
+@one_thread()
 def finetune(
     graph: Graph,
     samples: Source,
@@ -135,32 +145,49 @@ def finetune(
     key = checkpoint.digest(write(graph), write(start), repr(options), run.rows_digest())
     at = checkpoint.load(saved, key) if saved is not None else None
     at = at or run.standing
-    began, interrupted = time.monotonic(), False
-    if options.minutes is None:
-        run.find_rate()
-    steps, epochs = run.steps_an_epoch(), run.epochs
+    trials = run.trials if at.epoch == 0 and options.minutes is None else ()
+    began, interrupted, steps = time.monotonic(), False, run.steps_an_epoch()
+    done, every = 0, steps * (run.epochs + sum(n for _, n in trials[1:]))
 
     def spent() -> float:
         """The share of the time that is over."""
         return 0.0 if options.minutes is None else (time.monotonic() - began) / (60 * options.minutes)
 
+    def through(at: Standing, end: int, what: str) -> Standing:
+        """The run an epoch later, of `end`."""
+        nonlocal done
+        before, told = done, f"{what} {at.epoch + 1}, {at.history[at.best]}"
+        done += steps
+        return run.epoch(at, end, lambda n: say(before + n, every, told), spent)
+
     try:
-        while at.epoch < epochs:
-            if spent() >= 1:
-                break
-            before, what = at.epoch * steps, f"epoch {at.epoch + 1}, {at.history[at.best]}"
-
-            def advance(done: int, before: int = before, what: str = what) -> None:
-                say(before + done, epochs * steps, what)
-
-            at = run.epoch(at, advance, spent)
+        for rate, end in trials:
+            trial = replace(run.standing, rate=rate)
+            while trial.epoch < end:
+                trial = through(trial, end, f"rate {rate:g}, epoch")
+                if at.epoch == 0 or trial.nearest < at.nearest:
+                    at = trial
+        if trials:
+            at = replace(at, begun=at.epoch)
+            if saved is not None:
+                checkpoint.save(saved, key, at)
+        done = every - steps * (run.epochs - at.epoch)
+        while at.epoch < run.epochs and spent() < 1:
+            at = through(at, run.epochs, "epoch")
             if saved is not None:
                 checkpoint.save(saved, key, at)
     except KeyboardInterrupt:
         interrupted = True
     best = run.student.graph_of(at.best_point.parameters, at.best_point.books) if at.best else start
     return Finetuned(
-        best, at.history, at.best, run.learned, run.held, at.epoch >= epochs, interrupted, len(run.student.codebooks)
+        best,
+        at.history,
+        at.best,
+        run.learned,
+        run.held,
+        at.epoch >= run.epochs,
+        interrupted,
+        len(run.student.codebooks),
     )
 
 
@@ -184,7 +211,7 @@ class _Run:
         self.rows = Rows(teacher, samples)
         self._labels, self._truth = self._checked(labels, len(self.rows))
         everything = np.arange(len(self.rows))
-        apart = everything % HOLD_OUT == HOLD_OUT - 1 if validation is None else np.zeros(len(everything), bool)
+        apart = everything % HOLD_OUT == JUDGES if validation is None else np.zeros(len(everything), bool)
         self._learn = everything[~apart]
         if len(self._learn) < 6 or (validation is None and not apart.any()):
             raise QuantizeError(f"expected at least 8 samples to learn from and judge by, got {len(self.rows)}")
@@ -204,8 +231,7 @@ class _Run:
         self._signals = [max(float((w.astype(np.float64) ** 2).mean()), 1e-30) for w in wanted]
         self._piece = _piece(self.student, options.batch)
         self.epochs = options.epochs or _epochs(self.student, self.learned)
-        self.rate = options.rate
-        self._can_mix = all(a.dtype == np.float32 for a in inputs)
+        self._spread = [Spread.of(a) for a in self.rows.take(self._learn[:MOST_SEEN])]
 
     def _match(self, start: Graph) -> None:
         """Refuse a start that is not a form of the float model."""
@@ -246,52 +272,51 @@ class _Run:
     @cached_property
     def standing(self) -> Standing:
         """The run before its first epoch."""
-        point = Point(self.student.initial, self.student.codebooks)
-        return Standing(0, point, Adam(), 0, point, (self._figure(self.student.start),))
+        point, figure = Point(self.student.initial, self.student.codebooks), self._figure(self.student.start)
+        return Standing(0, point, Adam(), 0, point, figure, (figure,), self.options.rate)
 
-    def find_rate(self) -> None:
-        """Take the rate that serves this start best; the same one each time."""
+    @cached_property
+    def trials(self) -> tuple[tuple[float, int], ...]:
+        """Rates to try, each with how many epochs."""
         if self.epochs < LEAST_EPOCHS:
-            return
-        reached = []
-        for factor in FACTORS:
-            self.rate = factor * self.options.rate
-            at = self.standing
-            for _ in range(TRIAL):
-                at = self.epoch(at, lambda done: None, lambda: 0.0)
-            reached.append((min(at.history[1:]), -factor))
-        self.rate = -min(reached)[1] * self.options.rate
+            return ()
+        return tuple((factor * self.options.rate, max(2, round(TRIAL * self.epochs))) for factor in FACTORS)
 
     def steps_an_epoch(self) -> int:
         """Batches of an epoch."""
         return ceil(len(self._learn) / self.options.batch)
 
-    def epoch(self, at: Standing, advance: Callable[[int], object], spent: Callable[[], float]) -> Standing:
-        """The run one epoch later. The order is the seed's and the epoch's, whatever came before."""
+    def epoch(self, at: Standing, end: int, advance: Callable[[int], object], spent: Callable[[], float]) -> Standing:
+        """The run one epoch later, of those up to `end`. The order is the seed's and the epoch's, whatever came before."""
         draw = np.random.default_rng([self.options.seed, at.epoch])
         order = draw.permutation(self._learn)
         share = self.options.mix
         share = share if share is not None else 1.0 if self._labels is None else 0.5
         steps, point, adam = self.steps_an_epoch(), at.now, at.adam
         for k, numbers in enumerate(np.array_split(order, steps)):
-            mixed = self._can_mix and draw.random() < share
-            gradients = self._gradients(point, numbers, draw if mixed else None)
+            varied = draw.random() < share
+            gradients = self._gradients(point, numbers, draw if varied else None)
             # The rate has fallen when time is up, too.
-            rate = self.rate * falling(max((at.epoch * steps + k) / (self.epochs * steps), spent()))
+            gone = (at.epoch - at.begun + k / steps) / (end - at.begun)
+            rate = at.rate * falling(max(gone, spent()))
             moved, adam = adam.moved(point.parameters, gradients, {n: r * rate for n, r in RATES.items()})
             if self._labels is None:  # labels may teach what the float model does not know
                 moved = self.student.held(moved)
             point = Point(moved, self.student.followed(point.parameters, moved, point.books))
             advance(k + 1)
         figure = self._figure(self.student.graph_of(point.parameters, point.books))
-        better = figure < at.history[at.best] and figure < self._least(at.history[0])
-        return Standing(
-            at.epoch + 1,
-            point,
-            adam,
-            at.epoch + 1 if better else at.best,
-            point if better else at.best_point,
-            (*at.history, figure),
+        # One epoch among many is near by luck: it counts for no more than the middle one of the last few.
+        sound = max(figure, sorted((*at.history[1:], figure)[-LAST:])[(min(len(at.history), LAST)) // 2])
+        better = sound < at.sound and sound < self._least(at.history[0])
+        return replace(
+            at,
+            epoch=at.epoch + 1,
+            now=point,
+            adam=adam,
+            best=at.epoch + 1 if better else at.best,
+            best_point=point if better else at.best_point,
+            sound=sound if better else at.sound,
+            history=(*at.history, figure),
         )
 
     def _least(self, start: Figure) -> Figure:
@@ -301,7 +326,6 @@ class _Run:
     def _gradients(self, point: Point, numbers: Array, draw: np.random.Generator | None) -> dict[str, Array]:
         """The mean gradient of a batch, in pieces that fit into memory."""
         others = draw.choice(self._learn, len(numbers)) if draw is not None else numbers
-        shares = draw.random(len(numbers)) if draw is not None else np.ones(len(numbers))
         total: dict[str, Array] = {}
         for start in range(0, len(numbers), self._piece):
             piece = slice(start, start + self._piece)
@@ -309,10 +333,7 @@ class _Run:
             labels = self._of(self._labels, numbers[piece])
             if draw is not None:
                 labels = None  # a mixture has no label; the float model answers it
-                inputs = [
-                    _mixture(a, b, shares[piece]) for a, b in zip(inputs, self.rows.take(others[piece]), strict=True)
-                ]
-                inputs = [_moved(a, draw) if _picture(a) else a for a in inputs]
+                inputs = varied(inputs, self.rows.take(others[piece]), len(numbers[piece]), self._spread, draw)
             weight = len(numbers[piece]) / len(numbers)
             for name, g in self._piece_gradients(point, inputs, labels).items():
                 total[name] = total[name] + weight * g if name in total else weight * g
@@ -335,26 +356,6 @@ class _Run:
 
     def _figure(self, graph: Graph) -> Figure:
         return self._judge.figure(graph, self.student.targets)
-
-
-def _mixture(a: Array, b: Array, shares: Array) -> Array:
-    per = len(a) // len(shares)
-    share = np.repeat(shares, per).astype(np.float32).reshape(-1, *[1] * (a.ndim - 1))
-    mixed: Array = a * share + b * (1 - share)
-    return mixed
-
-
-def _picture(a: Array) -> bool:
-    """Whether an input looks like pictures: of three channels, or square ones of one."""
-    return (
-        a.ndim == 4 and min(a.shape[1:3]) >= 8 and (a.shape[3] == 3 or (a.shape[3] == 1 and a.shape[1] == a.shape[2]))
-    )
-
-
-def _moved(a: Array, draw: np.random.Generator) -> Array:
-    """Pictures (n, h, w, c) rolled by up to a sixteenth to any side, every second time mirrored."""
-    by = [int(draw.integers(-(n // 16), n // 16 + 1)) for n in a.shape[1:3]]
-    return np.roll(a[:, :, ::-1] if draw.random() < 0.5 else a, by, (1, 2))
 
 
 def _epochs(student: Student, samples: int) -> int:

@@ -1,0 +1,72 @@
+"""More samples than there are: what the float model can be asked besides those that were given.
+
+Pictures are moved by up to a sixteenth and mirrored. All else is mixed, two samples at a time, so that the spread of values
+stays what it is: mean + cos φ·(a − mean) + sin φ·(b − mean), and a little of it is noise of each value's own size. If samples
+were Gaussian, these would be further ones, from their covariance drawn towards its diagonal (Ledoit and Wolf 2004). Plain
+mixtures a·x + (1 − a)·x' ("mixup") have less spread than samples do, and taught less (docs/finetuning.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgeq.graph import Array
+from edgeq.records import dataclass
+
+NOISE = 0.1
+"""Of the variance of a mixture: what is each value's own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Of an input's values over samples. mean, deviation: (1, …) each value's; low, high: the extremes of all."""
+
+    mean: Array
+    deviation: Array
+    low: float
+    high: float
+
+    @staticmethod
+    def of(a: Array) -> Spread:
+        """That of some samples (n, …)."""
+        mean, deviation = a.mean(axis=0, keepdims=True), a.std(axis=0, keepdims=True)
+        return Spread(mean, deviation, float(a.min()), float(a.max()))
+
+
+def varied(
+    inputs: Sequence[Array], others: Sequence[Array], count: int, seen: Sequence[Spread], draw: np.random.Generator
+) -> list[Array]:
+    """`count` samples (count · rows, …), input by input, made others by chance; what is no real number stays, and all with
+    it."""
+    if any(a.dtype != np.float32 for a in inputs):
+        return list(inputs)
+    angles = draw.uniform(0, np.pi / 2, count)
+    return [
+        _moved(a, draw) if _picture(a) else _mixed(a, b, np.repeat(angles, len(a) // count), s, draw)
+        for a, b, s in zip(inputs, others, seen, strict=True)
+    ]
+
+
+def _mixed(a: Array, b: Array, angles: Array, seen: Spread, draw: np.random.Generator) -> Array:
+    angle = angles.astype(np.float32).reshape(-1, *[1] * (a.ndim - 1))
+    both = np.cos(angle) * (a - seen.mean) + np.sin(angle) * (b - seen.mean)
+    own = seen.deviation * draw.standard_normal(a.shape, np.float32)
+    found = seen.mean + np.float32(np.sqrt(1 - NOISE)) * both + np.float32(np.sqrt(NOISE)) * own
+    # Beyond what inputs reach, the student clips and the float model does not: nothing to be learned from that.
+    clipped: Array = np.clip(found, seen.low, seen.high)
+    return clipped
+
+
+def _picture(a: Array) -> bool:
+    """Whether an input looks like pictures: of three channels, or square ones of one."""
+    return (
+        a.ndim == 4 and min(a.shape[1:3]) >= 8 and (a.shape[3] == 3 or (a.shape[3] == 1 and a.shape[1] == a.shape[2]))
+    )
+
+
+def _moved(a: Array, draw: np.random.Generator) -> Array:
+    """Pictures (n, h, w, c) rolled by up to a sixteenth to any side, every second time mirrored."""
+    by = [int(draw.integers(-(n // 16), n // 16 + 1)) for n in a.shape[1:3]]
+    return np.roll(a[:, :, ::-1] if draw.random() < 0.5 else a, by, (1, 2))
