@@ -10,18 +10,17 @@ masks (wrapping). docs/quantization.md derives it. Rules kept here:
 - d = Z + f: Z = floor(d) is the code of real zero (TFLite's zero_point + p // 2), f the rounding offset (½ rounds half
   up, 0 truncates, uniform in [0, 1) rounds without bias).
 
-This module needs NumPy alone: the compiled kernel is imported when an array is large enough to repay that.
+This module needs NumPy alone; edgeq/passes.py goes over the arrays.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgeq.errors import InputError
+from edgeq.passes import Backwards, Passes
 from edgeq.records import dataclass
 
 if TYPE_CHECKING:
@@ -33,18 +32,8 @@ else:
 
 DTYPES = ("int8", "uint8", "int16", "uint16")
 MAX_MODULUS = 1 << 16
-_LIMIT = 2.0**53  # above this, consecutive integers are no longer consecutive float64
-_FAR_D = 2.0**49  # for |d| above this the kernels' fast loops have no room
-
-# Importing Numba costs half a second, the kernel saves 20 ns an element over NumPy (measured: 0.4 against 24). Once
-# Numba is in the process, what is left to repay is the call.
-_REPAYS_NUMBA = 1 << 24
-_REPAYS_CALL = 1 << 13
-_CHUNK = 1 << 15  # elements a NumPy pass keeps in the cache
-_SHORT_ROW = 256  # elements behind an axis from which on a row has loops of its own
-_PATTERN = 768  # least length of C and d repeated: longer ones crowd the input out of the first-level cache
-_LONG_PATTERN = 1 << 16
-_ALIGNMENT = 64
+_MOST_KNOWN = 16
+"""Kinds of arrays whose constants one transform keeps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,47 +214,41 @@ class QuantMod:
         x = self._real(x)
         if out is None:
             out = np.empty(x.shape, self.dtype)
-        elif out.shape != x.shape or out.dtype != self.dtype or not out.flags.c_contiguous:
-            found = f"{out.dtype}{list(out.shape)}"
-            raise InputError(f"out is {found}, a contiguous {self.dtype}{list(x.shape)} is expected")
-        view, into = self._view(x), self._view(out)
-        if rng is not None:
-            bad = _stochastic(self, view, into, wrap, rng)
-        elif _repays_kernel(x.size):
-            bad = _compiled(self, view, into, wrap)
         else:
-            bad = _numpy(self, view, into, wrap)
+            _require(out, x.shape, self.dtype)
+        passes = self._passes(x, wrap)
+        bad = passes.codes(x, out) if rng is None else passes.stochastic(x, out, rng)
         if bad:
             t = " with |C·x + d| ≥ 2^53 or NaN" if wrap else ": NaN"
             raise InputError(f"{bad} of {x.size} values have no code{t}")
         return out
 
-    def wraps(self, x: Any) -> Array:
-        """How often each element went round: floor((C·x + d)/p), int64 of x's shape. Not 0 means out of the range."""
-        view = self._view(self._real(x))
-        counts = np.empty(view.shape, np.int64)
-        bad = _counted(self, view, counts) if _repays_kernel(view.size) else _count(self, view, counts)
-        if bad:
-            raise InputError(f"{bad} of {view.size} values are NaN or beyond counting")
-        return counts.reshape(np.shape(x))
+    def wraps(self, x: Any, *, out: Array | None = None) -> Array:
+        """How often each element went round: floor((C·x + d)/p), int64 of x's shape, a new array or `out`.
+
+        Not 0 means out of the range. Raises InputError for NaN and |C·x + d| ≥ 2⁵³.
+        """
+        x = self._real(x)
+        if out is None:
+            out = np.empty(x.shape, np.int64)
+        else:
+            _require(out, x.shape, np.dtype(np.int64))
+        if bad := self._passes(x, True).counts(x, out):
+            raise InputError(f"{bad} of {x.size} values are NaN or beyond counting")
+        return out
 
     def dequantize(self, q: Any) -> Array:
         """TFLite's real value of each code: float32(scale · (q − zero_point)), of q's shape."""
-        n = self._view(self._codes(q)).astype(np.int64)
-        _, d = self._columns()
-        scale = np.asarray(self.scale, np.float32).reshape(np.shape(d))
-        real: Array = scale * (n + self.offset - np.floor(d)).astype(np.float32)
-        return real.astype(np.float32).reshape(np.shape(q))
+        q = self._codes(q)
+        return self._backwards(q).dequantize(q)
 
     def inverse(self, q: Any) -> Array:
         """The middle of what quantizes to each code: (Q + ½ − d)/C, float32 of q's shape.
 
         Q(inverse(q)) = q whatever f is; for f = ½ it is `dequantize`. A value that went round comes back modulo p/C.
         """
-        n = self._view(self._codes(q)).astype(np.int64)
-        c, d = self._columns()
-        real: Array = ((n + self.offset + 0.5 - d) / c).astype(np.float32)
-        return real.reshape(np.shape(q))
+        q = self._codes(q)
+        return self._backwards(q).inverse(q)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -293,7 +276,8 @@ class QuantMod:
             raise InputError(f"expected integer codes, got {q.dtype}")
         self._fits(q)
         low = -self.offset
-        if q.size and not (low <= int(q.min()) and int(q.max()) < low + self.p):
+        all_are = self.p == 1 << 8 * q.itemsize and (low == 0) == (q.dtype.kind == "u")
+        if not all_are and q.size and not (low <= int(q.min()) and int(q.max()) < low + self.p):
             raise InputError(f"codes must be in [{low}, {low + self.p - 1}], got [{q.min()}, {q.max()}]")
         return np.asarray(q, order="C")
 
@@ -304,18 +288,37 @@ class QuantMod:
         if not -x.ndim <= self.axis < x.ndim or x.shape[self.axis] != k:
             raise InputError(f"expected {k} channels along axis {self.axis}, got shape {x.shape}")
 
-    def _view(self, x: Array) -> Array:
-        """A C-contiguous array as (n,), or (outer, k, inner) around the axis."""
-        if self.axis is None:
-            return x.reshape(-1)
-        axis = self.axis % x.ndim
-        return x.reshape(int(np.prod(x.shape[:axis])), x.shape[axis], int(np.prod(x.shape[axis + 1 :])))
+    def _after(self, x: Array) -> tuple[int, ...]:
+        """The shape behind the axis: what C and d do not vary along; () where there is no axis."""
+        return () if self.axis is None else x.shape[self.axis % x.ndim + 1 :]
 
-    def _columns(self) -> tuple[float | Array, float | Array]:
-        """C and d, shaped to broadcast over `_view`."""
-        if self.axis is None:
-            return self.C, self.d
-        return np.asarray(self.C)[:, None], np.asarray(self.d)[:, None]
+    def _passes(self, x: Array, wrap: bool) -> Passes:
+        """What goes over an array like x, with its constants; made once."""
+        key = (x.dtype.char, wrap, self._after(x))
+        found = self._known.get(key)
+        if found is None:
+            found = self._keep(key, Passes(self.C, self.d, self.p, self.offset, wrap, x.dtype, key[2]))
+        return found  # type: ignore[no-any-return]
+
+    def _backwards(self, q: Array) -> Backwards:
+        key = self._after(q)
+        found = self._known.get(key)
+        if found is None:
+            found = self._keep(key, Backwards(self.C, self.d, self.offset, self.scale, key))
+        return found  # type: ignore[no-any-return]
+
+    @property
+    def _known(self) -> dict[Any, Any]:
+        made: dict[Any, Any] = self.__dict__.setdefault("_made", {})
+        return made
+
+    def _keep(self, key: Any, made: Any) -> Any:
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        return self._known.setdefault(key, made)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return QuantMod, (self.C, self.d, self.p, self.axis, self.dtype)
 
 
 def transform(
@@ -335,130 +338,9 @@ def transform(
     return q.inverse(x) if inverse else q.quantize(x, wrap=not saturate)
 
 
-# --- the passes: each fills `out` from `x`, both shaped by _view, and returns how many elements have no code ----------
-
-
-def _repays_kernel(size: int) -> bool:
-    """Whether an array of this size is for the compiled kernels."""
-    return size >= (_REPAYS_CALL if "numba" in sys.modules else _REPAYS_NUMBA) and _have_numba()
-
-
-def _have_numba() -> bool:
-    """Whether the compiled kernels can be used: a slim device install has no Numba."""
-    try:
-        import edgeq.kernels.quantmod  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
-def _compiled(q: QuantMod, x: Array, out: Array, wrap: bool) -> int:
-    from edgeq.kernels import quantmod as kernels
-
-    slack = kernels.error(q.p, float(np.abs(q.d).max()), wrap)
-    c, d, low, high = (np.atleast_1d(v) for v in (q.C, q.d, *_ends(q, x.dtype)))
-    if np.abs(d).max() > _FAR_D or not (wrap or _saturates(q, low, high)):
-        return _numpy(q, x, out, wrap)
-    # float32 must hold C, and err so seldom near an integer that few blocks are done twice. Going round, element by element, two
-    # columns and two checks cost more than float64 does.
-    narrow = x.dtype == np.float32 and slack < 2.0**-10 and c.min() > 2.0**-100 and c.max() < 2.0**100
-    inner, (c, d) = _spread(q, x.shape, (c, d))
-    narrow = narrow and (inner > 0 or not wrap)
-    c32, d32 = (_aligned(c.astype(np.float32)), _aligned((d - 0.5).astype(np.float32))) if narrow else (None, None)
-    ends: tuple[Any, ...] = (kernels.far(c, d, x.dtype),) if wrap else (low, high) if inner else ()
-    flat, into = x.reshape(-1), out.reshape(-1).view(f"i{out.itemsize}")
-    if inner:
-        rows = kernels.wrap_rows if wrap else kernels.saturate_rows
-        return int(rows(flat, c, d, *ends, c32, d32, inner, q.p, q.offset, slack, into))
-    elements = kernels.wrap_elements if wrap else kernels.saturate_elements
-    return int(elements(flat, c, d, *ends, c32, d32, q.p, q.offset, slack, into))
-
-
-def _counted(q: QuantMod, x: Array, out: Array) -> int:
-    """How often each element of x goes round, into out; the kernels' part of `wraps`."""
-    from edgeq.kernels import quantmod as kernels
-
-    if np.max(np.abs(q.d)) > _FAR_D:
-        return _count(q, x, out)
-    inner, (c, d) = _spread(q, x.shape, (np.atleast_1d(q.C), np.atleast_1d(q.d)))
-    far = kernels.far(c, d, x.dtype)
-    if inner:
-        return int(kernels.count_rows(x.reshape(-1), c, d, far, inner, q.p, out.reshape(-1)))
-    return int(kernels.count_elements(x.reshape(-1), c, d, far, q.p, out.reshape(-1)))
-
-
-def _ends(q: QuantMod, dtype: Any) -> tuple[Array, Array]:
-    """x in the middle of the lowest and of the highest code: to saturate is to clamp to these, in x's own dtype."""
-    most = np.finfo(dtype).max
-    with np.errstate(over="ignore"):
-        low, high = (np.clip((t - q.d) / q.C, -most, most).astype(dtype) for t in (0.5, q.p - 0.5))
-    return low, high
-
-
-def _saturates(q: QuantMod, low: Array, high: Array) -> bool:
-    """Whether these ends have the codes that they should: far from zero, or for tiny C, the dtype may not hold such."""
-    lowest, highest = (np.floor(np.multiply(x, q.C, dtype=np.float64) + q.d) for x in (low, high))
-    return bool((lowest == 0).all() and (highest == q.p - 1).all())
-
-
-def _spread(q: QuantMod, shape: tuple[int, ...], columns: Sequence[Array]) -> tuple[int, list[Array]]:
-    """The length of a row and the columns (k,) for kernels that go by rows; or 0 and the columns for going by elements.
-
-    Element by element, a column is repeated until a round of it is long, and starts where vectors start.
-    """
-    k, inner = columns[0].size, shape[-1]
-    if q.axis is not None and inner < _SHORT_ROW and (period := k * inner) <= _LONG_PATTERN:
-        step = int(np.lcm(period, _ALIGNMENT // 4))
-        times = step * max(1, _PATTERN // step) // period
-        return 0, [_aligned(np.tile(np.repeat(v, inner), times)) for v in columns]
-    return inner, [np.ascontiguousarray(v) for v in columns]
-
-
-def _aligned(a: Array) -> Array:
-    """A copy that begins at a multiple of _ALIGNMENT."""
-    raw = np.empty(a.nbytes + _ALIGNMENT, np.uint8)
-    copy = raw[-raw.ctypes.data % _ALIGNMENT :][: a.nbytes].view(a.dtype)
-    copy[:] = a
-    return copy
-
-
-def _numpy(q: QuantMod, x: Array, out: Array, wrap: bool) -> int:
-    """The kernel's twin."""
-    c, d = q._columns()
-    if q.axis is not None:
-        return _store(q, np.multiply(x, c, dtype=np.float64) + d, out, wrap)
-    chunks = (slice(i, i + _CHUNK) for i in range(0, x.size, _CHUNK))
-    return sum(_store(q, np.multiply(x[s], c, dtype=np.float64) + d, out[s], wrap) for s in chunks)
-
-
-def _count(q: QuantMod, x: Array, out: Array) -> int:
-    """The twin of `_counted`."""
-    c, d = q._columns()
-    t = np.multiply(x, c, dtype=np.float64) + d
-    bad = int((~(np.abs(t) < _LIMIT)).sum())
-    if not bad:
-        out[:] = np.floor(np.floor(t) / q.p)
-    return bad
-
-
-def _stochastic(q: QuantMod, x: Array, out: Array, wrap: bool, rng: np.random.Generator) -> int:
-    c, d = q._columns()
-    return _store(q, np.multiply(x, c, dtype=np.float64) + np.floor(d) + rng.random(x.shape), out, wrap)
-
-
-def _store(q: QuantMod, t: Array, out: Array, wrap: bool) -> int:
-    """floor(t), saturated or mod p, less the offset, into out; t is used up."""
-    lost = ~(np.abs(t) < _LIMIT) if wrap else np.isnan(t)
-    bad = int(lost.sum())
-    if bad:
-        t[lost] = 0.0
-    np.floor(t, out=t)
-    if wrap:
-        t -= q.p * np.floor(t / q.p)  # exact below the limit, see kernels/quantmod.py
-    else:
-        np.clip(t, 0.0, q.p - 1.0, out=t)
-    np.subtract(t, q.offset, out=out, casting="unsafe")
-    return bad
+def _require(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous:
+        raise InputError(f"out is {out.dtype}{list(out.shape)}, a contiguous {dtype}{list(shape)} is expected")
 
 
 def _offset(p: int, dtype: np.dtype[Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from fractions import Fraction
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeq import quantmod
+from edgeq import passes
 from edgeq.errors import InputError
 from edgeq.quantmod import QuantMod, transform
 
@@ -68,10 +69,10 @@ def test_kernel_equals_numpy(monkeypatch, wrap, dtype, axis, source):
     x[0] = np.round(x[0]) + 0.5  # ties
     k = () if axis is None else (x.shape[axis],)
     q = QuantMod(rng.uniform(0.01, 3, k), rng.uniform(0, 200, k), 251, axis, dtype)
-    monkeypatch.setattr(quantmod, "_REPAYS_CALL", 1)
-    monkeypatch.setattr(quantmod, "_REPAYS_NUMBA", 1)
+    monkeypatch.setattr(passes, "_REPAYS_CALL", 1)
+    monkeypatch.setattr(passes, "_REPAYS_NUMBA", 1)
     fast = q.quantize(x, wrap=wrap)
-    monkeypatch.setattr(quantmod, "_have_numba", lambda: False)
+    monkeypatch.setattr(passes, "_have_numba", lambda: False)
     slow = q.quantize(x, wrap=wrap)
     assert fast.dtype == np.dtype(dtype)
     np.testing.assert_array_equal(fast, slow)
@@ -79,17 +80,72 @@ def test_kernel_equals_numpy(monkeypatch, wrap, dtype, axis, source):
 
 
 def both_ways(monkeypatch, call):
-    """What the compiled kernels give, and what their NumPy twins give: arrays, or the error's text."""
-    monkeypatch.setattr(quantmod, "_REPAYS_CALL", 1)
-    monkeypatch.setattr(quantmod, "_REPAYS_NUMBA", 1)
+    """What the compiled kernels give, through the caches and past them alike, and what their NumPy twins give: arrays, or the
+    error's text.
+    """
+    monkeypatch.setattr(passes, "_REPAYS_CALL", 1)
+    monkeypatch.setattr(passes, "_REPAYS_NUMBA", 1)
     found = []
-    for numba in (True, False):
-        monkeypatch.setattr(quantmod, "_have_numba", lambda answer=numba: answer)
+    for numba, streams in ((True, 1 << 62), (True, 0), (False, 0)):
+        monkeypatch.setattr(passes, "_have_numba", lambda answer=numba: answer)
+        monkeypatch.setattr(passes, "_STREAMS", streams)
         try:
             found.append(call())
         except InputError as error:
             found.append(str(error))
-    return found
+    fast, past, slow = found
+    np.testing.assert_array_equal(fast, past)
+    return fast, slow
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("behind", [0, 1, 7, 63])
+@pytest.mark.parametrize(("shape", "axis"), [((3000,), None), ((3, 1000), 0), ((200, 15), 1)], ids=str)
+def test_arrays_past_the_caches(monkeypatch, wrap, behind, shape, axis):
+    """Wherever the output begins and rows end, the elements are the twin's, and not one byte beside them is touched."""
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(behind)
+    x = rng.normal(0, 60, shape).astype(np.float32)
+    k = () if axis is None else (shape[axis],)
+    q = QuantMod(rng.uniform(0.5, 3, k), rng.uniform(50, 200, k), 251, axis, "int8")
+    around = np.full(3000 + 128, 99, np.int8)
+    start = -around.ctypes.data % 64 + behind
+    out = around[start : start + 3000].reshape(shape)
+    fast, slow = both_ways(monkeypatch, lambda: (q.quantize(x, wrap=wrap, out=out).copy(), q.wraps(x)))
+    for one, other in zip(fast, slow, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (around[:start] == 99).all()
+    assert (around[start + 3000 :] == 99).all()
+
+
+def test_arrays_out_of_alignment():
+    """Input and output that begin at any byte are taken."""
+    pytest.importorskip("numba")
+    q, raw = QuantMod(12.8, 2.5, 65536, None, "int16"), np.zeros(4 * 9000 + 1, np.uint8)
+    x, out = raw[1:].view(np.float32), np.zeros(2 * 9000 + 1, np.uint8)[1:].view(np.int16)
+    x[:] = np.linspace(-9, 9, 9000)
+    np.testing.assert_array_equal(q.quantize(x, out=out), q.quantize(x.copy()))
+
+
+def test_what_is_worked_out_once_stays_behind():
+    """A transform that has been used can be pickled, and equals the one that comes back."""
+    q = QuantMod([0.5, 2.0], [3.0, 4.0], 256, 1, "int8")
+    x = np.arange(8, dtype=np.float32).reshape(4, 2)
+    codes = q.quantize(x)
+    q.dequantize(codes)
+    back = pickle.loads(pickle.dumps(q))
+    assert back == q
+    np.testing.assert_array_equal(back.quantize(x), codes)
+
+
+def test_wrap_counts_into_an_array_of_the_callers():
+    """`out` is filled and returned; one that does not fit is refused."""
+    q, x = QuantMod(1.0, 0.0, 10), np.arange(-20, 40, dtype=np.float32)
+    out = np.empty(60, np.int64)
+    assert q.wraps(x, out=out) is out
+    assert out.tolist() == [v // 10 for v in range(-20, 40)]
+    with pytest.raises(InputError, match=r"out is int32\[60\], a contiguous int64\[60\] is expected"):
+        q.wraps(x, out=np.empty(60, np.int32))
 
 
 def near_integers(rng, c, d, p, size):
@@ -203,9 +259,9 @@ def test_wrapping_is_exact_to_the_limit(dtype):
     q = QuantMod(1.0, 0.0, 251, None, dtype)
     expected = np.array([int(v) % 251 for v in x]) - q.offset
     np.testing.assert_array_equal(q.quantize(x, wrap=True), expected)
-    if quantmod._have_numba():
+    if passes._have_numba():
         out = np.empty(x.shape, dtype)
-        assert quantmod._compiled(q, x, out, True) == 0
+        assert q._passes(x, True)._compiled(x, out) == 0
         np.testing.assert_array_equal(out, expected)
 
 
