@@ -10,7 +10,7 @@ masks (wrapping). docs/quantization.md derives it. Rules kept here:
 - d = Z + f: Z = floor(d) is the code of real zero (TFLite's zero_point + p // 2), f the rounding offset (½ rounds half
   up, 0 truncates, uniform in [0, 1) rounds without bias).
 
-This module needs NumPy alone; edgeq/passes.py goes over the arrays.
+This module needs NumPy alone; edgeq/passes.py, imported with the first array, goes over arrays.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeq.errors import InputError
-from edgeq.passes import Backwards, Passes
 from edgeq.records import dataclass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from edgeq.passes import Backwards, Passes
 
     Array = NDArray[Any]
 else:
@@ -297,6 +298,8 @@ class QuantMod:
         key = (x.dtype.char, wrap, self._after(x))
         found = self._known.get(key)
         if found is None:
+            from edgeq.passes import Passes
+
             found = self._keep(key, Passes(self.C, self.d, self.p, self.offset, wrap, x.dtype, key[2]))
         return found  # type: ignore[no-any-return]
 
@@ -304,6 +307,8 @@ class QuantMod:
         key = self._after(q)
         found = self._known.get(key)
         if found is None:
+            from edgeq.passes import Backwards
+
             found = self._keep(key, Backwards(self.C, self.d, self.offset, self.scale, key))
         return found  # type: ignore[no-any-return]
 
