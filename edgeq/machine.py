@@ -7,7 +7,7 @@ An object holds `edgeq_run(frame, thread)` and calls nothing but memcpy, memmove
 carries a digest of everything that went in: the kernels' source, the versions of the compilers, the processor and its features.
 Its content carries a digest of itself: a damaged file is built anew, never run.
 A folder that cannot be written means building for this process alone. Two processes that start at once wait for each other,
-so that one builds.
+so that one builds. What earlier versions left there goes when there is something new (leftovers.py).
 
 EDGEQ_CACHE names the folder; EDGEQ_ISA a plainer instruction set than the processor's own (tests run every one that fits);
 EDGEQ_MACHINE what may be loaded: "auto", "aot" (never compile), "jit" (nothing built ahead) or a target's name.
@@ -211,6 +211,8 @@ def _load_built(candidate: objects.Candidate, start: float) -> Machine:
 
 
 def _load_or_build(progress: Progress) -> Machine:
+    from edgeq import leftovers
+
     start = time.perf_counter()
     on = host()
     isa.select(on.isa)
@@ -222,7 +224,9 @@ def _load_or_build(progress: Progress) -> Machine:
             if found is None:
                 built = build(on, progress)
                 _store(path, built)
+                leftovers.prune(path.parent)
                 return _load(built, on, "compiled", start)
+    leftovers.used(path)
     return _load(found, on, "cache", start)
 
 
