@@ -306,25 +306,35 @@ def sum_strip(g, rows_at, x, count, sums):
 
 
 @njit(error_model="numpy")
-def strip_u8(g, x, y, count, sums, first, last):
-    """`count` pixels from address x on, blocks first … last − 1 of channels; y: where the first channel of all goes."""
-    segments, n_segments, steps, nv, step = i64(g[SEGMENTS]), g[N_SEGMENTS], g[STEPS], g[NV], g[COLUMN]
+def strip_u8(g, x, y, count, lines, y_line, sums, first, last):
+    """`lines` of `count` pixels from address x on, blocks first … last − 1 of channels; y: where the first channel of all goes."""
+    segments, n_segments, steps, nv, step, line = i64(g[SEGMENTS]), g[N_SEGMENTS], g[STEPS], g[NV], g[COLUMN], g[ROW]
     n = first * nv * L
     w, b, f, pitch, left = g[W] + first * g[BLOCK], g[BIAS] + n * 4, g[MULTIPLIER] + n * 4, g[Y_PITCH], g[N] - n
     y += n
     lo, hi, zero = np.float32(g[LO] - g[ZERO_POINT]), np.float32(g[HI] - g[ZERO_POINT]), np.int32(g[ZERO_POINT])
     if g[PAIRS]:
-        _strip_pairs(x, step, count, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums)
+        _strip_pairs(
+            x, step, count, lines, line, y_line, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+        )
         return
     for _ in range(first, last):
         if nv == 4:
-            _strip_4(x, step, count, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums)
+            _strip_4(
+                x, step, count, lines, line, y_line, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+            )
         elif nv == 2:
-            _strip_2(x, step, count, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums)
+            _strip_2(
+                x, step, count, lines, line, y_line, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+            )
         elif g[SHARED]:
-            _strip_shared(x, step, count, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums)
+            _strip_shared(
+                x, step, count, lines, line, y_line, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+            )
         else:
-            _strip_1(x, step, count, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums)
+            _strip_1(
+                x, step, count, lines, line, y_line, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+            )
         w += g[BLOCK]
         b += nv * L * 4
         f += nv * L * 4
@@ -334,9 +344,12 @@ def strip_u8(g, x, y, count, sums, first, last):
 
 @njit(error_model="numpy")
 def conv_strips(g, rows_at, lo, hi, first, last):
-    """Output rows, or STRIP pixels at a time of a layer whose pixels all lie one step apart; what is too short goes by tiles."""
+    """Output rows, STRIP pixels of them at a time; or of a layer whose pixels all lie one step apart, STRIP of those.
+
+    What is too short goes by tiles.
+    """
     least = np.int64(S4) if g[NV] == 4 else np.int64(S2) if g[NV] == 2 else np.int64(S1)
-    m, gap = lo, np.int64(0)
+    m, gap, lines = lo, np.int64(0), np.int64(1)
     while m < hi:
         if g[LINEAR]:
             count = g[STRIP] if hi - m >= g[STRIP] + least else hi - m
@@ -344,20 +357,25 @@ def conv_strips(g, rows_at, lo, hi, first, last):
         else:
             image = m // g[OUT_HW]
             rest = m - image * g[OUT_HW]
-            line = rest // g[OUT_W]
-            column = rest - line * g[OUT_W]
+            row = rest // g[OUT_W]
+            column = rest - row * g[OUT_W]
             count = min(g[OUT_W] - column, hi - m)
-            x = g[X] + image * g[IMAGE] + line * g[ROW] + column * g[COLUMN]
+            x = g[X] + image * g[IMAGE] + row * g[ROW] + column * g[COLUMN]
             gap = m // g[OUT_W] * g[Y_GAP]
+            lines = np.int64(1)
+            if column == 0 and not g[ONES]:
+                lines = max(min(min(g[STRIP], hi - m), g[OUT_HW] - rest) // g[OUT_W], lines)
         if count >= least:
             sums = np.int64(0)
             if g[ONES]:
                 sums = rows_at + SUMMED
                 sum_strip(g, rows_at, x, count, sums)
-            strip_u8(g, x, g[Y] + m * g[Y_PITCH] + gap, count, sums, first, last)
+            y_line = g[OUT_W] * g[Y_PITCH] + g[Y_GAP]
+            strip_u8(g, x, g[Y] + m * g[Y_PITCH] + gap, count, lines, y_line, sums, first, last)
         else:
+            lines = np.int64(1)
             conv_tiles(g, rows_at, m, m + count, first, last)
-        m += count
+        m += lines * count
 
 
 BY_STEPS = ISA.by_steps

@@ -3,10 +3,11 @@
 Where a tile takes its rows' addresses from memory (kernels/tile.py), a strip adds the step to one address: no list of addresses
 is made, more rows than there are general registers fit, and what a tile sets up is set up once a strip.
 
-    strip(x, step, count, segments, n_segments, steps, weights, bias, scale, y, pitch, left, lo, hi, zero, sums)
+    strip(x, step, count, lines, line, y_line, segments, n_segments, steps, weights, bias, scale, y, pitch, left, lo, hi, zero, sums)
 
-count pixels (at least a tile's rows) from address x on, `step` bytes apart; the rest as the fused tile of kernels/tile.py. The
-last tile steps back so that it is full. Sums, scaled, fit an int32 (simd.codes).
+`lines` times count pixels (at least a tile's rows) from address x on, `step` bytes apart; from one line to the next `line` bytes
+of input and `y_line` of output. The rest is as the fused tile of kernels/tile.py. The last tile of a line steps back so that it is
+full. Several lines in one call: setting up and leaving a strip takes as long as a tile. Sums, scaled, fit an int32 (simd.codes).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ ROWS = STRIP_ROWS[WIDE]
 SHARES = WIDE or ISA.dot == "vpdpbusd"  # else widened weights leave too few registers
 
 _HEAD = (
-    "def strip(x, step, count, segments, n_segments, steps, weights, bias, scale, y, pitch, left, lo, hi, zero, sums):"
+    "def strip(x, step, count, lines, line, y_line, segments, n_segments, steps, weights, bias, scale, y, pitch, left,"
+    " lo, hi, zero, sums):"
 )
 
 
@@ -36,11 +38,17 @@ def _opening(mr: int, names: list[str], nv: int) -> list[str]:
     out = [_HEAD, "    floor, top, m = np.int32(lo) + zero, np.int32(hi) + zero, np.int64(0)"]
     out += ["    plain = zero == 0 and floor == 0 and top == 255  # as behind a ReLU: saturation is all there is to do"]
     out += [f"    b{j} = load_i32(bias + {j * L * 4})" for j in range(nv)]
-    out += ["    while m < count:", f"        m = min(m, count - {mr})"]
+    out += ["    while lines > 0:", f"        m = min(m, count - {mr})"]
     out += [f"        {name} = b{name.split('_')[1] if '_' in name else 0}" for name in names]
     out += ["        w, first, to = weights, x + m * step, y + m * pitch"]
     out += ["        for s in range(n_segments):", "            p = first + segments[s]"]
     return out
+
+
+def _closing(mr: int) -> list[str]:
+    """On to the next tile, of the next line where this one is done."""
+    out = [f"        m += {mr}", "        if m >= count:"]
+    return [*out, "            m, lines, x, y = np.int64(0), lines - 1, x + line, y + y_line"]
 
 
 def _rows(count: int) -> list[tuple[str, str]]:
@@ -89,7 +97,7 @@ def strip_source(mr: int, nv: int) -> str:
             out += ["        to += 2 * pitch"]
     else:
         out += _narrow_stores(mr)
-    return "\n".join([*out, f"        m += {mr}"])
+    return "\n".join([*out, *_closing(mr)])
 
 
 def _narrow_stores(mr: int) -> list[str]:
@@ -120,7 +128,7 @@ def shared_source(mr: int) -> str:
     out += ["                p += 4", f"                w += {L * 4}", "            w += 2 * pixel"]
     out += ["        f = load_f32(scale)"]
     out += [f"        c{i}_0 = codes(c{i}_0, f)" for i in range(mr)]
-    return "\n".join([*out, *_narrow_stores(mr), f"        m += {mr}"])
+    return "\n".join([*out, *_narrow_stores(mr), *_closing(mr)])
 
 
 def pairs_source(mr: int) -> str:
@@ -142,7 +150,7 @@ def pairs_source(mr: int) -> str:
     for i in range(0, mr // 2, 4):
         out += [*_packed(f"c{i}, c{i + 1}, c{i + 2}, c{i + 3}"), "        store(to, in_rows(q))"]
         out += [f"        to += {4 * L}"]
-    return "\n".join([*out, f"        m += {mr}"])
+    return "\n".join([*out, *_closing(mr)])
 
 
 def make(source: str) -> Callable[..., Any]:

@@ -279,7 +279,7 @@ def line_words(b: Builder, op: Op, rows: Rows, nv: int, strips: Words) -> Words:
         return gap
     tile = cw.STRIP_ROWS[b.isa.registers >= 32][nv]
     fits = -(-rows.out_w // tile) * tile <= FRAMED_WASTE * rows.out_w and rows.out_w <= cw.MAX_SUMMED
-    return gap | {cw.LINEAR: 0, cw.STRIP: rows.out_w} if fits else {}
+    return gap | {cw.LINEAR: 0, cw.STRIP: rows.out_w * lines_of(rows)} if fits else {}
 
 
 def by_block(pixels: int, blocks: int, size: int) -> bool:
@@ -304,7 +304,13 @@ def strip_words(b: Builder, rows: Rows, steps: int, nv: int, made: Words) -> Wor
     alone = 3 * -(-rows.column // PER_STEP["u8"])  # steps of a run if its pixels are taken one by one
     three = rows.length == 3 * rows.column and alone == steps
     shared = nv == 1 and not {cw.PAIRS, cw.ONES} & made.keys() and shares and three
-    return {cw.STRIP: rows.out_w, cw.SHARED: int(shared)}
+    return {cw.STRIP: rows.out_w * lines_of(rows), cw.SHARED: int(shared)}
+
+
+def lines_of(rows: Rows) -> int:
+    """Lines of output that a strip takes at a time: their input stays in the first-level cache for every block of channels."""
+    height = rows.out_hw // rows.out_w
+    return max(1, min(height, STRIP_BYTES // max(rows.row, 1)))
 
 
 def across_words(b: Builder, rows: Rows, nv: int, made: Words) -> Words:
