@@ -69,6 +69,7 @@ from .words.conv import (
     STRIP,
     SUM_WEIGHT,
     SUMS,
+    TAIL,
     Y_GAP,
     Y_PITCH,
     ZERO_POINT,
@@ -217,9 +218,9 @@ def conv_hybrid(g, scratch, lo, hi):
 
 
 @njit(error_model="numpy")
-def fused_u8(g, rows, w, y, n0, count, sums):
+def fused_u8(g, rows, w, y, n0, count, sums, nv):
     """The tile of NV vectors for a full or a single row, requantized in float32 and stored."""
-    segments, n_segments, steps, nv = i64(g[SEGMENTS]), g[N_SEGMENTS], g[STEPS], g[NV]
+    segments, n_segments, steps = i64(g[SEGMENTS]), g[N_SEGMENTS], g[STEPS]
     bias, scale, pitch, left = g[BIAS] + n0 * 4, g[MULTIPLIER] + n0 * 4, g[Y_PITCH], g[N] - n0
     lo, hi, zero = np.float32(g[LO] - g[ZERO_POINT]), np.float32(g[HI] - g[ZERO_POINT]), np.int32(g[ZERO_POINT])
     if nv == 4:
@@ -307,33 +308,35 @@ def sum_strip(g, rows_at, x, count, sums):
 
 @njit(error_model="numpy")
 def strip_u8(g, x, y, count, lines, y_line, sums, first, last):
-    """`lines` of `count` pixels from address x on, blocks first … last − 1 of channels; y: where the first channel of all goes."""
-    segments, n_segments, steps, nv, step, line = i64(g[SEGMENTS]), g[N_SEGMENTS], g[STEPS], g[NV], g[COLUMN], g[ROW]
+    """`lines` of `count` pixels from address x on, blocks first … last − 1 of channels; y: where the first channel goes."""
+    runs, n_runs, steps, nv, step, line = i64(g[SEGMENTS]), g[N_SEGMENTS], g[STEPS], g[NV], g[COLUMN], g[ROW]
     n = first * nv * L
     w, b, f, pitch, left = g[W] + first * g[BLOCK], g[BIAS] + n * 4, g[MULTIPLIER] + n * 4, g[Y_PITCH], g[N] - n
     y += n
     lo, hi, zero = np.float32(g[LO] - g[ZERO_POINT]), np.float32(g[HI] - g[ZERO_POINT]), np.int32(g[ZERO_POINT])
     if g[PAIRS]:
         _strip_pairs(
-            x, step, count, lines, line, y_line, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+            x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
         )
         return
-    for _ in range(first, last):
+    for block in range(first, last):
+        if g[TAIL] and block == last - 1:
+            nv = g[TAIL]
         if nv == 4:
             _strip_4(
-                x, step, count, lines, line, y_line, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+                x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
             )
         elif nv == 2:
             _strip_2(
-                x, step, count, lines, line, y_line, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+                x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
             )
         elif g[SHARED]:
             _strip_shared(
-                x, step, count, lines, line, y_line, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+                x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
             )
         else:
             _strip_1(
-                x, step, count, lines, line, y_line, segments, n_segments, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+                x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
             )
         w += g[BLOCK]
         b += nv * L * 4
@@ -428,7 +431,12 @@ def conv_tiles(g, rows_at, lo, hi, first, last):
             sums = rows_at + SUMMED
             sum_rows(g, rows_at, count, sums)
         for block in range(first, last):
-            fused_u8(g, rows, w, y + block * nv * L, block * nv * L, count, sums)
+            if g[TAIL] and block == last - 1:  # here row by row: tiles have other heights
+                for i in range(count):
+                    to, some = y + i * g[Y_PITCH] + block * nv * L, sums + i * 4 if sums else sums
+                    fused_u8(g, i64(rows_at + i * 8), w, to, block * nv * L, np.int64(1), some, g[TAIL])
+            else:
+                fused_u8(g, rows, w, y + block * nv * L, block * nv * L, count, sums, nv)
             w += g[BLOCK]
         m += count
 
@@ -438,7 +446,7 @@ def conv_u8(g, scratch, lo, hi):
     """Activations u8, weights s8: the workhorse."""
     rows, acc, nv = i64(scratch), scratch + ACC, g[NV]
     lanes = nv * L
-    first, last = np.int64(0), (g[N] + lanes - 1) // lanes
+    first, last = np.int64(0), (g[N] + lanes - 1) // lanes  # the last block may be one of TAIL vectors
     if g[BY_BLOCK]:
         first, last, lo, hi = lo, hi, np.int64(0), g[PIXELS]
     if g[FAMILY] == FLOAT:

@@ -17,9 +17,11 @@ from .simd import (
     L,
     add_f32,
     add_i32,
+    as_pairs,
     cap,
     clamp_f32,
     clamp_i32,
+    dot_s16,
     in_rows,
     load_f32,
     load_quad,
@@ -29,13 +31,17 @@ from .simd import (
     pack_codes,
     prelu_f32,
     shift_each_i32,
+    shift_left_pairs,
     shift_right_i32,
     splat_f32,
     splat_i32,
+    splat_quad,
     store,
     store_u8,
     store_u8_some,
     sub_f32,
+    unpack8_high,
+    unpack8_low,
     widened0,
     widened1,
     widened2,
@@ -88,6 +94,7 @@ from .words.elementwise import (
 )
 from .words.instruction import DOUBLE, POWER_OF_TWO, SINGLE
 
+SPLIT, LOW_BITS = 7, 127
 WIDENS = ISA.by_steps
 """Whether 16 bytes loaded at once are widened by one instruction for four of them: tbl."""
 
@@ -118,15 +125,65 @@ def sum_double(a, b, g):
 
 
 @njit(error_model="numpy", inline="always")
-def summed(a, b, ma, mb, bias, by):
-    """(a·ma + b·mb + bias) >> by, of a vector of bytes at either address."""
-    return summed_words(load_u8_as_i32(a), load_u8_as_i32(b), ma, mb, bias, by)
-
-
-@njit(error_model="numpy", inline="always")
 def summed_words(a, b, ma, mb, bias, by):
     """(a·ma + b·mb + bias) >> by."""
     return shift_each_i32(add_i32(add_i32(bias, mul_i32(a, ma)), mul_i32(b, mb)), by)
+
+
+@njit(error_model="numpy", inline="always")
+def summed_pairs(quad, low, high, bias, by):
+    """As summed_words, of bytes a and b in the int16 halves of each lane; low, high: the multipliers' parts likewise."""
+    both = as_pairs(quad)
+    return shift_each_i32(dot_s16(dot_s16(bias, both, low), shift_left_pairs(both, SPLIT), high), by)
+
+
+@njit(error_model="numpy", inline="always")
+def pairs_of(m):
+    """Two int16 in every lane of a pair vector: the low half of int32 m[0], and the low half of m[1]."""
+    return as_pairs(splat_i32(np.int32((m[0] & 0xFFFF) | (m[1] << 16))))
+
+
+@njit(error_model="numpy")
+def _add_u8_lines(a, a_line, b, b_line, y, y_line, n, lines, g):
+    """Addresses a, b, y; `lines` of n elements of each, so many bytes from one to the next.
+
+    a·ma + b·mb is two products of pairs of int16: of the multipliers' low SPLIT bits, and of their high bits with a and b times
+    2^SPLIT. Multipliers are at most 2^21, so both parts fit.
+    """
+    ma, mb, shift = splat_i32(np.int32(g[MA])), splat_i32(np.int32(g[MB])), np.int32(g[SY])
+    bias = splat_i32(np.int32((np.int64(1) << (g[SY] - 1)) - g[ZERO_A] * g[MA] - g[ZERO_B] * g[MB]))
+    zero, lo, hi = splat_i32(np.int32(g[ZERO_Y])), splat_i32(np.int32(g[LO])), splat_i32(np.int32(g[HI]))
+    low = pairs_of((g[MA] & LOW_BITS, g[MB] & LOW_BITS))
+    high = pairs_of((g[MA] >> SPLIT, g[MB] >> SPLIT))
+    by, none = splat_i32(shift), splat_quad(np.int64(0))
+    z_y, z_lo, z_hi = np.int32(g[ZERO_Y]), np.int32(g[LO]), np.int32(g[HI])
+    for _ in range(lines):
+        done = np.int64(0)
+        while n - done >= 4 * L:
+            v, u = load_quad(a + done), load_quad(b + done)
+            if WIDENS:
+                t0 = summed_words(widened0(v), widened0(u), ma, mb, bias, by)
+                t1 = summed_words(widened1(v), widened1(u), ma, mb, bias, by)
+                t2 = summed_words(widened2(v), widened2(u), ma, mb, bias, by)
+                t3 = summed_words(widened3(v), widened3(u), ma, mb, bias, by)
+                store(y + done, in_rows(cap(pack_codes(t0, t1, t2, t3, z_y, z_lo), z_hi)))
+            else:
+                first, second = unpack8_low(v, u), unpack8_high(v, u)
+                t0 = summed_pairs(unpack8_low(first, none), low, high, bias, by)
+                t1 = summed_pairs(unpack8_high(first, none), low, high, bias, by)
+                t2 = summed_pairs(unpack8_low(second, none), low, high, bias, by)
+                t3 = summed_pairs(unpack8_high(second, none), low, high, bias, by)
+                store(y + done, cap(pack_codes(t0, t1, t2, t3, z_y, z_lo), z_hi))
+            done += 4 * L
+        for i in range(done, n, L):
+            t = add_i32(bias, mul_i32(load_u8_as_i32(a + i), ma))
+            t = add_i32(t, mul_i32(load_u8_as_i32(b + i), mb))
+            q = clamp_i32(add_i32(shift_right_i32(t, shift), zero), lo, hi)
+            if n - i >= L:
+                store_u8(y + i, q)
+            else:
+                store_u8_some(y + i, q, n - i)
+        a, b, y = a + a_line, b + b_line, y + y_line
 
 
 @njit(error_model="numpy")
@@ -136,29 +193,15 @@ def _add_u8_row(a, sa, b, sb, y, n, g):
         for i in range(n):
             u8(y)[i] = np.uint8(sum_double(np.int64(u8(a)[i * sa]), np.int64(u8(b)[i * sb]), g))
         return
+    if sa and sb:
+        _add_u8_lines(a, np.int64(0), b, np.int64(0), y, np.int64(0), n, np.int64(1), g)
+        return
     ma, mb, shift = splat_i32(np.int32(g[MA])), splat_i32(np.int32(g[MB])), np.int32(g[SY])
     bias = splat_i32(np.int32((np.int64(1) << (g[SY] - 1)) - g[ZERO_A] * g[MA] - g[ZERO_B] * g[MB]))
     zero, lo, hi = splat_i32(np.int32(g[ZERO_Y])), splat_i32(np.int32(g[LO])), splat_i32(np.int32(g[HI]))
     fixed_a = mul_i32(splat_i32(np.int32(u8(a)[0])), ma)
     fixed_b = mul_i32(splat_i32(np.int32(u8(b)[0])), mb)
-    done = np.int64(0)
-    if sa and sb:
-        by = splat_i32(shift)
-        while n - done >= 4 * L:
-            x, z = a + done, b + done
-            if WIDENS:
-                v, u = load_quad(x), load_quad(z)
-                t0 = summed_words(widened0(v), widened0(u), ma, mb, bias, by)
-                t1 = summed_words(widened1(v), widened1(u), ma, mb, bias, by)
-                t2 = summed_words(widened2(v), widened2(u), ma, mb, bias, by)
-                t3 = summed_words(widened3(v), widened3(u), ma, mb, bias, by)
-            else:
-                t0, t1 = summed(x, z, ma, mb, bias, by), summed(x + L, z + L, ma, mb, bias, by)
-                t2, t3 = summed(x + 2 * L, z + 2 * L, ma, mb, bias, by), summed(x + 3 * L, z + 3 * L, ma, mb, bias, by)
-            q = pack_codes(t0, t1, t2, t3, np.int32(g[ZERO_Y]), np.int32(g[LO]))
-            store(y + done, in_rows(cap(q, np.int32(g[HI]))))
-            done += 4 * L
-    for i in range(done, n, L):
+    for i in range(0, n, L):
         t = add_i32(bias, mul_i32(load_u8_as_i32(a + i), ma) if sa else fixed_a)
         t = add_i32(t, mul_i32(load_u8_as_i32(b + i), mb) if sb else fixed_b)
         q = clamp_i32(add_i32(shift_right_i32(t, shift), zero), lo, hi)
@@ -189,6 +232,9 @@ def add_u8(g, scratch, lo, hi):
         return
     if g[Y_ROW]:
         a, b, y = g[A] + lo * g[A2], g[B] + lo * g[B2], g[Y] + lo * g[Y_ROW]
+        if g[MODE] != DOUBLE:
+            _add_u8_lines(a, g[A2], b, g[B2], y, g[Y_ROW], g[INNER], hi - lo, g)
+            return
         for _ in range(lo, hi):
             _add_u8_row(a, 1, b, 1, y, g[INNER], g)
             a, b, y = a + g[A2], b + g[B2], y + g[Y_ROW]

@@ -208,6 +208,38 @@ def _store_half(k: int) -> Any:
 store_first_half, store_second_half = _store_half(0), _store_half(1)
 
 
+@intrinsic
+def store_two_rows(typingctx, first, second, quad, count):
+    """Both of two rows packed side by side to two addresses, `count` bytes of each (2·L or more: all).
+
+    On x86 one permutation puts them behind one another. LLVM is not told what it is: it would make one for each row.
+    """
+
+    def codegen(context, builder, signature, args):
+        quad, half = args[2], llvm("i8", 2 * L)
+        if ISA in X86:
+            words = builder.bitcast(quad, llvm("i64", L // 2))
+            order = ir.Constant(ir.VectorType(I32, L // 2), [2 * p + k for k in range(2) for p in range(L // 4)])
+            moved = builder.bitcast(builder.shuffle_vector(words, words, order), quad.type)
+            behind = builder.asm(ir.FunctionType(quad.type, [quad.type]), "", "=v,0", [moved], side_effect=False)
+            parts = [ir.Constant(ir.VectorType(I32, 2 * L), list(range(k * 2 * L, (k + 1) * 2 * L))) for k in range(2)]
+            rows = [builder.shuffle_vector(behind, behind, part) for part in parts]
+        else:
+            rows = [_half(builder, quad, k) for k in range(2)]
+        whole = builder.icmp_signed(">=", args[3], ir.Constant(ir.IntType(64), 2 * L))
+        with builder.if_else(whole) as (then, otherwise):
+            with then:
+                for address, row in zip(args, rows, strict=False):
+                    st = builder.store(row, builder.inttoptr(address, half.as_pointer()))
+                    st.align = 1
+            with otherwise:
+                for address, row in zip(args, rows, strict=False):
+                    store_bytes_some(builder, address, row, args[3])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, quad, types.int64), codegen
+
+
 def _store_row(k: int) -> Any:
     @intrinsic
     def store_row(typingctx, address, vector, count):

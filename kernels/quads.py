@@ -194,6 +194,22 @@ unpack16_low, unpack16_high = _unpack(2, False), _unpack(2, True)
 
 
 @intrinsic
+def as_pairs(typingctx, v):
+    """The same bits as pairs of int16."""
+    return VPAIR(v), lambda context, builder, signature, args: builder.bitcast(args[0], llvm("i16", 2 * L))
+
+
+@intrinsic
+def shift_left_pairs(typingctx, v, by):
+    """Each int16 times 2^by; what leaves it is lost."""
+
+    def codegen(context, builder, signature, args):
+        return builder.shl(args[0], splat(builder, builder.trunc(args[1], ir.IntType(16)), 2 * L))
+
+    return VPAIR(v, types.int64), codegen
+
+
+@intrinsic
 def pack_u8(typingctx, a, b, c, d):
     """Four vectors of numbers in [0, 255] to bytes: part p of the result holds lanes 4p … 4p + 3 of a, b, c, d in turn.
 

@@ -3,16 +3,19 @@
 Where a tile takes its rows' addresses from memory (kernels/tile.py), a strip adds the step to one address: no list of addresses
 is made, more rows than there are general registers fit, and what a tile sets up is set up once a strip.
 
-    strip(x, step, count, lines, line, y_line, segments, n_segments, steps, weights, bias, scale, y, pitch, left, lo, hi, zero, sums)
+    strip(x, step, count, lines, line, y_line, segments, n_segments, steps, weights, bias, scale, y, pitch, left, lo, hi, zero,
+          sums)
 
 `lines` times count pixels (at least a tile's rows) from address x on, `step` bytes apart; from one line to the next `line` bytes
-of input and `y_line` of output. The rest is as the fused tile of kernels/tile.py. The last tile of a line steps back so that it is
-full. Several lines in one call: setting up and leaving a strip takes as long as a tile. Sums, scaled, fit an int32 (simd.codes).
+of input and `y_line` of output. The rest is as the fused tile of kernels/tile.py. The last tile of a line steps back so that it
+is full. Several lines in one call: setting up and leaving a strip takes as long as a tile. Sums, scaled, fit an int32
+(simd.codes).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,8 +44,22 @@ def _opening(mr: int, names: list[str], nv: int) -> list[str]:
     out += ["    while lines > 0:", f"        m = min(m, count - {mr})"]
     out += [f"        {name} = b{name.split('_')[1] if '_' in name else 0}" for name in names]
     out += ["        w, first, to = weights, x + m * step, y + m * pitch"]
-    out += ["        for s in range(n_segments):", "            p = first + segments[s]"]
     return out
+
+
+def _each(counter: str, count: str, by: int, body: list[str], indent: str) -> list[str]:
+    """A loop that runs once at least. Had it a way around it, LLVM would copy what the sums begin from for that way too."""
+    out = [f"{indent}{counter} = np.int64(0)", f"{indent}while True:", *(f"{indent}    {line}" for line in body)]
+    return [*out, f"{indent}    {counter} += {by}", f"{indent}    if {counter} >= {count}:", f"{indent}        break"]
+
+
+def _rows_of_windows(rows: int, step: list[str], after: Sequence[str] = (), by: int = 1) -> list[str]:
+    """The loops over segments and steps. step: what is done with the addresses a0, a4, … of every fourth of `rows` pixels."""
+    bases = [f"a{i}" for i in range(0, rows, 4)]
+    begin = ["a0 = first + segments[s]"]
+    begin += [f"{now} = opaque({last} + 4 * step)" for last, now in itertools.pairwise(bases)]
+    inner = _each("k", "steps", 1, [*step, *(f"{a} += 4" for a in bases)], "")
+    return _each("s", "n_segments", by, [*begin, *inner, *after], "        ")
 
 
 def _closing(mr: int) -> list[str]:
@@ -51,13 +68,9 @@ def _closing(mr: int) -> list[str]:
     return [*out, "            m, lines, x, y = np.int64(0), lines - 1, x + line, y + y_line"]
 
 
-def _rows(count: int) -> list[tuple[str, str]]:
-    """For each row: a statement that comes before (or ""), and its address, four rows from one base."""
-    found = []
-    for i in range(count):
-        before = "a = p" if i == 0 else "a = opaque(a + 4 * step)" if i % 4 == 0 else ""
-        found.append((before, ("a", "a + step", "a + 2 * step", "a + 3 * step")[i % 4]))
-    return found
+def _row(i: int) -> str:
+    """The address of pixel i, four pixels from one base."""
+    return f"a{i // 4 * 4}" + ("", " + step", " + 2 * step", " + 3 * step")[i % 4]
 
 
 def _packed(four: str) -> list[str]:
@@ -74,13 +87,10 @@ def strip_source(mr: int, nv: int) -> str:
     """The Python text of a strip of tiles with mr rows and nv vectors."""
     rows, vectors = range(mr), range(nv)
     out = _opening(mr, [f"c{i}_{j}" for i in rows for j in vectors], nv)
-    out += ["            for k in range(steps):"]
-    out += [f"                w{j} = load_quad(w + {j * L * 4})" for j in vectors]
-    for i, (before, address) in enumerate(_rows(mr)):
-        out += [f"                {before}"] if before else []
-        out += [f"                q = broadcast_quad({address})"]
-        out += [f"                c{i}_{j} = dot_u8s8(c{i}_{j}, q, w{j})" for j in vectors]
-    out += ["                p += 4", f"                w += {nv * L * 4}", "        if sums:"]
+    step = [f"w{j} = load_quad(w + {j * L * 4})" for j in vectors]
+    for i in rows:
+        step += [f"q = broadcast_quad({_row(i)})", *(f"c{i}_{j} = dot_u8s8(c{i}_{j}, q, w{j})" for j in vectors)]
+    out += [*_rows_of_windows(mr, [*step, f"w += {nv * L * 4}"]), "        if sums:"]
     out += [f"            c{i}_{j} = add_i32(c{i}_{j}, splat_i32(i32(sums)[m + {i}]))" for i in rows for j in vectors]
     for j in vectors:
         out += [f"        f = load_f32(scale + {j * L * 4})"]
@@ -93,8 +103,7 @@ def strip_source(mr: int, nv: int) -> str:
     elif nv == 2:
         for i in range(0, mr, 2):
             out += _packed(f"c{i}_0, c{i}_1, c{i + 1}_0, c{i + 1}_1")
-            out += ["        store_first_half(to, q, left)", "        store_second_half(to + pitch, q, left)"]
-            out += ["        to += 2 * pitch"]
+            out += ["        store_two_rows(to, to + pitch, q, left)", "        to += 2 * pitch"]
     else:
         out += _narrow_stores(mr)
     return "\n".join([*out, *_closing(mr)])
@@ -118,14 +127,12 @@ def shared_source(mr: int) -> str:
     A pixel is loaded once for the three outputs whose windows it is in; loads, not products, limit the plain strip.
     """
     out = _opening(mr, [f"c{i}_0" for i in range(mr)], 1)
-    out[-2:] = ["        for s in range(0, n_segments, 3):", "            p = first + segments[s]"]
-    out += [f"            pixel = steps * {L * 4}", "            for k in range(steps):"]
-    out += ["                w0, w1, w2 = load_quad(w), load_quad(w + pixel), load_quad(w + 2 * pixel)"]
-    for i, (before, address) in enumerate(_rows(mr + 2)):
-        out += [f"                {before}"] if before else []
-        out += [f"                q = broadcast_quad({address})"]
-        out += [f"                c{i - j}_0 = dot_u8s8(c{i - j}_0, q, w{j})" for j in range(3) if 0 <= i - j < mr]
-    out += ["                p += 4", f"                w += {L * 4}", "            w += 2 * pixel"]
+    out += [f"        pixel = steps * {L * 4}"]
+    step = ["w0, w1, w2 = load_quad(w), load_quad(w + pixel), load_quad(w + 2 * pixel)"]
+    for i in range(mr + 2):
+        step += [f"q = broadcast_quad({_row(i)})"]
+        step += [f"c{i - j}_0 = dot_u8s8(c{i - j}_0, q, w{j})" for j in range(3) if 0 <= i - j < mr]
+    out += _rows_of_windows(mr + 2, [*step, f"w += {L * 4}"], ["w += 2 * pixel"], 3)
     out += ["        f = load_f32(scale)"]
     out += [f"        c{i}_0 = codes(c{i}_0, f)" for i in range(mr)]
     return "\n".join([*out, *_narrow_stores(mr), *_closing(mr)])
@@ -138,13 +145,9 @@ def pairs_source(mr: int) -> str:
     """
     pairs = range(mr // 2)
     out = _opening(mr, [f"c{i}" for i in pairs], 1)
-    out += ["            for k in range(steps):", "                w0 = load_quad(w)"]
-    for i in pairs:
-        before = "a = p" if i == 0 else "a = opaque(a + 4 * step)" if i % 2 == 0 else ""
-        first, second = ("a", "a + step") if i % 2 == 0 else ("a + 2 * step", "a + 3 * step")
-        out += [f"                {before}"] if before else []
-        out += [f"                c{i} = dot_u8s8(c{i}, broadcast_two({first}, {second}), w0)"]
-    out += ["                p += 4", f"                w += {L * 4}"]
+    step = ["w0 = load_quad(w)"]
+    step += [f"c{i} = dot_u8s8(c{i}, broadcast_two({_row(2 * i)}, {_row(2 * i + 1)}), w0)" for i in pairs]
+    out += _rows_of_windows(mr, [*step, f"w += {L * 4}"])
     out += ["        f = load_f32(scale)"]
     out += [f"        c{i} = codes(c{i}, f)" for i in pairs]
     for i in range(0, mr // 2, 4):

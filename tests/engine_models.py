@@ -210,6 +210,8 @@ def cases() -> dict[str, Callable[[], Graph]]:
     add("conv over wide rows, 8 to 40", conv, h=3, w=19, c=8, out=40, types=bytes_)
     add("conv over wide rows, 5 to 100, dilated", conv, h=5, w=37, c=5, out=100, dw=2, types=bytes_)
     add("conv 1x1 of 700 pixels", conv, h=20, w=35, c=36, out=24, kh=1, kw=1, types=bytes_)
+    add("conv 1x1 of 700 pixels to 90", conv, h=20, w=35, c=16, out=90, kh=1, kw=1, act=1, types=bytes_)
+    add("conv over wide rows, 4 to 130", conv, n=2, h=5, w=37, c=4, out=130, types=bytes_)
     add("conv 1x1 of 700 pixels to 130", conv, h=20, w=35, c=9, out=130, kh=1, kw=1, act=3, types=bytes_)
     add("depthwise of 64 channels", depthwise, n=2, h=5, w=6, c=64, types=bytes_)
     add("depthwise of 50 channels, an even height", depthwise, h=6, w=5, c=50, types=bytes_)

@@ -9,10 +9,13 @@ NV, BLOCK = 19, 20  # vectors of a tile; bytes of packed weights per tile
 FAMILY, ZERO_POINT, LO, HI = 21, 22, 23, 24  # LO and HI are the clamps, in the arena's own (unsigned) numbers
 SUM_WEIGHT = 25  # what each row's sum of activations is multiplied by
 CHUNK = 26  # s16: segments whose products surely fit int32
+TAIL = 26  # conv_u8 in strips: vectors of the last block of channels where they are not NV; 0 where they are
 RANGE, SUMS = 27, 28  # hybrid: what dynamic_u8 found; sums of each channel's weights
 LINEAR = 29  # 1 where output pixels lie COLUMN bytes apart throughout
 PAIRS = 30  # 1: half a vector of channels, written twice, so that two pixels share a vector
-STRIP = 31  # pixels of a strip (kernels/strip.py), whole lines unless LINEAR; 0: tiles take any pixels, each by its address
+STRIP = (
+    31  # pixels of a strip (kernels/strip.py), whole lines unless LINEAR; 0: tiles take any pixels, each by its address
+)
 SHARED = 32  # 1: pixels are loaded once for three outputs: a strip, or on 64-bit ARM a tile of kernels/steps.py
 ONES = 33  # weights that add up a row's activations, where the layer's own have a zero point; 0 elsewhere
 BY_BLOCK, PIXELS = 34, 35  # conv_u8: where BY_BLOCK is 1, units are blocks of channels, each for all of PIXELS pixels

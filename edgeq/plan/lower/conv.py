@@ -34,6 +34,9 @@ STRIP_BYTES = 1 << 14
 FRAMED_WASTE = 1.1
 """Pixels that tiles of a row compute over those that it has, up to which a row at a time is worth borders made real for free."""
 
+FEW_PIXELS = 64
+"""Pixels up to which threads may share out blocks of channels (`by_block`), which then are alike."""
+
 SHORT_ROW = 40
 """Steps below which a tile's own cost outweighs some rows computed twice."""
 
@@ -238,23 +241,31 @@ def product(
             words[cw.SUM_WEIGHT] = 128 - w_zero
         else:
             packed_from, segments = split_bytes(centred, segments, b.isa.least_weight)
-    order = None
-    if kernel == "conv_u8" and nv > 1 and takes(b, op):  # the fused tile packs vectors of int32 into one of bytes
-        order = packing_order(lanes, -(-count // (nv * lanes)), nv)
-    elif kernel == "conv_u8" and 2 * count == 2 * total == lanes and takes(b, op):
+    order, tail = None, 0
+    strips: Words = {}
+    if kernel == "conv_u8" and 2 * count == 2 * total == lanes and takes(b, op):
         order = np.tile(np.arange(count), 2)
         words[cw.PAIRS] = 1
-    strips: Words = {}
     if kernel == "conv_u8" and stays_small(b, op, x, w, out, weights[0].size, bias):
-        strips = strip_words(b, rows, -(-packed_from.shape[2] // PER_STEP[kind]), nv, words)
+        nv, strips = in_strips(b, rows, -(-packed_from.shape[2] // PER_STEP[kind]), -(-count // lanes), words)
+        tail = int(strips.get(cw.TAIL, 0))  # type: ignore[arg-type]
         if strips.get(cw.SHARED):
             packed_from, segments = by_pixel(packed_from, segments, rows.column)
-    packed = pack(packed_from, PER_STEP[kind], nv * lanes, order)
-    padded = packed.shape[0] * nv * lanes
+    whole = count // (nv * lanes) * nv * lanes if tail else count
+    if kernel == "conv_u8" and takes(b, op) and cw.PAIRS not in words:
+        order = in_blocks(lanes, -(-whole // (nv * lanes)), nv, tail)
+    packed = pack(
+        packed_from[:whole], PER_STEP[kind], nv * lanes, order if order is None or not tail else order[:whole]
+    )
+    weight_bytes = packed.reshape(-1)
+    if tail and order is not None:
+        behind = pack(packed_from[whole:], PER_STEP[kind], tail * lanes, order[whole:] - whole)
+        weight_bytes = np.concatenate([weight_bytes, behind.reshape(-1)])
+    padded = (packed.shape[0] * nv + tail) * lanes
     if kind != "f32":
         words |= requantize_words(b, op, x, part_of(w, part), out, count, padded, is_wide(b, op, bias_at), order)
     words |= {
-        cw.X: rows.x, cw.W: b.constant(packed), cw.BIAS: b.constant(ordered(bias, padded, order)),
+        cw.X: rows.x, cw.W: b.constant(weight_bytes), cw.BIAS: b.constant(ordered(bias, padded, order)),
         cw.SEGMENTS: b.constant(np.array(segments, np.int64)), cw.N_SEGMENTS: len(segments), cw.STEPS: packed.shape[2],
         cw.NV: nv, cw.BLOCK: packed[0].nbytes,
     }  # fmt: skip
@@ -284,7 +295,35 @@ def line_words(b: Builder, op: Op, rows: Rows, nv: int, strips: Words) -> Words:
 
 def by_block(pixels: int, blocks: int, size: int) -> bool:
     """Whether threads share out the channels: few pixels, so that each would read all of `size` bytes of weights for little."""
-    return blocks > 1 and (pixels < 8 or (pixels <= 64 and blocks >= 8 and size > 1 << 16))
+    return blocks > 1 and (pixels < 8 or (pixels <= FEW_PIXELS and blocks >= 8 and size > 1 << 16))
+
+
+def in_strips(b: Builder, rows: Rows, steps: int, count: int, made: Words) -> tuple[int, Words]:
+    """Vectors of a tile for `count` vectors of channels, and the words of a strip; with TAIL where a last block is narrower."""
+    if b.isa.registers >= 32 and not b.isa.by_steps and cw.PAIRS not in made and rows.pixels > FEW_PIXELS:
+        nv, tail = with_tail(count)
+        found = strip_words(b, rows, steps, nv, made)
+        if tail and found.get(cw.STRIP):
+            return nv, found | {cw.TAIL: tail}
+    nv = vectors(count)
+    return nv, strip_words(b, rows, steps, nv, made)
+
+
+def with_tail(count: int) -> tuple[int, int]:
+    """`count` vectors of channels as blocks of so many, the last of so many (0: as the others), without any padding."""
+    for nv, tail in ((4, 0), (4, 2), (4, 1), (2, 0), (2, 1)):
+        if count >= nv and count % nv == tail:
+            return nv, tail
+    return 1, 0
+
+
+def in_blocks(lanes: int, blocks: int, nv: int, tail: int) -> Array | None:
+    """The channel in each lane: the order in which tiles of several vectors pack bytes, for blocks of nv and one of tail."""
+    if nv == 1:
+        return None
+    order = packing_order(lanes, blocks, nv)
+    behind = packing_order(lanes, 1, tail) if tail > 1 else np.arange(tail * lanes)
+    return np.concatenate([order, order.size + behind]) if tail else order
 
 
 def strip_words(b: Builder, rows: Rows, steps: int, nv: int, made: Words) -> Words:
