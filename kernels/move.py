@@ -141,12 +141,54 @@ def copy_run(to, source, n):
 
 
 @njit(error_model="numpy")
+def fill_gaps(to, pitch, value, n, count):
+    """`fill_run` for n bytes, `count` times, `pitch` bytes apart."""
+    v = splat_16(value)
+    if 16 <= n <= 32:
+        for _ in range(count):
+            store(to, v)
+            store(to + n - 16, v)
+            to += pitch
+    elif 32 < n <= 64:
+        for _ in range(count):
+            store(to, v)
+            store(to + 16, v)
+            store(to + n - 32, v)
+            store(to + n - 16, v)
+            to += pitch
+    else:
+        for _ in range(count):
+            fill_run(to, value, n)
+            to += pitch
+
+
+@njit(error_model="numpy")
+def frame_borders(g, lo, hi):
+    """The borders alone, as pad_image makes them, of rows lo … hi − 1 of one image."""
+    line, value, left, right, pitch = g[LINE], g[VALUE], g[LEFT], g[RIGHT], g[LINE] + g[RIGHT] + g[LEFT]
+    first, last = max(lo, g[TOP]), min(hi, g[TOP] + g[HEIGHT])
+    if lo < g[TOP]:
+        fill_run(g[Y] + lo * pitch, value, (min(hi, g[TOP]) - lo) * pitch)
+    if first < last:
+        y = g[Y] + first * pitch
+        fill_run(y, value, left)
+        fill_gaps(y + left + line, pitch, value, right + left, last - first - 1)
+        fill_run(g[Y] + last * pitch - right, value, right)
+    below = max(lo, g[TOP] + g[HEIGHT])
+    if below < hi:
+        fill_run(g[Y] + below * pitch, value, (hi - below) * pitch)
+
+
+@njit(error_model="numpy")
 def pad_image(g, scratch, lo, hi):
     """Images with borders: rows of LINE bytes, each between LEFT and RIGHT bytes of VALUE, HEIGHT of them behind TOP rows of it.
 
     Units are rows of the padded images, PADDED_HEIGHT to an image. A row's right border and the next one's left are filled in
     one piece: borders are short, and calls would take longer than they do. Where X is 0 the image is written by somebody else.
     """
+    if g[X] == 0:
+        frame_borders(g, lo, hi)
+        return
     line, value, between = g[LINE], g[VALUE], g[RIGHT] + g[LEFT]
     pitch = line + between
     row = lo % g[PADDED_HEIGHT] - g[TOP]
@@ -157,8 +199,7 @@ def pad_image(g, scratch, lo, hi):
         if row < 0 or row >= g[HEIGHT]:
             fill_run(y + g[LEFT], value, line + gap)
         else:
-            if g[X]:
-                copy_run(y + g[LEFT], x, line)
+            copy_run(y + g[LEFT], x, line)
             fill_run(y + g[LEFT] + line, value, gap)
         y += pitch
         x += line

@@ -247,7 +247,7 @@ def product(
         order = np.tile(np.arange(count), 2)
         words[cw.PAIRS] = 1
     if kernel == "conv_u8" and stays_small(b, op, x, w, out, weights[0].size, bias):
-        nv, strips = in_strips(b, rows, -(-packed_from.shape[2] // PER_STEP[kind]), -(-count // lanes), words)
+        nv, strips = in_strips(b, op, rows, -(-packed_from.shape[2] // PER_STEP[kind]), -(-count // lanes), words)
         tail = int(strips.get(cw.TAIL, 0))  # type: ignore[arg-type]
         if strips.get(cw.SHARED):
             packed_from, segments = by_pixel(packed_from, segments, rows.column)
@@ -288,9 +288,13 @@ def line_words(b: Builder, op: Op, rows: Rows, nv: int, strips: Words) -> Words:
         return {}
     if not rows.linear:
         return gap
+    return gap | {cw.LINEAR: 0, cw.STRIP: rows.out_w * lines_of(rows)} if fits_lines(b, rows, nv) else {}
+
+
+def fits_lines(b: Builder, rows: Rows, nv: int) -> bool:
+    """Whether tiles of nv vectors fit a line of pixels well enough to take lines one by one."""
     tile = cw.STRIP_ROWS[b.isa.registers >= 32][nv]
-    fits = -(-rows.out_w // tile) * tile <= FRAMED_WASTE * rows.out_w and rows.out_w <= cw.MAX_SUMMED
-    return gap | {cw.LINEAR: 0, cw.STRIP: rows.out_w * lines_of(rows)} if fits else {}
+    return -(-rows.out_w // tile) * tile <= FRAMED_WASTE * rows.out_w and rows.out_w <= cw.MAX_SUMMED
 
 
 def by_block(pixels: int, blocks: int, size: int) -> bool:
@@ -298,12 +302,12 @@ def by_block(pixels: int, blocks: int, size: int) -> bool:
     return blocks > 1 and (pixels < 8 or (pixels <= FEW_PIXELS and blocks >= 8 and size > 1 << 16))
 
 
-def in_strips(b: Builder, rows: Rows, steps: int, count: int, made: Words) -> tuple[int, Words]:
+def in_strips(b: Builder, op: Op, rows: Rows, steps: int, count: int, made: Words) -> tuple[int, Words]:
     """Vectors of a tile for `count` vectors of channels, and the words of a strip; with TAIL where a last block is narrower."""
     if b.isa.registers >= 32 and not b.isa.by_steps and cw.PAIRS not in made and rows.pixels > FEW_PIXELS:
         nv, tail = with_tail(count)
         found = strip_words(b, rows, steps, nv, made)
-        if tail and found.get(cw.STRIP):
+        if tail and found.get(cw.STRIP) and (op.outputs[0] not in b.frames or fits_lines(b, rows, nv)):
             return nv, found | {cw.TAIL: tail}
     nv = vectors(count)
     return nv, strip_words(b, rows, steps, nv, made)
