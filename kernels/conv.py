@@ -65,6 +65,8 @@ from .words.conv import (
     ROW,
     SEGMENTS,
     SHARED,
+    SHARED_PAIRS,
+    SHARED_PAIRS_ROWS,
     STEPS,
     STRIP,
     SUM_WEIGHT,
@@ -78,7 +80,7 @@ from .words.conv import (
     X,
     Y,
 )
-from .words.instruction import FLOAT, FLOAT64, HALF_UP, REDUCED
+from .words.instruction import FLOAT, FLOAT64, HALF_UP, REDUCED, UNITS
 
 OFFSET = np.int32(ISA.offset)
 R4, R2, R1, RS = tile.SHAPES[4], tile.SHAPES[2], tile.SHAPES[1], tile.SHAPES_SUM[4]
@@ -273,7 +275,7 @@ def conv_pairs(g, rows, lo, hi, gap):
 
 S4, S2, S1 = strip.ROWS[4], strip.ROWS[2], strip.ROWS[1]
 _strip_4, _strip_2, _strip_1 = strip.strip_4, strip.strip_2, strip.strip_1
-_strip_pairs, _strip_shared = strip.pairs, strip.shared
+_strip_pairs, _strip_shared, _strip_shared_pairs = strip.pairs, strip.shared, strip.shared_pairs
 
 
 @njit(error_model="numpy")
@@ -352,6 +354,10 @@ def conv_strips(g, rows_at, lo, hi, first, last):
     What is too short goes by tiles.
     """
     least = np.int64(S4) if g[NV] == 4 else np.int64(S2) if g[NV] == 2 else np.int64(S1)
+    if g[PAIRS] == SHARED_PAIRS:
+        least = np.int64(SHARED_PAIRS_ROWS)
+    elif g[TAIL]:
+        least = max(least, np.int64(S2) if g[TAIL] == 2 else np.int64(S1))
     m, gap, lines = lo, np.int64(0), np.int64(1)
     while m < hi:
         if g[LINEAR]:
@@ -377,7 +383,15 @@ def conv_strips(g, rows_at, lo, hi, first, last):
             strip_u8(g, x, g[Y] + m * g[Y_PITCH] + gap, count, lines, y_line, sums, first, last)
         else:
             lines = np.int64(1)
-            conv_tiles(g, rows_at, m, m + count, first, last)
+            if (
+                g[PAIRS] == SHARED_PAIRS
+            ):  # there is no tile for these: a thread's few pixels with some of another's, once more
+                back = m + least - g[UNITS] if g[LINEAR] else m - m // g[OUT_W] * g[OUT_W] + least - g[OUT_W]
+                back = max(back, np.int64(0))
+                y = g[Y] + (m - back) * g[Y_PITCH] + gap
+                strip_u8(g, x - back * g[COLUMN], y, least, lines, np.int64(0), np.int64(0), first, last)
+            else:
+                conv_tiles(g, rows_at, m, m + count, first, last)
         m += lines * count
 
 

@@ -276,3 +276,37 @@ def opaque(typingctx, address):
         return builder.asm(kind, "", "=r,0", [args[0]], side_effect=False)
 
     return types.int64(types.int64), codegen
+
+
+@intrinsic
+def either_half(typingctx, first, second):
+    """The lower half of one quad's lanes and the upper half of another's."""
+
+    def codegen(context, builder, signature, args):
+        order = [i if i < L // 2 else L + i for i in range(L)]
+        words = [builder.bitcast(v, llvm("i32", L)) for v in args]
+        mixed = builder.shuffle_vector(*words, ir.Constant(ir.VectorType(I32, L), order))
+        return builder.bitcast(mixed, llvm("i8", 4 * L))
+
+    return VQUAD(first, second), codegen
+
+
+@intrinsic
+def store_shared_pair(typingctx, address, quad):
+    """3·L bytes of what `pack_codes` made of (a, m, b, m): a and the lower half of m, b and the upper half of m."""
+
+    def codegen(context, builder, signature, args):
+        parts, half = range(L // 4), L // 8
+        order = [4 * p for p in parts] + [4 * p + 1 for p in range(half)]
+        order += [4 * p + 2 for p in parts] + [4 * p + 1 for p in range(half, 2 * half)]
+        words = builder.bitcast(args[1], llvm("i32", L))
+        at = args[0]
+        for first, size in ((0, L // 2), (L // 2, L // 4)):
+            some = ir.Constant(ir.VectorType(I32, size), order[first : first + size])
+            row = builder.shuffle_vector(words, words, some)
+            st = builder.store(row, builder.inttoptr(at, row.type.as_pointer()))
+            st.align = 1
+            at = builder.add(at, ir.Constant(at.type, 2 * L))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, quad), codegen

@@ -25,7 +25,7 @@ from . import simd
 from .memory import i32
 from .simd import ISA, L
 from .tile import WIDE
-from .words.conv import STRIP_ROWS
+from .words.conv import SHARED_PAIRS_ROWS, STRIP_ROWS
 
 ROWS = STRIP_ROWS[WIDE]
 SHARES = WIDE or ISA.dot == "vpdpbusd"  # else widened weights leave too few registers
@@ -156,6 +156,28 @@ def pairs_source(mr: int) -> str:
     return "\n".join([*out, *_closing(mr)])
 
 
+def shared_pairs_source(mr: int) -> str:
+    """A strip for layers of 3·L/2 channels: three vectors hold two pixels, the second one their last L/2 channels.
+
+    Weights, bias and scale repeat these channels; outputs follow one another.
+    """
+    pairs = range(mr // 2)
+    out = _opening(mr, [f"{name}" for i in pairs for name in (f"c{i}_0", f"c{i}_1", f"d{i}_0")], 2)
+    step = ["w0, w1 = load_quad(w), load_quad(w + " + str(L * 4) + ")"]
+    for i in pairs:
+        step += [f"q, r = broadcast_quad({_row(2 * i)}), broadcast_quad({_row(2 * i + 1)})"]
+        step += [f"c{i}_0, d{i}_0 = dot_u8s8(c{i}_0, q, w0), dot_u8s8(d{i}_0, r, w0)"]
+        step += [f"c{i}_1 = dot_u8s8(c{i}_1, either_half(q, r), w1)"]
+    out += _rows_of_windows(mr, [*step, f"w += {2 * L * 4}"])
+    for j, names in enumerate((("c{}_0", "d{}_0"), ("c{}_1",))):
+        out += [f"        f = load_f32(scale + {j * L * 4})"]
+        out += [f"        {n.format(i)} = codes({n.format(i)}, f)" for i in pairs for n in names]
+    for i in pairs:
+        out += [*_packed(f"c{i}_0, c{i}_1, d{i}_0, c{i}_1"), "        store_shared_pair(to, q)"]
+        out += [f"        to += {3 * L}"]
+    return "\n".join([*out, *_closing(mr)])
+
+
 def make(source: str) -> Callable[..., Any]:
     """Compile-ready strip."""
     names = (n for n in dir(simd) if not n.startswith("_"))
@@ -167,4 +189,5 @@ def make(source: str) -> Callable[..., Any]:
 
 strip_4, strip_2, strip_1 = (make(strip_source(ROWS[nv], nv)) for nv in (4, 2, 1))
 pairs = make(pairs_source(ROWS[1]))
+shared_pairs = make(shared_pairs_source(SHARED_PAIRS_ROWS)) if WIDE and L == 16 else pairs
 shared = make(shared_source(ROWS[1])) if SHARES else strip_1

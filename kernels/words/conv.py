@@ -12,7 +12,7 @@ CHUNK = 26  # s16: segments whose products surely fit int32
 TAIL = 26  # conv_u8 in strips: vectors of the last block of channels where they are not NV; 0 where they are
 RANGE, SUMS = 27, 28  # hybrid: what dynamic_u8 found; sums of each channel's weights
 LINEAR = 29  # 1 where output pixels lie COLUMN bytes apart throughout
-PAIRS = 30  # 1: half a vector of channels, written twice, so that two pixels share a vector
+PAIRS = 30  # 1: half a vector of channels, written twice, so that two pixels share a vector; SHARED_PAIRS
 STRIP = (
     31  # pixels of a strip (kernels/strip.py), whole lines unless LINEAR; 0: tiles take any pixels, each by its address
 )
@@ -20,6 +20,9 @@ SHARED = 32  # 1: pixels are loaded once for three outputs: a strip, or on 64-bi
 ONES = 33  # weights that add up a row's activations, where the layer's own have a zero point; 0 elsewhere
 BY_BLOCK, PIXELS = 34, 35  # conv_u8: where BY_BLOCK is 1, units are blocks of channels, each for all of PIXELS pixels
 Y_GAP = 36  # strips: bytes between the end of a row of output and the next; strips then keep to rows
+
+SHARED_PAIRS, SHARED_PAIRS_ROWS = 2, 16
+"""PAIRS in strips of one and a half vectors of channels: two pixels share the second; and the pixels of a tile."""
 
 MAX_SUMMED = 1024
 """Pixels of a strip whose sums of activations fit the scratch."""

@@ -247,13 +247,15 @@ def product(
         order = np.tile(np.arange(count), 2)
         words[cw.PAIRS] = 1
     if kernel == "conv_u8" and stays_small(b, op, x, w, out, weights[0].size, bias):
-        nv, strips = in_strips(b, op, rows, -(-packed_from.shape[2] // PER_STEP[kind]), -(-count // lanes), words)
+        nv, strips = in_strips(b, op, rows, -(-packed_from.shape[2] // PER_STEP[kind]), count, words)
         tail = int(strips.get(cw.TAIL, 0))  # type: ignore[arg-type]
         if strips.get(cw.SHARED):
             packed_from, segments = by_pixel(packed_from, segments, rows.column)
     whole = count // (nv * lanes) * nv * lanes if tail else count
     if kernel == "conv_u8" and takes(b, op) and cw.PAIRS not in words:
         order = in_blocks(lanes, -(-whole // (nv * lanes)), nv, tail)
+        if strips.get(cw.PAIRS):  # the last half vector twice
+            order = np.concatenate([np.arange(count), np.arange(lanes, count)])
     packed = pack(
         packed_from[:whole], PER_STEP[kind], nv * lanes, order if order is None or not tail else order[:whole]
     )
@@ -270,7 +272,7 @@ def product(
         cw.NV: nv, cw.BLOCK: packed[0].nbytes,
     }  # fmt: skip
     units = rows.pixels
-    if kernel == "conv_u8" and cw.PAIRS not in words and by_block(rows.pixels, len(packed), packed.nbytes):
+    if kernel == "conv_u8" and cw.PAIRS not in words | strips and by_block(rows.pixels, len(packed), packed.nbytes):
         units, strips = len(packed), strips | {cw.BY_BLOCK: 1, cw.PIXELS: rows.pixels}
     if y is None:
         lines = line_words(b, op, rows, nv, strips)
@@ -288,13 +290,22 @@ def line_words(b: Builder, op: Op, rows: Rows, nv: int, strips: Words) -> Words:
         return {}
     if not rows.linear:
         return gap
-    return gap | {cw.LINEAR: 0, cw.STRIP: rows.out_w * lines_of(rows)} if fits_lines(b, rows, nv) else {}
+    tile = cw.SHARED_PAIRS_ROWS if strips.get(cw.PAIRS) == cw.SHARED_PAIRS else strip_rows(b, nv)
+    return gap | {cw.LINEAR: 0, cw.STRIP: rows.out_w * lines_of(rows)} if fits_lines(rows, tile) else {}
 
 
-def fits_lines(b: Builder, rows: Rows, nv: int) -> bool:
-    """Whether tiles of nv vectors fit a line of pixels well enough to take lines one by one."""
-    tile = cw.STRIP_ROWS[b.isa.registers >= 32][nv]
-    return -(-rows.out_w // tile) * tile <= FRAMED_WASTE * rows.out_w and rows.out_w <= cw.MAX_SUMMED
+def strip_rows(b: Builder, nv: int) -> int:
+    """Pixels of a strip's tile of nv vectors."""
+    return cw.STRIP_ROWS[b.isa.registers >= 32][nv]
+
+
+def fits_lines(rows: Rows, tile: int) -> bool:
+    """Whether tiles of so many pixels fit a line of them well enough to take lines one by one."""
+    return (
+        tile <= rows.out_w
+        and -(-rows.out_w // tile) * tile <= FRAMED_WASTE * rows.out_w
+        and rows.out_w <= cw.MAX_SUMMED
+    )
 
 
 def by_block(pixels: int, blocks: int, size: int) -> bool:
@@ -302,13 +313,20 @@ def by_block(pixels: int, blocks: int, size: int) -> bool:
     return blocks > 1 and (pixels < 8 or (pixels <= FEW_PIXELS and blocks >= 8 and size > 1 << 16))
 
 
-def in_strips(b: Builder, op: Op, rows: Rows, steps: int, count: int, made: Words) -> tuple[int, Words]:
-    """Vectors of a tile for `count` vectors of channels, and the words of a strip; with TAIL where a last block is narrower."""
+def in_strips(b: Builder, op: Op, rows: Rows, steps: int, channels: int, made: Words) -> tuple[int, Words]:
+    """Vectors of a tile for so many channels, and the words of a strip; with TAIL where a last block is narrower."""
+    count = -(-channels // b.lanes)
     if b.isa.registers >= 32 and not b.isa.by_steps and cw.PAIRS not in made and rows.pixels > FEW_PIXELS:
+        whole = channels == b.output(op).shape[-1] and cw.ONES not in made
+        if whole and 2 * channels == 3 * b.lanes and b.isa.lanes == 16:
+            found, unframed = strip_words(b, rows, steps, 2, made, cw.SHARED_PAIRS_ROWS), op.outputs[0] not in b.frames
+            if found.get(cw.STRIP) and (fits_lines(rows, cw.SHARED_PAIRS_ROWS) or (rows.linear and unframed)):
+                return 2, found | {cw.PAIRS: cw.SHARED_PAIRS}
         nv, tail = with_tail(count)
-        found = strip_words(b, rows, steps, nv, made)
-        if tail and found.get(cw.STRIP) and (op.outputs[0] not in b.frames or fits_lines(b, rows, nv)):
-            return nv, found | {cw.TAIL: tail}
+        if tail and all(strip_words(b, rows, steps, n, made).get(cw.STRIP) for n in (nv, tail)):
+            widest = max(strip_rows(b, nv), strip_rows(b, tail))
+            if fits_lines(rows, widest) or (rows.linear and op.outputs[0] not in b.frames):
+                return nv, strip_words(b, rows, steps, nv, made) | {cw.TAIL: tail, cw.SHARED: 0}
     nv = vectors(count)
     return nv, strip_words(b, rows, steps, nv, made)
 
@@ -330,11 +348,11 @@ def in_blocks(lanes: int, blocks: int, nv: int, tail: int) -> Array | None:
     return np.concatenate([order, order.size + behind]) if tail else order
 
 
-def strip_words(b: Builder, rows: Rows, steps: int, nv: int, made: Words) -> Words:
+def strip_words(b: Builder, rows: Rows, steps: int, nv: int, made: Words, tile: int = 0) -> Words:
     """STRIP and SHARED, where pixels go in strips: they lie one step apart, and a tile's pixels fit a row of them well."""
     if b.isa.by_steps:  # tiles load less
         return across_words(b, rows, nv, made)
-    tile = cw.STRIP_ROWS[b.isa.registers >= 32][nv]
+    tile = tile or strip_rows(b, nv)
     if rows.linear:
         length = STRIP_BYTES // (len(rows.segments) * steps * 4) // tile * tile
         return {cw.STRIP: min(max(length, 2 * tile), cw.MAX_SUMMED - tile)} if rows.pixels >= tile else {}
