@@ -44,6 +44,7 @@ from .words.conv import (
     BIAS,
     BLOCK,
     BY_BLOCK,
+    BY_HALF_BLOCK,
     CHUNK,
     COLUMN,
     FAMILY,
@@ -316,6 +317,11 @@ def strip_u8(g, x, y, count, lines, y_line, sums, first, last):
     w, b, f, pitch, left = g[W] + first * g[BLOCK], g[BIAS] + n * 4, g[MULTIPLIER] + n * 4, g[Y_PITCH], g[N] - n
     y += n
     lo, hi, zero = np.float32(g[LO] - g[ZERO_POINT]), np.float32(g[HI] - g[ZERO_POINT]), np.int32(g[ZERO_POINT])
+    if g[PAIRS] == SHARED_PAIRS:
+        _strip_shared_pairs(
+            x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+        )
+        return
     if g[PAIRS]:
         _strip_pairs(
             x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
@@ -458,18 +464,34 @@ def conv_tiles(g, rows_at, lo, hi, first, last):
 @njit(error_model="numpy")
 def conv_u8(g, scratch, lo, hi):
     """Activations u8, weights s8: the workhorse."""
-    rows, acc, nv = i64(scratch), scratch + ACC, g[NV]
-    lanes = nv * L
+    lanes, mr = g[NV] * L, rows_of(g[NV])
     first, last = np.int64(0), (g[N] + lanes - 1) // lanes  # the last block may be one of TAIL vectors
-    if g[BY_BLOCK]:
-        first, last, lo, hi = lo, hi, np.int64(0), g[PIXELS]
+    if g[BY_BLOCK] == BY_HALF_BLOCK:
+        half = (g[PIXELS] + mr) // (2 * mr) * mr
+        while lo < hi:
+            block, begin, end = lo >> 1, half if lo & 1 else np.int64(0), half if lo + 1 == hi else g[PIXELS]
+            if lo & 1:
+                end = g[PIXELS]
+            if begin < end:
+                conv_part(g, scratch, begin, end, block, block + 1)
+            lo = (lo | 1) + 1
+    elif g[BY_BLOCK]:
+        conv_part(g, scratch, np.int64(0), g[PIXELS], lo, hi)
+    else:
+        conv_part(g, scratch, lo, hi, first, last)
+
+
+@njit(error_model="numpy")
+def conv_part(g, scratch, lo, hi, first, last):
+    """conv_u8 of pixels lo … hi − 1 and blocks first … last − 1 of channels."""
+    rows, acc, nv = i64(scratch), scratch + ACC, g[NV]
+    lanes, mr = nv * L, rows_of(nv)
     if g[FAMILY] == FLOAT:
         if not BY_STEPS and g[STRIP]:  # 64-bit ARM's plans have none
             conv_strips(g, scratch, lo, hi, first, last)
         else:
             conv_tiles(g, scratch, lo, hi, first, last)
         return
-    mr = rows_of(nv)
     m = lo
     while m < hi:
         m, count = next_tile(m, lo, hi, mr)

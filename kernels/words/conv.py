@@ -21,6 +21,9 @@ ONES = 33  # weights that add up a row's activations, where the layer's own have
 BY_BLOCK, PIXELS = 34, 35  # conv_u8: where BY_BLOCK is 1, units are blocks of channels, each for all of PIXELS pixels
 Y_GAP = 36  # strips: bytes between the end of a row of output and the next; strips then keep to rows
 
+BY_HALF_BLOCK = 2
+"""BY_BLOCK where units are halves of blocks, about half of the pixels each, so that an odd number of blocks can be shared too."""
+
 SHARED_PAIRS, SHARED_PAIRS_ROWS = 2, 16
 """PAIRS in strips of one and a half vectors of channels: two pixels share the second; and the pixels of a tile."""
 

@@ -37,6 +37,9 @@ FRAMED_WASTE = 1.1
 FEW_PIXELS = 64
 """Pixels up to which threads may share out blocks of channels (`by_block`), which then are alike."""
 
+FEWEST_PIXELS = 8
+"""Pixels below which blocks are shared out whole: they are tiles of single rows."""
+
 SHORT_ROW = 40
 """Steps below which a tile's own cost outweighs some rows computed twice."""
 
@@ -273,7 +276,9 @@ def product(
     }  # fmt: skip
     units = rows.pixels
     if kernel == "conv_u8" and cw.PAIRS not in words | strips and by_block(rows.pixels, len(packed), packed.nbytes):
-        units, strips = len(packed), strips | {cw.BY_BLOCK: 1, cw.PIXELS: rows.pixels}
+        halves = rows.pixels >= FEWEST_PIXELS
+        units = len(packed) * (2 if halves else 1)
+        strips = strips | {cw.BY_BLOCK: cw.BY_HALF_BLOCK if halves else 1, cw.PIXELS: rows.pixels}
     if y is None:
         lines = line_words(b, op, rows, nv, strips)
         y = framed(b, op) if lines else b.write(op)
@@ -310,7 +315,7 @@ def fits_lines(rows: Rows, tile: int) -> bool:
 
 def by_block(pixels: int, blocks: int, size: int) -> bool:
     """Whether threads share out the channels: few pixels, so that each would read all of `size` bytes of weights for little."""
-    return blocks > 1 and (pixels < 8 or (pixels <= FEW_PIXELS and blocks >= 8 and size > 1 << 16))
+    return blocks > 1 and (pixels < FEWEST_PIXELS or (pixels <= FEW_PIXELS and blocks >= 3 and size > 1 << 16))
 
 
 def in_strips(b: Builder, op: Op, rows: Rows, steps: int, channels: int, made: Words) -> tuple[int, Words]:
@@ -324,8 +329,8 @@ def in_strips(b: Builder, op: Op, rows: Rows, steps: int, channels: int, made: W
                 return 2, found | {cw.PAIRS: cw.SHARED_PAIRS}
         nv, tail = with_tail(count)
         if tail and all(strip_words(b, rows, steps, n, made).get(cw.STRIP) for n in (nv, tail)):
-            widest = max(strip_rows(b, nv), strip_rows(b, tail))
-            if fits_lines(rows, widest) or (rows.linear and op.outputs[0] not in b.frames):
+            in_lines = all(fits_lines(rows, strip_rows(b, n)) for n in (nv, tail))
+            if in_lines or (rows.linear and op.outputs[0] not in b.frames):
                 return nv, strip_words(b, rows, steps, nv, made) | {cw.TAIL: tail, cw.SHARED: 0}
     nv = vectors(count)
     return nv, strip_words(b, rows, steps, nv, made)
