@@ -23,20 +23,26 @@ WORTH = 0.9
 MOST = 0.85
 """Of a tensor's size, likewise."""
 
+WIDE = 0.8
+"""The same of a tensor with more than 16 codes to a channel."""
+
+NARROWED = 102
+"""The largest code of such a tensor: a model whose weights use all of int8 stays as it is, and opens without being decoded."""
+
 
 def coded(model: bytes, graph: Graph) -> bytes | None:
-    """The coded payload of a model file and its graph, None where it would not be clearly smaller, or nothing in it has
-    codebooks.
+    """The coded payload of a model file and its graph, None where it would not be clearly smaller, or nothing in it has few
+    codes.
 
     The graph must have been read from these bytes. Decoding gives them back, byte for byte.
     """
     found: list[Section] = []
     end = 0
     for offset, t in sorted(_weights(model, graph), key=lambda pair: pair[0]):
-        section = _section(offset, np.asarray(t.data)) if offset >= end and len(found) < limits.SECTIONS else None
-        if section is not None:
-            found.append(section)
-            end = offset + section.size
+        one = section(offset, np.asarray(t.data)) if offset >= end and len(found) < limits.SECTIONS else None
+        if one is not None:
+            found.append(one)
+            end = offset + one.size
     if not found:
         return None
     payload = encode(model, found)
@@ -59,7 +65,7 @@ def _weights(model: bytes, graph: Graph) -> list[tuple[int, Tensor]]:
     return list(found.items())
 
 
-def _section(offset: int, weights: Array) -> Section | None:
+def section(offset: int, weights: Array) -> Section | None:
     """Weights (channels, …) as a section, with the sharing that makes it smallest; None where it does not pay."""
     rows = weights.reshape(len(weights), -1).view(np.uint8)
     channels, row = rows.shape
@@ -77,7 +83,9 @@ def _section(offset: int, weights: Array) -> Section | None:
         size = (len(counts) << bits) + channels * row * bits // 8
         if best is None or size < best[0]:
             best = size, share, bits
-    if best is None or best[0] > MOST * weights.size:
+    if best is None:
+        return _wide(offset, order, present.any(axis=0))
+    if best[0] > MOST * weights.size:
         return None
     _, share, bits = best
     levels, indices = [], []
@@ -91,3 +99,19 @@ def _section(offset: int, weights: Array) -> Section | None:
     ways = [(PACKED, pack(flat, bits)), (DEFLATED, deflate(flat, zlib.Z_HUFFMAN_ONLY)), (DEFLATED, deflate(flat))]
     packing, data = min(ways, key=lambda way: len(way[1]))
     return Section(offset, channels, row, share, bits, packing, b"".join(levels), data)
+
+
+def _wide(offset: int, order: Array, present: Array) -> Section | None:
+    """Weights (channels, row), as codes + 128, with one codebook for all of them: what an entropy code makes of them."""
+    values = np.flatnonzero(present)
+    if max(values[-1] - 128, 128 - values[0]) > NARROWED:
+        return None
+    bits = max(1, int(len(values) - 1).bit_length())
+    book = np.zeros(1 << bits, np.uint8)
+    book[: len(values)] = (values.astype(np.int16) - 128).astype(np.int8).view(np.uint8)
+    indices = np.searchsorted(values, order).astype(np.uint8).tobytes()
+    data = min(deflate(indices, zlib.Z_HUFFMAN_ONLY), deflate(indices), key=len)
+    if len(data) + len(book) > WIDE * order.size:
+        return None
+    channels, row = order.shape
+    return Section(offset, channels, row, channels, bits, DEFLATED, book.tobytes(), data)

@@ -141,8 +141,10 @@ def _sections(coded: memoryview, count: int, size: int) -> tuple[list[Section], 
     for k in range(count):
         place = HEADER.size + k * SECTION.size
         offset, channels, row, share, bits, packing, zero, length = SECTION.unpack(coded[place : place + SECTION.size])
-        if not (1 <= bits <= 4 and packing in (PACKED, DEFLATED) and zero == 0):
-            raise CodingError(f"section {k}: {bits} bits, packing {packing}, {zero}; expected 1 to 4, 0 or 1, 0")
+        if not (1 <= bits <= 8 and packing in (PACKED, DEFLATED) and zero == 0):
+            raise CodingError(f"section {k}: {bits} bits, packing {packing}, {zero}; expected 1 to 8, 0 or 1, 0")
+        if packing == PACKED and bits > 4:
+            raise CodingError(f"section {k}: {bits} bits side by side, expected 4 at most")
         if not (channels and row and 1 <= share <= channels):
             raise CodingError(f"section {k}: {channels} channels of {row} weights, {share} to a codebook")
         if offset < at or channels * row > size - offset:

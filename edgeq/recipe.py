@@ -78,6 +78,8 @@ class Recipe:
     it is.
     levels: how many different codes the weights of a channel may have, 0 for all; fewer make a sealed bundle smaller.
     codebook: where these lie, "kmeans" where the error is least, "pow2" at 0 and powers of two of the largest.
+    bundle: of an int8 model's bytes, the share that the model may take in a sealed bundle. Layers get codes as fine as that
+    pays for, where what they lose shows most, instead of `levels` all; 0: all have `levels`.
     ranges: where an activation's codes end. "minmax": at the extremes seen; "average": at the mean of each sample's;
     "percentile": at those that leave 10 in a million out; "entropy": where the codes' distribution differs least;
     "mse": where the squared error is least; "best": from the better of these on, whatever leaves the least error at the
@@ -97,6 +99,7 @@ class Recipe:
     precision: str = "int8"
     levels: int = 0
     codebook: str = "kmeans"
+    bundle: float = 0.0
     ranges: str = "best"
     per_channel: bool = True
     equalize: bool = True
@@ -120,10 +123,12 @@ class Recipe:
         _one_of("effort", self.effort, EFFORTS)
         for name in ("per_channel", "equalize", "bias_correction", "fuse"):
             _boolean(name, getattr(self, name))
-        for name in ("sqnr", "size", "seed"):
+        for name in ("sqnr", "size", "seed", "bundle"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 2**53:
                 raise InputError(f"{name} must be a number ≥ 0, got {value!r}")
+        if self.bundle > 1:
+            raise InputError(f"bundle must be a share from 0 to 1, got {self.bundle!r}")
 
     def treatment(self, code: str, name: str) -> Treatment:
         """What an operation of this code, whose first output has this name, is to be."""
@@ -198,7 +203,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             Recipe("int8-per-tensor", per_channel=False),
             Recipe("dynamic", precision="dynamic"),
             Recipe("weights", precision="weights"),
-            Recipe("codebook4", levels=16),
+            Recipe("codebook4", levels=16, bundle=0.545),
             Recipe("codebook3", levels=8),
             Recipe("codebook2", levels=4),
             Recipe("mixed", sqnr=40.0),

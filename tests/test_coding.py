@@ -77,9 +77,24 @@ def test_sections_of_every_width(bits):
     rng = np.random.default_rng(bits)
     levels = np.sort(rng.choice(np.arange(-127, 128), (8, 1 << bits)), axis=1)
     weights = np.take_along_axis(np.repeat(levels, 4, axis=0), rng.integers(0, 1 << bits, (32, 60)), 1).astype(np.int8)
-    found = codebooks._section(0, weights)
+    found = codebooks.section(0, weights)
     assert (found.bits, found.channels, found.row) == (bits, 32, 60)
     assert coding._weights(found) == weights.tobytes()
+
+
+@pytest.mark.parametrize(("most", "bits"), [(15, 5), (31, 6), (63, 7), (100, 7), (127, None)])
+def test_sections_of_many_codes(most, bits):
+    """Weights of more than 16 codes become a section where they leave a part of int8 unused and an entropy code pays."""
+    rng = np.random.default_rng(most)
+    weights = np.clip(np.rint(rng.normal(0, most / 6, (32, 300))), -most, most).astype(np.int8)
+    weights[:, :2] = -most, most
+    found = codebooks.section(0, weights)
+    assert (found and found.bits) == bits
+    if found is not None:
+        model = b"before" + weights.tobytes() + b"behind"
+        payload = encode(model, [replace(found, offset=6)])
+        assert len(payload) < 0.8 * len(model)
+        assert bytes(decode(memoryview(payload))) == model
 
 
 GOOD = encode(MODEL, [section()])
@@ -108,7 +123,8 @@ HOSTILE = {
     "nobody shares": at(FIRST + 12, bytes(4)),
     "more share than there are": at(FIRST + 12, struct.pack("<I", 5)),
     "no bits": at(FIRST + 16, b"\0"),
-    "5 bits": at(FIRST + 16, b"\5"),
+    "5 bits side by side": at(FIRST + 16, b"\5"),
+    "9 bits": encode(MODEL, [section(bits=9, packing=DEFLATED, levels=bytes(1024), indices=deflate(bytes(40)))]),
     "another packing": at(FIRST + 17, b"\2"),
     "the field that is 0": at(FIRST + 18, b"\1"),
     "another length of indices": at(FIRST + 20, struct.pack("<I", 6)),

@@ -16,7 +16,7 @@ from edgeq.quantize.layout import arrange
 from edgeq.quantize.parameters import histograms, parameters
 from edgeq.quantize.probe import runs
 from edgeq.quantize.rewrite import rewrite
-from edgeq.quantize.rounding import all_rounded, codebook_layers, layers, plain
+from edgeq.quantize.rounding import all_rounded, codebook_layers, grades, layers, plain
 from edgeq.quantize.search import spans
 from edgeq.recipe import RECIPES
 
@@ -48,9 +48,10 @@ def test_fitting_comes_nearer(name, least):
     learned, others = alike(60, 1), alike(40, 2)
     layout = arrange(graph, recipe, runs)
     at = parameters(graph, layout, spans(histograms(graph, layout, observed(graph, learned)), "minmax"))
-    codes = {n: plain(graph, layout, n) for n in layers(layout)} | all_rounded(graph, layout, {}, "kmeans")
+    few = grades(graph, layout)
+    codes = {n: plain(graph, layout, n) for n in layers(layout)} | all_rounded(graph, layout, {}, few, "kmeans")
     before = rewrite(graph, layout, at, codes=codes).graph
-    found, biases = fitted(graph, layout, at, codes, learned, "kmeans")
+    found, biases = fitted(graph, layout, at, codes, learned, few, "kmeans")
     after = rewrite(graph, layout, at, codes=found, biases=biases).graph
     wanted = answers(graph, others)
     gain = min(sqnr(wanted, answers(after, others))) - min(sqnr(wanted, answers(before, others)))
@@ -73,7 +74,7 @@ def test_threads_change_nothing(monkeypatch):
     results = []
     for count in (1, 3):
         monkeypatch.setattr("edgeq.calibrate.processors", lambda count=count: count)
-        results.append(fitted(graph, layout, at, codes, inputs, "kmeans"))
+        results.append(fitted(graph, layout, at, codes, inputs, {}, "kmeans"))
     for n, coded in results[0][0].items():
         np.testing.assert_array_equal(coded.data, results[1][0][n].data)
         np.testing.assert_array_equal(results[0][1][n], results[1][1][n])
@@ -87,7 +88,7 @@ def test_a_dead_input_is_harmless():
     layout = arrange(net_graph, RECIPES["int8"], runs)
     at = parameters(net_graph, layout, spans(histograms(net_graph, layout, observed(net_graph, inputs)), "minmax"))
     codes = {n: plain(net_graph, layout, n) for n in layers(layout)}
-    found, biases = fitted(net_graph, layout, at, codes, inputs, "kmeans")
+    found, biases = fitted(net_graph, layout, at, codes, inputs, {}, "kmeans")
     done = rewrite(net_graph, layout, at, codes=found, biases=biases).graph
     assert all(np.isfinite(b).all() for b in biases.values())
     assert min(sqnr(answers(net_graph, inputs), answers(done, inputs))) > 30

@@ -107,7 +107,7 @@ def correct(graph: Graph, coded: Graph, places: Mapping[int, int], means: Mappin
         w, rounded = np.asarray(graph.tensors[graph.ops[n].inputs[1]].data), coded.tensors[op.inputs[1]]
         if rounded.dtype != "int8":
             continue
-        moved = _moved(op.code, real(rounded).astype(np.float64) - w, m)
+        moved = mean_shift(op.code, real(rounded).astype(np.float64) - w, m)
         bias = coded.tensors[op.inputs[2]]
         if bias.quantization is None:  # weights are stored in int8, the rest is float
             continue
@@ -119,7 +119,7 @@ def correct(graph: Graph, coded: Graph, places: Mapping[int, int], means: Mappin
     return coded.with_main(tensors=tuple(tensors))
 
 
-def _moved(code: str, difference: Array, mean: Array) -> Array:
+def mean_shift(code: str, difference: Array, mean: Array) -> Array:
     """(Ŵ − W)·E[x] per output channel."""
     if code == "FULLY_CONNECTED":
         product: Array = difference @ mean

@@ -24,11 +24,11 @@ import numpy.typing as npt
 from edgeq.calibrate import Inputs, Progress, in_chunks, silent
 from edgeq.feed import encode, quantmod_of
 from edgeq.graph import Graph
-from edgeq.quantize.gptq import DAMPING, MOST, ROWS, SHRINKAGE
+from edgeq.quantize.gptq import MOST, ROWS, SHRINKAGE
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.parameters import Parameters
 from edgeq.quantize.rewrite import rewrite
-from edgeq.quantize.rounding import layers, levelled
+from edgeq.quantize.rounding import FINEST, Grade, layers, levelled
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.weights import Coded
 from edgeq.quantize.windows import rows
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from edgeq.stepping import Stepper
 
 Array = npt.NDArray[Any]
+
+DAMPING = 0.3
+"""Of the Hessian's mean diagonal, added to it (see edgeq.quantize.gptq; chosen likewise): fitted weights lean on samples more
+than rounded ones."""
 
 HELD_BYTES = 32 << 20
 """Of float rows that wait for their layers."""
@@ -49,13 +53,15 @@ def fitted(
     parameters: Parameters,
     codes: Mapping[int, Coded],
     inputs: Sequence[Inputs],
+    given: Mapping[int, Grade],
     kind: str,
     say: Progress = silent,
     longest: int = MOST,
 ) -> tuple[dict[int, Coded], dict[int, Array]]:
     """Weights and real biases (channels,) of every layer that runs in integers, with rows of up to `longest` weights.
 
-    codes: of all layers, as they are until their turn comes; kind: of codebooks.
+    codes: of all layers, as they are until their turn comes; given: the grades of those that are not of the finest; kind: of
+    codebooks.
     """
     biases: dict[int, Array] = {}
     found = dict(codes)
@@ -72,7 +78,7 @@ def fitted(
             fed = fed or [tuple(encode(coded.graph, x)) for x in inputs]  # what feeds the model is not fitted
             met = _rows(_until(coded.graph, at), {n: at}, graph, [n], fed)
             if n in exact and n in met:
-                found[n], bias = _layer(graph, layout, n, exact.pop(n), met[n], kind)
+                found[n], bias = _layer(graph, layout, n, exact.pop(n), met[n], given.get(n, FINEST), kind)
                 if bias is not None:
                     biases[n] = bias
     return found, biases
@@ -149,7 +155,9 @@ def _rows(
     return {n: np.concatenate(r) for n, r in out.items()}
 
 
-def _layer(graph: Graph, layout: Layout, n: int, exact: Array, met: Array, kind: str) -> tuple[Coded, Array | None]:
+def _layer(
+    graph: Graph, layout: Layout, n: int, exact: Array, met: Array, grade: Grade, kind: str
+) -> tuple[Coded, Array | None]:
     """The codes of layer n and its real bias, None where it has none."""
     op = graph.ops[n]
     rule = RULES[op.code]
@@ -176,7 +184,7 @@ def _layer(graph: Graph, layout: Layout, n: int, exact: Array, met: Array, kind:
         target = np.linalg.solve(h, np.einsum("ci,cij->cj", real, c)[..., None])[..., 0]
     else:
         target = np.linalg.solve(h, (real @ c).T).T
-    coded = levelled(graph, layout, n, target, h, kind)
+    coded = levelled(graph, layout, n, target, h, grade, kind)
     if rule.bias is None or rule.bias >= len(op.inputs) or op.inputs[rule.bias] < 0:
         return coded, None
     codes = np.moveaxis(coded.data, rule.axis, 0).reshape(len(real), -1).astype(np.float64)

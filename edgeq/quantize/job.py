@@ -13,7 +13,7 @@ from edgeq.quantize.gptq import MOST, hessians
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.parameters import histograms, parameters
 from edgeq.quantize.rewrite import Codes, Rewritten, rewrite
-from edgeq.quantize.rounding import all_rounded, layers, one_each, plain
+from edgeq.quantize.rounding import Grade, all_rounded, layers, one_each, plain
 from edgeq.quantize.search import Spans
 from edgeq.quantize.weights import Coded
 from edgeq.recipe import Recipe
@@ -29,8 +29,8 @@ class Job:
 
     graph: what is quantized, of the same values as the user's; seen: by group. derive: inputs that parameters come from.
     codes: weights that were rounded with regard to more than themselves; biases: real ones that were fitted with them;
-    known: the longest rows for which that was done under a Hessian. means: of the layers' inputs, if biases are to be
-    corrected.
+    known: the longest rows for which that was done under a Hessian. grades: of layers' weights, where that is not the
+    finest. means: of the layers' inputs, if biases are to be corrected.
     """
 
     graph: Graph
@@ -41,6 +41,7 @@ class Job:
     codes: Codes = field(default_factory=dict, repr=False)
     biases: Mapping[int, Array] = field(default_factory=dict, repr=False)
     known: int = 0
+    grades: Mapping[int, Grade] = field(default_factory=dict)
     means: Mapping[int, Array] | None = field(default=None, repr=False)
     plain: dict[tuple[int, bool], Coded] = field(default_factory=dict, repr=False)
     """Weights at their nearest codes, once they were asked for; by operation and whether they have a scale per channel."""
@@ -70,24 +71,33 @@ class Job:
         touched = {self.layout.groups[i] for i in scaled if i in self.layout.groups}
         seen = {g: new[g] if g in touched else h for g, h in self.seen.items()}
         other = replace(self, graph=graph, seen=seen, codes={}, biases={}, means=None, plain={})
-        return other.rounding(self.known) if self.known else other.plain_codebooks() if self.codes else other
+        return other.rounding(self.known) if self.known else other.graded(self.grades) if self.codes else other
 
     def rounding(self, longest: int = MOST) -> Job:
         """With weights rounded under their layers' Hessians, or to codebooks; longest: of the rows for which that is done."""
         used = self.recipe.rounding != "nearest"
         known = hessians(self.graph, layers(self.layout), self.derive, longest) if used else {}
-        codes = all_rounded(self.graph, self.layout, known, self.recipe.codebook)
+        codes = all_rounded(self.graph, self.layout, known, self.grades, self.recipe.codebook)
         return replace(self, codes=codes, known=longest if used else 0)
 
-    def plain_codebooks(self) -> Job:
-        """With every weight at its codebook's nearest level, where there are codebooks."""
-        return replace(self, codes=all_rounded(self.graph, self.layout, {}, self.recipe.codebook))
+    def graded(self, grades: Mapping[int, Grade]) -> Job:
+        """With weights of these grades, each at its nearest code or its codebook's nearest level."""
+        codes = all_rounded(self.graph, self.layout, {}, grades, self.recipe.codebook)
+        return replace(self, codes=codes, grades=grades, known=0)
 
     def fitting(self, at: Spans, longest: int = MOST, say: Progress = silent) -> Job:
         """With layers fitted one after another to what they meet at these spans."""
         at_scales = parameters(self.graph, self.layout, at)
         codes, biases = fitted(
-            self.graph, self.layout, at_scales, self._codes(), self.derive, self.recipe.codebook, say, longest
+            self.graph,
+            self.layout,
+            at_scales,
+            self._codes(),
+            self.derive,
+            self.grades,
+            self.recipe.codebook,
+            say,
+            longest,
         )
         return replace(self, codes=codes, biases=biases, means=None, known=longest)
 

@@ -13,6 +13,7 @@ from edgeq.quantize import codebook, gptq
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.weights import Coded, quantize_weights
+from edgeq.records import dataclass
 
 Array = npt.NDArray[Any]
 
@@ -20,6 +21,26 @@ SPARED = 0.03
 """Of all weights that would get a codebook: the smallest layers keep all codes as long as they are not more than this. The
 first layer, the last and a bottleneck are small, and what is lost there is lost for all.
 """
+
+
+@dataclass(frozen=True)
+class Grade:
+    """How finely the weights of a layer are coded.
+
+    levels: of a codebook, 0 for none; step: of the scale, in steps that use all of int8. A step of 4 leaves codes of ±31,
+    which an entropy code stores in fewer bits.
+    """
+
+    levels: int = 0
+    step: float = 1.0
+
+
+FINEST = Grade()
+
+
+def grades(graph: Graph, layout: Layout) -> dict[int, Grade]:
+    """What the layout says of those layers that are not of the finest grade."""
+    return {n: Grade(layout.treatments[n].levels) for n in codebook_layers(graph, layout)}
 
 
 def layers(layout: Layout) -> list[int]:
@@ -62,10 +83,10 @@ def one_each(layout: Layout, n: int, code: str) -> bool:
     return layout.treatments[n].per_channel
 
 
-def rounded(graph: Graph, layout: Layout, n: int, h: Array | None, count: int, kind: str) -> Coded:
+def rounded(graph: Graph, layout: Layout, n: int, h: Array | None, grade: Grade, kind: str) -> Coded:
     """The weights of layer n under its Hessian (see edgeq.quantize.gptq; None: unknown), or each at the nearest code.
 
-    count: of levels in a codebook, and kind: of that; count 0: no codebook.
+    kind: of codebook.
     """
     op = graph.ops[n]
     rule = RULES[op.code]
@@ -74,16 +95,15 @@ def rounded(graph: Graph, layout: Layout, n: int, h: Array | None, count: int, k
     if h is not None and h.ndim == 3:
         h = np.repeat(h, len(w) // len(h), axis=0)
     near = plain(graph, layout, n)
-    return _coded(graph, n, w, near.scale, near.axis, h, count, kind)
+    return _coded(graph, n, w, near.scale, near.axis, h, grade, kind)
 
 
-def levelled(graph: Graph, layout: Layout, n: int, w: Array, h: Array, kind: str) -> Coded:
+def levelled(graph: Graph, layout: Layout, n: int, w: Array, h: Array, grade: Grade, kind: str) -> Coded:
     """Other real weights (channels, k) of layer n, rounded under a Hessian (k, k) or (channels, k, k).
 
     One scale for all is not that of the largest weight, but the one of several that costs least: what is clipped errs
     more, all else less (Nagel et al., "A White Paper on Neural Network Quantization", 2021, section 3.1).
     """
-    count = layout.treatments[n].levels if n in codebook_layers(graph, layout) else 0
     top = np.abs(w).max(axis=1)
     if one_each(layout, n, graph.ops[n].code):
         scale = np.maximum(top, 1e-30) / 127
@@ -94,7 +114,7 @@ def levelled(graph: Graph, layout: Layout, n: int, w: Array, h: Array, kind: str
         scale = np.array([-best[1]])
     near = plain(graph, layout, n)
     scale = np.maximum(scale, near.scale.min() / 1024).astype(np.float32)
-    return _coded(graph, n, w, scale, near.axis, h, count, kind)
+    return _coded(graph, n, w, scale, near.axis, h, grade, kind)
 
 
 def _steps(top: Array) -> Array:
@@ -104,12 +124,15 @@ def _steps(top: Array) -> Array:
     )
 
 
-def _coded(graph: Graph, n: int, w: Array, scale: Array, axis: int, h: Array | None, count: int, kind: str) -> Coded:
-    """Real weights (channels, k) at these scales, (channels,) or (1,)."""
+def _coded(graph: Graph, n: int, w: Array, scale: Array, axis: int, h: Array | None, grade: Grade, kind: str) -> Coded:
+    """Real weights (channels, k) at these scales, (channels,) or (1,), times the grade's step."""
     op = graph.ops[n]
     rule = RULES[op.code]
     assert rule.weights is not None
+    if grade.step != 1.0:
+        scale = (scale * np.float32(grade.step)).astype(np.float32)
     real = w / scale.astype(np.float64)[:, None]  # in units of their scales
+    count = grade.levels
     if count:
         importance = np.ones(real.shape[1]) if h is None or h.ndim != 2 else np.diag(h)
         levels = codebook.levels(np.clip(real, -127, 127), importance, count, kind)
@@ -131,13 +154,14 @@ def _coded(graph: Graph, n: int, w: Array, scale: Array, axis: int, h: Array | N
     return Coded(data, scale, axis)
 
 
-def all_rounded(graph: Graph, layout: Layout, known: Mapping[int, Array], kind: str) -> dict[int, Coded]:
-    """Every layer that `known` has a Hessian of, or that gets a codebook."""
-    few = codebook_layers(graph, layout)
+def all_rounded(
+    graph: Graph, layout: Layout, known: Mapping[int, Array], given: Mapping[int, Grade], kind: str
+) -> dict[int, Coded]:
+    """Every layer that `known` has a Hessian of, or that is not of the finest grade by `given`."""
     return {
-        n: rounded(graph, layout, n, known.get(n), layout.treatments[n].levels if n in few else 0, kind)
+        n: rounded(graph, layout, n, known.get(n), given.get(n, FINEST), kind)
         for n in layers(layout)
-        if n in known or n in few
+        if n in known or n in given
     }
 
 

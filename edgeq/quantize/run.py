@@ -10,11 +10,13 @@ from edgeq.errors import QuantizeError
 from edgeq.feed import Source, count, feed, quantmod_of
 from edgeq.graph import Graph
 from edgeq.quantize import equalize, mixed
+from edgeq.quantize.allocate import allocated
+from edgeq.quantize.bias import mean_inputs
 from edgeq.quantize.blas import one_thread
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune
 from edgeq.quantize.compare import Judge, compare, judge_by, judged
 from edgeq.quantize.folding import fold_batch_norm, fold_pads
-from edgeq.quantize.gptq import FINE, MOST
+from edgeq.quantize.gptq import FINE, MOST, hessians
 from edgeq.quantize.job import MEANS, Job, observed
 from edgeq.quantize.layout import INTEGERS, arrange
 from edgeq.quantize.observation import Budget, looked_at
@@ -22,7 +24,7 @@ from edgeq.quantize.parameters import histograms
 from edgeq.quantize.probe import runs
 from edgeq.quantize.report import Quantized, layers
 from edgeq.quantize.rewrite import hybrid_kernel
-from edgeq.quantize.rounding import codebook_layers
+from edgeq.quantize.rounding import grades
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.search import ENOUGH, Found, Search, chosen, noise, noisiest, spans, winners
 from edgeq.recipe import RECIPES, Recipe
@@ -34,6 +36,11 @@ METHODS = ("minmax", "percentile", "mse", "average", "entropy")
 
 SMALL = 1_000_000
 """Values that a small model computes for one inference."""
+
+BLOCKS = 16
+"""Of samples after one another, of which every fourth tells what layers lose. Neighbours are often alike (windows of one
+recording, pictures of one scene): held back one by one, they would be judged by what they were fitted to.
+"""
 
 COMPARED = 8
 """Inputs on which all tensors are compared."""
@@ -169,9 +176,13 @@ def _rearranged(job: Job, ranges: Ranges) -> Job:
 def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job, Found]:
     """The best form, ranges, weights and biases, as far as the recipe says to look for them."""
     recipe = job.recipe
-    codebooks = bool(codebook_layers(job.graph, job.layout))
+    given_grades = grades(job.graph, job.layout)
+    codebooks = bool(given_grades)
+    shared: list[str] = []
     if codebooks:
-        job = job.plain_codebooks()
+        job = job.graded(given_grades)
+        if recipe.bundle and job.layout.rules:
+            job, *shared = _shared_out(job, given, say)
     search = Search(job.make, judging)
     look = recipe.ranges == "best" and bool(job.seen)
     small = sum(t.size for t in job.graph.tensors if t.data is None) <= SMALL
@@ -185,6 +196,7 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
         picked = winners(given, job.layout, two, judging.inputs[: COMPARED // 2])
         candidates.append(search.candidate("the better of the best two for each tensor", picked))
     best = chosen(candidates, min(candidates, key=lambda c: c.error))  # of equals the first
+    best = replace(best, steps=(*shared, *best.steps))
     method = next((m for m in methods if best.name.startswith(m)), "mse")
 
     def attempt(name: str, other: Job, again: bool = False, gain: float = 0.0) -> None:
@@ -234,6 +246,17 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
         say(5, STEPS, "looking for headroom")
         best = search.with_headroom(best, {g: h.expected() for g, h in job.seen.items()})
     return job, best
+
+
+def _shared_out(job: Job, given: Graph, say: Progress) -> tuple[Job, str]:
+    """The job with grades that its recipe's share of bytes pays for, and a line on it."""
+    held = [k * BLOCKS // len(job.derive) % 4 == 1 for k in range(len(job.derive))]
+    judge = [x for x, h in zip(job.derive, held, strict=True) if h] or job.derive
+    rest = [x for x, h in zip(job.derive, held, strict=True) if not h] or job.derive
+    known = hessians(job.graph, job.grades, rest)
+    fed = replace(job, means=mean_inputs(job.graph, evenly(rest, MEANS)))
+    done, line = allocated(fed, spans(job.seen, "minmax"), known, judge_by(given, judge), say)
+    return replace(done, means=None), line
 
 
 def _coarse(job: Job) -> bool:
