@@ -3,7 +3,8 @@
     python benchmarks/quantizer.py MODEL.tflite SAMPLES.npy [--peer PYTHON] [--recipe NAME] [--rounds N] [--many] [--json]
 
 A process reads the model and the samples (mapped from the file), calibrates, quantizes and writes; what is timed is the whole
-process, and the part without imports beside it; memory is the peak resident size that the system saw. `--peer` names the Python
+process, the processor's seconds in it (which other processes disturb less), and the part without imports; memory is the peak
+resident size that the system saw. `--peer` names the Python
 of an environment with ai-edge-quantizer: its static int8 by minimum and maximum, and by each of its other algorithms that takes
 the model. Rounds alternate, the fastest counts. `--many` repeats edgeq's with 100 times as many samples (the same ones again, in
 a file of that size) and compares the memory.
@@ -44,7 +45,7 @@ model, samples, out, how, effort = sys.argv[1:]
 ready = time.perf_counter()
 done = quantize(read(open(model, "rb").read()), read_npy(samples), replace(recipe(how), effort=effort))
 open(out, "wb").write(write(done.graph))
-print(time.perf_counter() - start, time.perf_counter() - ready, peak())
+print(time.perf_counter() - start, time.process_time(), time.perf_counter() - ready, peak())
 """
 
 PEER = """
@@ -61,7 +62,7 @@ q.load_quantization_recipe(recipe.static_wi8_ai8(algorithm_manager.AlgorithmName
 x = np.load(samples, mmap_mode="r")
 found = q.calibrate({"serving_default": [{"x": np.asarray(row[None])} for row in x]})
 q.quantize(found).export_model(out)
-print(time.perf_counter() - start, time.perf_counter() - ready, peak())
+print(time.perf_counter() - start, time.process_time(), time.perf_counter() - ready, peak())
 """
 
 ALGORITHMS = ("MIN_MAX_UNIFORM_QUANT", "MSE", "OCTAV", "GPTQ", "OSCAR")
@@ -69,26 +70,32 @@ ALGORITHMS = ("MIN_MAX_UNIFORM_QUANT", "MSE", "OCTAV", "GPTQ", "OSCAR")
 
 @dataclass(frozen=True)
 class Run:
-    """One quantizer: seconds of the whole process and without imports, peak MiB; or what it said last."""
+    """One quantizer: seconds of the whole process, of processors in it, and without imports; peak MiB; or what it said
+    last."""
 
     who: str
     seconds: float = 0.0
+    cpu: float = 0.0
     work: float = 0.0
     mib: float = 0.0
     error: str = ""
 
 
+def surroundings() -> dict[str, str]:
+    """The environment of a process: modules are compiled once, as pip did for the peer's, and not at each start."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
 def run(who: str, python: str, code: str, arguments: Sequence[str]) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         command = [python, "-c", code, *arguments[:2], str(Path(folder) / "out.tflite"), *arguments[2:]]
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=surroundings())
     try:
-        seconds, work, kib = (float(v) for v in done.stdout.split()[-3:])
+        seconds, cpu, work, kib = (float(v) for v in done.stdout.split()[-4:])
     except ValueError:
         return Run(who, error=(done.stderr.strip().splitlines() or ["no word"])[-1][:160])
-    return Run(who, seconds, work, kib / 1024)
+    return Run(who, seconds, cpu, work, kib / 1024)
 
 
 def best(runs: Sequence[Run]) -> Run:
@@ -96,7 +103,7 @@ def best(runs: Sequence[Run]) -> Run:
     good = [r for r in runs if not r.error]
     if not good:
         return runs[0]
-    return replace(min(good, key=lambda r: r.seconds), mib=min(r.mib for r in good))
+    return replace(min(good, key=lambda r: r.seconds), cpu=min(r.cpu for r in good), mib=min(r.mib for r in good))
 
 
 def named(model: Path, folder: Path) -> Path:
@@ -158,9 +165,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ratio = (
             ""
             if r is ours or r.error
-            else f"   {r.seconds / ours.seconds:5.2f} × the time, {r.mib / ours.mib:5.2f} × the memory"
+            else f"   {r.seconds / ours.seconds:5.2f} × the time ({r.cpu / ours.cpu:.2f} of processors), "
+            f"{r.mib / ours.mib:5.2f} × the memory"
         )
-        print(f"{r.who:<42}" + (r.error or f"{r.seconds:7.2f} s ({r.work:.2f} s work) {r.mib:7.0f} MiB{ratio}"))
+        print(
+            f"{r.who:<42}"
+            + (
+                r.error
+                or f"{r.seconds:7.2f} s ({r.cpu:.2f} s of processors, {r.work:.2f} s work) {r.mib:7.0f} MiB{ratio}"
+            )
+        )
     return 0
 
 

@@ -27,7 +27,6 @@ from edgeq.quantize.search import ENOUGH, FIXED, MOST_SLACK, Found, Search, Span
 from edgeq.quantize.settle import Layer, layers, settle
 from edgeq.records import dataclass, field, replace
 from edgeq.teacher import check_interface
-from edgeq.tflite import write
 
 LEAST_GAIN = 0.1
 """Of the noise: for less than this it is not worth to give up ranges that were made from more samples."""
@@ -144,8 +143,7 @@ def recalibrate(
         result,
         integer_layers(result, comparison),
         min(comparison.sqnr(i) for i in judged(real)),
-        len(write(graph)),
-        len(write(result)),
+        graph,
         seen.consumed,
         found.steps,
         changed,

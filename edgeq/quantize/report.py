@@ -12,6 +12,7 @@ from edgeq.quantize.layout import Layout
 from edgeq.quantize.rewrite import Rewritten
 from edgeq.quantize.rules import RULES
 from edgeq.records import dataclass
+from edgeq.tflite import write
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,27 @@ class Quantized:
     """An integer model and how it came about.
 
     layers: a row per operation. sqnr: in dB, of the worst output, or of the scores that go into its softmax.
-    bytes_before, bytes_after: of the .tflite files. samples: how many inferences calibrated it. steps: what was tried
+    before: the model as it was. samples: how many inferences calibrated it. steps: what was tried
     and chosen, a line each. changed: whether `graph` is a new one.
     """
 
     graph: Graph
     layers: tuple[Layer, ...]
     sqnr: float
-    bytes_before: int
-    bytes_after: int
+    before: Graph
     samples: int
     steps: tuple[str, ...]
     changed: bool = True
+
+    @property
+    def bytes_before(self) -> int:
+        """Of the .tflite file that the model would be; written for this."""
+        return len(write(self.before))
+
+    @property
+    def bytes_after(self) -> int:
+        """Of the new .tflite file."""
+        return len(write(self.graph))
 
 
 def layers(graph: Graph, layout: Layout, done: Rewritten, comparison: Comparison) -> tuple[Layer, ...]:

@@ -29,7 +29,6 @@ from edgeq.quantize.rules import RULES
 from edgeq.quantize.search import ENOUGH, Found, Search, chosen, noise, noisiest, spans, winners
 from edgeq.recipe import RECIPES, Recipe
 from edgeq.records import replace
-from edgeq.tflite import write
 
 METHODS = ("minmax", "percentile", "mse", "average", "entropy")
 """What "best" tries for all tensors, the last two on small models only: they seldom win."""
@@ -118,8 +117,7 @@ def quantize(
         found.done.graph,
         layers(job.graph, job.layout, found.done, comparison),
         min(comparison.sqnr(i) for i in judged(given)),
-        len(write(before)),
-        len(write(found.done.graph)),
+        before,
         ranges.samples,
         found.steps,
     )
