@@ -295,8 +295,16 @@ def line_words(b: Builder, op: Op, rows: Rows, nv: int, strips: Words) -> Words:
         return {}
     if not rows.linear:
         return gap
-    tile = cw.SHARED_PAIRS_ROWS if strips.get(cw.PAIRS) == cw.SHARED_PAIRS else strip_rows(b, nv)
-    return gap | {cw.LINEAR: 0, cw.STRIP: rows.out_w * lines_of(rows)} if fits_lines(rows, tile) else {}
+    parts = tile_parts(b, nv, -(-b.output(op).shape[-1] // b.lanes), int(strips.get(cw.TAIL, 0)))  # type: ignore[arg-type]
+    if strips.get(cw.PAIRS) == cw.SHARED_PAIRS:
+        parts = ((cw.SHARED_PAIRS_ROWS, 1),)
+    return gap | {cw.LINEAR: 0, cw.STRIP: rows.out_w * lines_of(rows)} if fits_lines(rows, *parts) else {}
+
+
+def tile_parts(b: Builder, nv: int, count: int, tail: int) -> tuple[tuple[int, int], ...]:
+    """Pixels of a strip's tiles, and how many of `count` vectors of channels are in tiles of that kind."""
+    last = ((strip_rows(b, tail), tail),) if tail else ()
+    return ((strip_rows(b, nv), count - tail), *last)
 
 
 def strip_rows(b: Builder, nv: int) -> int:
@@ -304,13 +312,12 @@ def strip_rows(b: Builder, nv: int) -> int:
     return cw.STRIP_ROWS[b.isa.registers >= 32][nv]
 
 
-def fits_lines(rows: Rows, tile: int) -> bool:
-    """Whether tiles of so many pixels fit a line of them well enough to take lines one by one."""
-    return (
-        tile <= rows.out_w
-        and -(-rows.out_w // tile) * tile <= FRAMED_WASTE * rows.out_w
-        and rows.out_w <= cw.MAX_SUMMED
-    )
+def fits_lines(rows: Rows, *parts: tuple[int, int]) -> bool:
+    """Whether tiles fit a line of pixels well enough to take lines one by one: pixels of a tile, and for how many vectors."""
+    whole = rows.out_w * sum(vectors for _, vectors in parts)
+    taken = sum(-(-rows.out_w // tile) * tile * vectors for tile, vectors in parts)
+    within = max(tile for tile, _ in parts) <= rows.out_w <= cw.MAX_SUMMED
+    return within and taken <= FRAMED_WASTE * whole
 
 
 def by_block(pixels: int, blocks: int, size: int) -> bool:
@@ -325,12 +332,13 @@ def in_strips(b: Builder, op: Op, rows: Rows, steps: int, channels: int, made: W
         whole = channels == b.output(op).shape[-1] and cw.ONES not in made
         if whole and 2 * channels == 3 * b.lanes and b.isa.lanes == 16:
             found, unframed = strip_words(b, rows, steps, 2, made, cw.SHARED_PAIRS_ROWS), op.outputs[0] not in b.frames
-            if found.get(cw.STRIP) and (fits_lines(rows, cw.SHARED_PAIRS_ROWS) or (rows.linear and unframed)):
+            if found.get(cw.STRIP) and (fits_lines(rows, (cw.SHARED_PAIRS_ROWS, 1)) or (rows.linear and unframed)):
                 return 2, found | {cw.PAIRS: cw.SHARED_PAIRS}
         nv, tail = with_tail(count)
         if tail and all(strip_words(b, rows, steps, n, made).get(cw.STRIP) for n in (nv, tail)):
-            in_lines = all(fits_lines(rows, strip_rows(b, n)) for n in (nv, tail))
-            if in_lines or (rows.linear and op.outputs[0] not in b.frames):
+            parts = tile_parts(b, nv, count, tail)
+            framed = op.outputs[0] in b.frames and fits_lines(rows, (strip_rows(b, vectors(count)), count))
+            if fits_lines(rows, *parts) or (rows.linear and not framed):
                 return nv, strip_words(b, rows, steps, nv, made) | {cw.TAIL: tail, cw.SHARED: 0}
     nv = vectors(count)
     return nv, strip_words(b, rows, steps, nv, made)
