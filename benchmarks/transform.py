@@ -7,7 +7,7 @@ arrays that exist; cases into new arrays, which the kernel first has to map and 
 Bandwidth counts bytes read and bytes written, once each: memcpy of n float32 moves 8·n bytes, float32 to int8 5·n, to int16 6·n,
 and wrap counts (int64) 12·n. "of memcpy" is the median over rounds of (the case's bandwidth / memcpy's bandwidth) in one round;
 "NumPy" is the time of np.floor(C * x + d) % p, in float32, over the case's time, likewise. Then what one call takes on 16
-numbers: QuantMod's methods, microseconds, the least mean of five times 2000 calls.
+numbers: QuantMod's methods, microseconds, the least mean of fifty times 200 calls.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def main() -> None:
         print(f"| {case.name} | {ms:.2f} | {rate:.1f} | {share[i]:.0%} | {over[i]:.1f}× |")
     print("\n| a call on 16 numbers | µs |\n|---|---|")
     for name, call in calls():
-        print(f"| {name} | {min(repeat(call, number=2000, repeat=5)) / 2000 * 1e6:.1f} |")
+        print(f"| {name} | {min(repeat(call, number=200, repeat=50)) / 200 * 1e6:.1f} |")
 
 
 def calls() -> list[tuple[str, Callable[[], object]]]:

@@ -29,6 +29,8 @@ _FAR_D = 2.0**49  # for |d| above this the kernels' fast loops have no room
 # to repay is a call.
 _REPAYS_NUMBA = 1 << 24
 _REPAYS_CALL = 1 << 12
+_FEW = 4096
+_ZERO = np.array(0.0)
 _CHUNK = 1 << 15  # elements a NumPy pass keeps in the cache
 _SHORT_ROW = 256  # elements behind an axis from which on a row has loops of its own
 _ALIGNED_PATTERN = (
@@ -42,7 +44,7 @@ _STREAMS = 1 << 25  # bytes of input and output from which on no cache holds the
 class Passes:
     """The transform floor(C·x + d) mod p on arrays of one dtype and one shape behind the axis."""
 
-    __slots__ = ("_ahead", "_c", "_d", "_offset", "_p", "_wrap", "after", "c", "d")
+    __slots__ = ("_ahead", "_c", "_d", "_less", "_modulus", "_offset", "_p", "_top", "_wrap", "after", "c", "d")
 
     def __init__(
         self, c: Any, d: Any, p: int, offset: int, wrap: bool, dtype: np.dtype[Any], after: tuple[int, ...]
@@ -50,6 +52,8 @@ class Passes:
         """c, d: scalars, or (k,) along an axis; offset: what codes are stored less; after: the shape behind the axis."""
         self._c, self._d, self._p, self._offset, self._wrap, self.after = c, d, p, offset, wrap, after
         self.c, self.d = _columns(c, after), _columns(d, after)
+        # As arrays: NumPy takes longer to make sense of a Python number than to work through a small array.
+        self._modulus, self._top, self._less = (np.array(v, np.float64) for v in (p, p - 1, offset))
         self._ahead: dict[str, Any] = {}
 
     def codes(self, x: Array, out: Array) -> int:
@@ -84,7 +88,8 @@ class Passes:
         if x.ndim == 0:
             x, out = x.reshape(1), out.reshape(1)
         if x.size <= _CHUNK or np.ndim(self._c):
-            t = np.multiply(x, self.c, dtype=np.float64)
+            t = x.astype(np.float64)
+            t *= self.c
             t += self.d
             return last(t, out)  # type: ignore[no-any-return]
         x, out = x.reshape(-1), out.reshape(-1)
@@ -93,26 +98,26 @@ class Passes:
 
     def _store(self, t: Array, out: Array) -> int:
         """floor(t), saturated or mod p, less the offset, into out; t is used up."""
-        if not t.size:
-            return 0
         bad = 0
         if self._wrap:
-            if not np.maximum.reduce(np.abs(t), axis=None) < LIMIT:
+            if t.size and not np.maximum.reduce(np.abs(t), axis=None) < LIMIT:
                 lost = ~(np.abs(t) < LIMIT)
                 bad, t[lost] = int(lost.sum()), 0.0
             np.floor(t, out=t)
-            k = t / self._p
+            k = t / self._modulus
             np.floor(k, out=k)
-            k *= self._p
+            k *= self._modulus
             t -= k  # exact below the limit, see kernels/quantmod.py
         else:
             np.floor(t, out=t)
-            np.maximum(t, 0.0, out=t)
-            np.minimum(t, self._p - 1.0, out=t)
-            if np.isnan(np.maximum.reduce(t, axis=None)):
+            np.maximum(t, _ZERO, out=t)
+            np.minimum(t, self._top, out=t)
+            if _any_nan(t):
                 lost = np.isnan(t)
                 bad, t[lost] = int(lost.sum()), 0.0
-        np.subtract(t, self._offset, out=out, casting="unsafe")
+        if self._offset:
+            t -= self._less
+        out[...] = t
         return bad
 
     def _count(self, t: Array, out: Array) -> int:
@@ -120,8 +125,8 @@ class Passes:
         if t.size and not np.maximum.reduce(np.abs(t), axis=None) < LIMIT:
             return int((~(np.abs(t) < LIMIT)).sum())
         np.floor(t, out=t)
-        t /= self._p
-        np.floor(t, out=out, casting="unsafe")
+        t /= self._modulus
+        out[...] = np.floor(t, out=t)
         return 0
 
     # --- compiled -----------------------------------------------------------------------------------------------------
@@ -136,7 +141,7 @@ class Passes:
         if out.dtype.kind == "u":
             out = out.view(f"i{out.itemsize}")
         flat, into = x.reshape(-1), out.reshape(-1)
-        inner = x.size if self._c is self.c else given[0]
+        inner = given[0] if np.ndim(self._c) else x.size
         return int(kernels.codes(flat, *given[1], inner, *given[2], into, *_stage(flat, into)))
 
     def _counted(self, x: Array, out: Array) -> int:
@@ -145,7 +150,7 @@ class Passes:
 
         given = self._ahead.get("counts") or self._ahead.setdefault("counts", self._for_counts(x))
         flat, into = x.reshape(-1), out.reshape(-1)
-        inner = x.size if self._c is self.c else given[0]
+        inner = given[0] if np.ndim(self._c) else x.size
         return int(kernels.counts(flat, *given[1], inner, *given[2], into, *_stage(flat, into)))
 
     def _for_codes(self, x: Array) -> Any:
@@ -189,7 +194,7 @@ class Passes:
         from edgeq.kernels.quantmod import BLOCK
 
         k, inner = columns[0].size, prod(self.after)
-        if self._c is self.c or inner >= _SHORT_ROW or (period := k * inner) > _LONG_PATTERN:
+        if not np.ndim(self._c) or inner >= _SHORT_ROW or (period := k * inner) > _LONG_PATTERN:
             return inner, None, [np.ascontiguousarray(v) for v in columns]
         whole = int(np.lcm(period, _ALIGNMENT // 4))
         period = whole if whole <= _ALIGNED_PATTERN else period
@@ -241,9 +246,15 @@ def _have_numba() -> bool:
     return True
 
 
+def _any_nan(t: Array) -> bool:
+    """Whether there is NaN among numbers of moderate size, as the codes are; a product of all tells, soonest for few."""
+    total = np.vdot(t, t) if t.size < _FEW else np.add.reduce(t, axis=None)
+    return bool(total != total)
+
+
 def _columns(values: Any, after: tuple[int, ...]) -> Any:
     """Values along an axis, shaped to broadcast over an array with this shape behind it; a scalar as it is."""
-    return np.reshape(values, (-1, *(1 for _ in after))) if np.ndim(values) else values
+    return np.reshape(values, (-1, *(1 for _ in after))) if np.ndim(values) else np.asarray(values)
 
 
 def _stage(x: Array, out: Array) -> tuple[Array, int]:
