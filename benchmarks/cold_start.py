@@ -1,19 +1,22 @@
 """From the start of Python to the first answer: edgeq from a sealed bundle, tflite-runtime from the plain file.
 
-    python benchmarks/cold_start.py MODEL.tflite [--rounds 15] [--json FILE]
+    python benchmarks/cold_start.py MODEL.tflite [--rounds 15] [--aot] [--json FILE]
 
 Each start is a process of its own that reads the model, opens it (signature, grant and decryption included for edgeq), runs it
 once on zeros, says so and ends. Starts take turns; the medians over rounds are printed of the time to the answer, of the time to
 the end of the process, of processor time and of peak memory, with the ratios to tflite-runtime.
 
 The ways of edgeq: a sealed bundle with kernels built ahead, at its first start on this machine, which plans and keeps the plan
-sealed (edgeq/resume.py), and at later starts, which take it; a later start with kernels that were compiled here before (a warm
-cache); and a plain file, whose plan nobody keeps. The object for this processor is built first if it is not there.
+sealed (edgeq/resume.py), and at later starts, which take it; both from this source tree and from a slim wheel, as on a device; a
+later start with kernels that were compiled here before (a warm cache); and a plain file, whose plan nobody keeps. The object for
+this processor is built first if it is not there. "NumPy and cryptography" is a bound: nothing of edgeq, only what opening a
+bundle asks of `cryptography` (keys, three signatures, HPKE, the payload), from its extension module alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import shutil
@@ -22,9 +25,17 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes, hpke, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from edgeq.cli import main as edgeq
 from edgeq.targets.build import build
@@ -32,6 +43,7 @@ from edgeq.targets.detect import detect
 from edgeq.targets.identity import source_digest
 from edgeq.targets.objects import built_folder
 from edgeq.targets.table import TARGETS
+from edgeq.targets.wheel import slim
 
 ANSWERED = "\nprint(flush=True)"
 """What a program says when it has its answer."""
@@ -41,6 +53,30 @@ PEAK = "\nprint(next(x for x in open('/proc/self/status') if x.startswith('VmHWM
 
 RUN = "\nm(np.zeros(m.inputs[0].shape, m.inputs[0].dtype))\n"
 SEALED = "import numpy as np, edgeq\nm = edgeq.load('m.eqb', grant='d.eqg', identity='d.key', trust='p.pub')" + RUN
+BOUND = """
+import numpy, hashlib
+from cryptography.hazmat.bindings._rust import openssl as o
+def load(name, of):
+    return [of(block.encode()) for block in open(name).read().split("\\n\\n")]
+signing, *_ = load("p.pem", o.keys.load_pem_public_key)
+agreeing, kem = load("d.pem", lambda block: o.keys.load_pem_private_key(block, None))
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+class Ecdsa(ec.ECDSA):
+    __init__ = lambda self: None
+    algorithm, deterministic_signing = hashes.SHA256(), False
+for _ in range(3):
+    signing.verify(open("signature", "rb").read(), b"message", Ecdsa())
+h = o.hpke
+suite = h.Suite(h.KEM.MLKEM768_X25519, h.KDF.HKDF_SHA256, h.AEAD.CHACHA20_POLY1305)
+key = suite.decrypt(open("wrapped", "rb").read(), h.MLKEM768X25519PrivateKey(kem, agreeing), info=b"")
+key = o.kdf.HKDF(algorithm=hashes.SHA256(), length=32, salt=b"salt", info=b"").derive(key)
+sealed = open("sealed", "rb").read()
+model = o.aead.ChaCha20Poly1305(key).decrypt(bytes(12), sealed, None)
+hashlib.sha256(sealed).digest(), hashlib.sha256(model).digest()
+"""
+"""What opening a bundle asks of cryptography, with nothing around it."""
+
 PLAIN = "import numpy as np, edgeq\nm = edgeq.load('m.tflite')" + RUN
 TFLITE = """
 import numpy as np
@@ -56,6 +92,9 @@ i.get_tensor(i.get_output_details()[0]["index"])
 
 FIRST = "empty"
 """The folder for plans that is removed before each start."""
+
+WHEEL = "site"
+"""The folder with a slim wheel's content."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +146,36 @@ def prepare(model: Path, folder: Path) -> None:
                 raise SystemExit(f"edgeq {line} failed")
     finally:
         os.chdir(here)
+    prepare_bound(model.read_bytes(), folder)
     cpu = detect()
     fitting = [t for t in TARGETS.values() if t.architecture == cpu.architecture and not cpu.lacks(t.needs)]
     if not fitting:
         raise SystemExit("no target is for this processor")
     best = min(fitting, key=lambda t: (cpu.part not in t.parts, -t.order))
-    build([best], built_folder(source_digest()), lambda *_: None)
+    built = built_folder(source_digest())
+    build([best], built, lambda *_: None)
+    with zipfile.ZipFile(io.BytesIO(slim(built, best)[1])) as wheel:
+        wheel.extractall(folder / WHEEL)
+
+
+def prepare_bound(model: bytes, folder: Path) -> None:
+    """What BOUND opens: keys of the same kinds, a signature, a wrapped key and an encrypted model."""
+    pem, spki = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    signing, agreeing, kem = (
+        ec.generate_private_key(ec.SECP256R1()),
+        X25519PrivateKey.generate(),
+        MLKEM768PrivateKey.generate(),
+    )
+    public, private = (signing, agreeing, kem), (agreeing, kem)
+    (folder / "p.pem").write_bytes(b"\n".join(key.public_key().public_bytes(pem, spki) for key in public))
+    (folder / "d.pem").write_bytes(b"\n".join(key.private_bytes(pem, pkcs8, plain) for key in private))
+    (folder / "signature").write_bytes(signing.sign(b"message", ec.ECDSA(hashes.SHA256())))
+    suite = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
+    recipient = hpke.MLKEM768X25519PublicKey(kem.public_key(), agreeing.public_key())
+    (folder / "wrapped").write_bytes(suite.encrypt(bytes(32), recipient, info=b""))
+    key = HKDF(algorithm=hashes.SHA256(), length=32, salt=b"salt", info=b"").derive(bytes(32))
+    (folder / "sealed").write_bytes(ChaCha20Poly1305(key).encrypt(bytes(12), model, None))
 
 
 def main() -> int:
@@ -120,14 +183,22 @@ def main() -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--aot", action="store_true", help="leave out kernels compiled here: the first start takes a minute"
+    )
     given = parser.parse_args()
     ways: dict[str, tuple[str, dict[str, str]]] = {
         "edgeq, sealed, first start": (SEALED, {"EDGEQ_MACHINE": "aot", "EDGEQ_PLANS": FIRST}),
         "edgeq, sealed, later starts": (SEALED, {"EDGEQ_MACHINE": "aot", "EDGEQ_PLANS": "kept"}),
+        "edgeq wheel, sealed, first": (SEALED, {"EDGEQ_MACHINE": "aot", "EDGEQ_PLANS": FIRST, "PYTHONPATH": WHEEL}),
+        "edgeq wheel, sealed, later": (SEALED, {"EDGEQ_MACHINE": "aot", "EDGEQ_PLANS": "kept", "PYTHONPATH": WHEEL}),
         "edgeq, sealed, later, compiled": (SEALED, {"EDGEQ_MACHINE": "jit", "EDGEQ_PLANS": "kept"}),
         "edgeq, plain, built ahead": (PLAIN, {"EDGEQ_MACHINE": "aot"}),
+        "NumPy and cryptography": (BOUND, {}),
         "import numpy": ("import numpy", {}),
     }
+    if given.aot:
+        ways = {way: how for way, how in ways.items() if how[1].get("EDGEQ_MACHINE") != "jit"}
     if find_spec("tflite_runtime"):
         ways["tflite-runtime, plain"] = (TFLITE, {})
     with tempfile.TemporaryDirectory() as name:
