@@ -101,7 +101,8 @@ def build_here(target: Target, folder: Path, progress: emit.Progress) -> Manifes
     digest = inputs_digest(target)
     machine = crosscompile.install(target)
     text = emit.compile_kernels(progress, target.name)
-    body = link.link(emit.emit(text, machine, softmath.TEXT if target.architecture == "armv7" else ""), target)
+    provided = softmath.TEXT if target.architecture == "armv7" else ""
+    body = link.link(emit.emit(text, machine, provided, small=target.small), target)
     if loose := link.undefined(body) - emit.ALLOWED_SYMBOLS:
         raise MachineError(
             f"the object for {target.name} wants {', '.join(sorted(loose))}; only memory moves are expected"

@@ -55,13 +55,14 @@ def compile_kernels(progress: Progress, what: str) -> str:
     return text
 
 
-def emit(text: str, target_machine: Any, provided: str = "") -> bytes:
-    """Numba's optimised module → an object file. `provided`: LLVM text of functions that the code generator may call."""
-    module = reduce(text, target_machine, provided)
+def emit(text: str, target_machine: Any, provided: str = "", *, small: bool = False) -> bytes:
+    """Numba's optimised module → an object file. `provided`: LLVM text of functions that the code generator may call; `small`:
+    few bytes before speed, in inner loops too."""
+    module = reduce(text, target_machine, provided, small=small)
     return bytes(target_machine.emit_object(module))
 
 
-def reduce(text: str, target_machine: Any, provided: str = "") -> Any:
+def reduce(text: str, target_machine: Any, provided: str = "", *, small: bool = False) -> Any:
     """Numba's optimised module with two public functions, and only what those reach."""
     import llvmlite.binding as llvm
 
@@ -78,8 +79,10 @@ def reduce(text: str, target_machine: Any, provided: str = "") -> Any:
     for function in module.functions:
         if not function.is_declaration:
             function.add_function_attribute("nounwind")
-            if not PRODUCTS.search(function.name):
+            if small or not PRODUCTS.search(function.name):
                 function.add_function_attribute("optsize")  # of code only: loops were unrolled and vectorized before
+            if small:
+                function.add_function_attribute("minsize")
     builder = llvm.create_pass_builder(target_machine, llvm.create_pipeline_tuning_options(speed_level=2))
     passes = llvm.create_new_module_pass_manager()
     passes.add_global_dead_code_eliminate_pass()

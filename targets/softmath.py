@@ -163,6 +163,40 @@ define hidden i64 @numba_srem(i64 %n, i64 %d) nounwind {
 }
 """
 
+# Shifts of int64 by 0 to 63, which code made for few bytes calls: bits go from the half `near` across into the `other`, and those
+# of `outside` come in. (x << 1) << (31 − n) is x << (32 − n) for every n < 32.
+_SHIFT = """
+define hidden i64 @{name}(i64 %x, i32 %n) nounwind {{
+  %low = trunc i64 %x to i32
+  %above = lshr i64 %x, 32
+  %high = trunc i64 %above to i32
+  %far = icmp ugt i32 %n, 31
+  %m = and i32 %n, 31
+  %rest = xor i32 %m, 31
+  %outer = {outer} i32 %{near}, %m
+  %inner = {inner} i32 %{other}, %m
+  %one = {back} i32 %{near}, 1
+  %across = {back} i32 %one, %rest
+  %both = or i32 %inner, %across
+  %outside = {outside}
+  %{other}er = select i1 %far, i32 %outer, i32 %both
+  %{near}er = select i1 %far, i32 %outside, i32 %outer
+  %a = zext i32 %higher to i64
+  %b = shl i64 %a, 32
+  %c = zext i32 %lower to i64
+  %y = or i64 %b, %c
+  ret i64 %y
+}}
+"""
+_RIGHT = {"near": "high", "other": "low", "inner": "lshr", "back": "shl"}
+_SHIFTS = (
+    _SHIFT.format(name="__lshrdi3", outer="lshr", outside="add i32 0, 0", **_RIGHT)
+    + _SHIFT.format(name="__ashrdi3", outer="ashr", outside="ashr i32 %high, 31", **_RIGHT)
+    + _SHIFT.format(
+        name="__ashldi3", outer="shl", outside="add i32 0, 0", near="low", other="high", inner="shl", back="lshr"
+    )
+)
+
 TEXT = (
     _ROUNDING.format(
         T="double", f="f64", limit="4503599627370496.0", rint="rint", floor="floor", ceil="ceil", trunc="trunc"
@@ -172,5 +206,6 @@ TEXT = (
     )
     + _CONVERSIONS
     + _DIVISION
+    + _SHIFTS
 )
 """All of them, for edgeq.targets.emit to link in. Conversions expect numbers that the result's type can hold."""

@@ -19,6 +19,7 @@ class Target:
     triple, cpu, features: what LLVM generates code for. optimized_for: the processor whose costs its passes before that go by,
     where those of `cpu` are bad advice (for processors that work in order LLVM unrolls every loop). isa: which of the kernels'
     instruction sets (edgeq.kernels.isa).
+    small: whether its code is made for few bytes before speed, inner loops too.
     needs: feature names of edgeq.targets.detect that a processor must offer; nothing else decides whether an object may run.
     parts: processors that it is tuned for, as detect names them; of several objects that may run, one that names the
     processor is preferred. emulate: the CPU of qemu-user to test it with, "" where qemu has none that offers it.
@@ -39,6 +40,7 @@ class Target:
     parts: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     optimized_for: str = ""
+    small: bool = False
     notes: str = ""
 
     @property

@@ -19,6 +19,7 @@ from edgeq.targets.archive import archive
 from edgeq.targets.closure import closure
 from edgeq.targets.identity import DIGEST_FILE, source_digest
 from edgeq.targets.strip import asked_for, strip
+from edgeq.targets.table import TARGETS
 from edgeq.targets.target import Target
 
 PACKAGE = Path(__file__).parent.parent
@@ -54,17 +55,19 @@ def plain(objects: Path, targets: Sequence[Target]) -> tuple[str, bytes]:
 
 def slim(objects: Path, target: Target) -> tuple[str, bytes]:
     """Name and content of the wheel for devices of one target."""
-    files = _without_words(device_files())
+    files = _without_words(device_files(target))
     files[f"edgeq/kernels/{DIGEST_FILE}"] = source_digest().encode() + b"\n"
     files |= object_files(objects, target)
     return pack(files, _metadata(DEVICE_NEEDS), f"py3-none-{target.platform}", f"1{target.name.replace('-', '_')}")
 
 
-def device_files() -> dict[str, bytes]:
-    """What the device's commands and the API reach, and the mark of typed packages."""
+def device_files(target: Target) -> dict[str, bytes]:
+    """What the device's commands and the API reach, the targets of its architecture, and the mark of typed packages."""
     everything = package_files()
     roots = [*(f"edgeq/{m}.py" for m in _API), *(f"edgeq/cli/{m}.py" for m in _COMMANDS)]
     roots += [name for name in everything if name.startswith("edgeq/plan/lower/")]  # imported by name
+    alike = [t.name for t in TARGETS.values() if t.architecture == target.architecture]
+    roots += [f"edgeq/targets/{name.replace('-', '_')}.py" for name in alike]
     left = [*(f"edgeq/targets/{m}.py" for m in _STAYS), *_LEFT]
     taken = closure(everything, roots, left) | {"edgeq/py.typed"}
     return {name: content for name, content in everything.items() if name in taken}

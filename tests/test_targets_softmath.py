@@ -28,6 +28,8 @@ def engine() -> Any:
     text = softmath.TEXT
     for name in ("rint", "floor", "ceil", "trunc"):
         text = text.replace(f"@{name}f(", f"@edgeq_{name}f(").replace(f"@{name}(", f"@edgeq_{name}(")
+    for name in ("__ashldi3", "__ashrdi3", "__lshrdi3"):
+        text = text.replace(f"@{name}(", f"@edgeq{name}(")
     for name in ("__fixdfdi", "__fixsfdi", "__floatdidf", "__floatdisf", "__floatundisf"):
         text = text.replace(f"@{name}(", f"@edgeq{name}(")
     built = llvm.create_mcjit_compiler(llvm.parse_assembly(text.replace("define hidden", "define")), machine)
@@ -84,6 +86,16 @@ def test_floats_become_integers(engine: Any) -> None:
     for name, kind, dtype in (("edgeq__fixdfdi", F64, np.float64), ("edgeq__fixsfdi", F32, np.float32)):
         f = function(engine, name, I64, kind)
         np.testing.assert_array_equal([f(v) for v in x.astype(dtype)], x.astype(dtype).astype(np.int64))
+
+
+def test_shifts_reach_every_bit(engine: Any) -> None:
+    """int64 by 0 to 63 bits, to the left and to the right, with and without its sign."""
+    x = integers()[:400]
+    for name, shift in (("__ashldi3", np.left_shift), ("__ashrdi3", np.right_shift), ("__lshrdi3", None)):
+        f = function(engine, f"edgeq{name}", I64, I64, ctypes.c_int32)
+        for n in range(64):
+            expected = (x.view(np.uint64) >> np.uint64(n)).view(np.int64) if shift is None else shift(x, n)
+            np.testing.assert_array_equal([f(int(v), n) for v in x], expected)
 
 
 def test_division_is_cs(engine: Any) -> None:

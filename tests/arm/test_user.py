@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from edgeq.cli import main
+from edgeq.targets.table import TARGETS
+from edgeq.targets.wheel import slim
 from tests import sshd
 from tests.arm.emulate import Guest, guest, install, installed
 
@@ -44,6 +46,11 @@ def test_the_wheel_is_slim(wheel: Path) -> None:
         needs = re.findall(r"^Requires-Dist: ([\w-]+)", file.read(metadata).decode(), re.MULTILINE)
     assert set(needs) <= {"numpy", "cryptography", "click", "flatbuffers", "rich"}
     assert {"numpy", "cryptography"} <= set(needs)
+
+
+def test_the_largest_wheel_is_slim_too(objects: Path) -> None:
+    """32-bit ARM takes the most code."""
+    assert len(slim(objects, TARGETS["armv7"])[1]) <= LIMIT
 
 
 def test_another_processors_wheel_is_not_installed(device: Guest, wheel: Path, tmp_path: Path) -> None:
