@@ -30,7 +30,19 @@ if TYPE_CHECKING:
 OFF = "off"
 
 FOLDERS = ("plan", "plan/lower", "tflite")
-MODULES = ("check", "customs", "graph", "lazy", "packed", "ports", "quantmod", "records", "resume", "subgraphs")
+MODULES = (
+    "check",
+    "customs",
+    "graph",
+    "lazy",
+    "packed",
+    "passes",
+    "ports",
+    "quantmod",
+    "records",
+    "resume",
+    "subgraphs",
+)
 """What decides what a plan is, beside the kernels: these folders' modules, and these of the package's own."""
 
 
