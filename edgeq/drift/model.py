@@ -28,8 +28,8 @@ Array = npt.NDArray[Any]
 COST: Final = 0.02
 """Of the time that inferences take, what looks may add."""
 
-AIM: Final = 0.4 * COST
-"""Of that time, what looks are spread by: the rest is for what they do not see, caches that they empty for the next call."""
+AIM: Final = 0.25 * COST
+"""Of that time, what looks are spread by: the rest is for what they do not see, counting calls and caches that they empty."""
 
 LEARNED: Final = 128
 """Looks that make a baseline where none was given."""
