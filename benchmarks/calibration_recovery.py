@@ -125,7 +125,7 @@ def show_recovery(rows: list[dict[str, Any]]) -> bool:
             shares = ["no cost", "", ""]
         right = [r["ceiling"], r["right"], None if r["ceiling"] is None else float(np.median(r["right_after"]))]
         cells = [r["task"], r["model"], r["shift"]]
-        cells += [f"{100 * v:.3f} %" for v in (r["before"], r["shifted"], r["weights"], r["oracle"])]
+        cells += [f"{100 * v:.3f} %" for v in (r["before"], r["shifted"], r["weights"], r["open"], r["oracle"])]
         cells += [f"{100 * v:.3f} %" for v in (float(np.median(left)), float(left.max()))]
         cells += [*shares, f"{sum(r['changed'])} of {draws}", f"{int(harmed.sum())} of {draws}"]
         cells += ["" if v is None else f"{v:.3f}" for v in right]
