@@ -145,9 +145,14 @@ def pairs_source(mr: int) -> str:
     """
     pairs = range(mr // 2)
     out = _opening(mr, [f"c{i}" for i in pairs], 1)
-    step = ["w0 = load_quad(w)"]
-    step += [f"c{i} = dot_u8s8(c{i}, broadcast_two({_row(2 * i)}, {_row(2 * i + 1)}), w0)" for i in pairs]
-    out += _rows_of_windows(mr, [*step, f"w += {L * 4}"])
+    step = ["w0, a = load_quad(w), a0"]
+    for i in (
+        pairs
+    ):  # one base moves from four pixels to the next: LLVM would keep sixteen addresses, most of them in memory
+        step += ["a = opaque(a + 4 * step)"] if i and i % 2 == 0 else []
+        first, second = ("a", "a + step") if i % 2 == 0 else ("a + 2 * step", "a + 3 * step")
+        step += [f"c{i} = dot_u8s8(c{i}, broadcast_two({first}, {second}), w0)"]
+    out += _rows_of_windows(1, [*step, f"w += {L * 4}"])
     out += ["        f = load_f32(scale)"]
     out += [f"        c{i} = codes(c{i}, f)" for i in pairs]
     for i in range(0, mr // 2, 4):
