@@ -314,6 +314,19 @@ def test_what_does_not_help_is_not_kept() -> None:
     assert done.graph is start
 
 
+def test_what_is_near_already_is_not_trained() -> None:
+    """A start within 38 dB of its float model comes back at once, whatever epochs were asked for; labels are learned from."""
+    graph, x = classifier(), pictures(24)
+    start = quantize(graph, x, Recipe("int16x8", precision="int16x8")).graph
+    done = finetune(graph, x, start, options=Options(epochs=30))
+    assert done.history[0].distance < 1.5e-4
+    assert done.finished
+    assert not done.changed
+    assert len(done.history) == 1
+    labels = np.zeros(24, np.int64)
+    assert len(finetune(graph, x, start, labels=labels, options=Options(epochs=2)).history) == 3
+
+
 def test_codebooks_are_found_and_shared() -> None:
     """Few levels in long rows are a codebook, shared by as many neighbours as agree; nine different weights are none."""
     rng = np.random.default_rng(0)

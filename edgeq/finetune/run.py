@@ -29,6 +29,7 @@ from edgeq.graph import Array, Graph
 from edgeq.quantize.blas import one_thread
 from edgeq.quantize.canonical import fold_weights
 from edgeq.quantize.run import prepare
+from edgeq.quantize.search import ENOUGH
 from edgeq.recipe import RECIPES
 from edgeq.records import dataclass, replace
 from edgeq.tflite import write
@@ -167,6 +168,8 @@ def finetune(
                 trial = through(trial, end, f"rate {rate:g}, epoch")
                 if at.epoch == 0 or trial.nearest < at.nearest:
                     at = trial
+            if trial.nearest <= at.nearest:
+                at = trial
         if trials:
             at = replace(at, begun=at.epoch)
             if saved is not None:
@@ -231,6 +234,8 @@ class _Run:
         self._signals = [max(float((w.astype(np.float64) ** 2).mean()), 1e-30) for w in wanted]
         self._piece = _piece(self.student, options.batch)
         self.epochs = options.epochs or _epochs(self.student, self.learned)
+        if labels is None and self.standing.history[0].distance < ENOUGH:
+            self.epochs = 0  # what could be won on such samples costs more on others (docs/finetuning.md)
         self._spread = [Spread.of(a) for a in self.rows.take(self._learn[:MOST_SEEN])]
 
     def _match(self, start: Graph) -> None:
