@@ -26,9 +26,11 @@ from .simd import (
     load_f32,
     load_quad,
     load_u8_as_i32,
+    max_quad,
     mul_f32,
     mul_i32,
     pack_codes,
+    pack_high,
     prelu_f32,
     shift_each_i32,
     shift_left_pairs,
@@ -130,6 +132,25 @@ def summed_words(a, b, ma, mb, bias, by):
     return shift_each_i32(add_i32(add_i32(bias, mul_i32(a, ma)), mul_i32(b, mb)), by)
 
 
+@njit(error_model="numpy")
+def _summed_short(a, b, y, n, g):
+    """As much of _add_u8_row as upper halves of sums are enough for, 16 elements at a time: which hold sum and zero point."""
+    centre = (np.int64(1) << (g[SY] - 1)) - g[ZERO_A] * g[MA] - g[ZERO_B] * g[MB] + (g[ZERO_Y] << g[SY])
+    if g[SY] < 16 or 255 * (abs(g[MA]) + abs(g[MB])) + abs(centre) >= np.int64(1) << 31:
+        return np.int64(0)
+    ma, mb, bias = splat_i32(np.int32(g[MA])), splat_i32(np.int32(g[MB])), splat_i32(np.int32(centre))
+    by, lo, hi, done = np.int32(g[SY]), splat_quad(g[LO]), np.int32(g[HI]), np.int64(0)
+    while n - done >= 4 * L:
+        v, u = load_quad(a + done), load_quad(b + done)
+        t0 = add_i32(add_i32(bias, mul_i32(widened0(v), ma)), mul_i32(widened0(u), mb))
+        t1 = add_i32(add_i32(bias, mul_i32(widened1(v), ma)), mul_i32(widened1(u), mb))
+        t2 = add_i32(add_i32(bias, mul_i32(widened2(v), ma)), mul_i32(widened2(u), mb))
+        t3 = add_i32(add_i32(bias, mul_i32(widened3(v), ma)), mul_i32(widened3(u), mb))
+        store(y + done, cap(max_quad(pack_high(t0, t1, t2, t3, by), lo), hi))
+        done += 4 * L
+    return done
+
+
 @njit(error_model="numpy", inline="always")
 def summed_pairs(quad, low, high, bias, by):
     """As summed_words, of bytes a and b in the int16 halves of each lane; low, high: the multipliers' parts likewise."""
@@ -158,7 +179,7 @@ def _add_u8_lines(a, a_line, b, b_line, y, y_line, n, lines, g):
     by, none = splat_i32(shift), splat_quad(np.int64(0))
     z_y, z_lo, z_hi = np.int32(g[ZERO_Y]), np.int32(g[LO]), np.int32(g[HI])
     for _ in range(lines):
-        done = np.int64(0)
+        done = _summed_short(a, b, y, n, g) if WIDENS else np.int64(0)
         while n - done >= 4 * L:
             v, u = load_quad(a + done), load_quad(b + done)
             if WIDENS:

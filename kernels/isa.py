@@ -36,6 +36,11 @@ class Isa:
         return self.dot in ("usdot", "sdot", "smull")
 
     @property
+    def matrix(self) -> bool:
+        """Whether convolutions multiply two rows by two channels at once: usmmla, which i8mm has beside usdot."""
+        return self.dot == "usdot"
+
+    @property
     def own_rows(self) -> dict[int, int]:
         """Vectors of a register tile → rows, where a tile holds more than words.conv.TILE_ROWS counts; else empty."""
         if self.dot == "smull":  # 16 bytes of each row and two vectors of products

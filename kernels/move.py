@@ -10,12 +10,13 @@ import numpy as np
 from numba import njit
 
 from .memory import copy, fill, i16, i32, i64, u8
-from .simd import L, load_16, load_quad, splat_16, splat_quad, store
+from .simd import ISA, L, load_16, load_quad, load_ready, splat_16, splat_quad, store
 from .words.move import (
     D1,
     D2,
     D3,
     D4,
+    FLIP,
     HEIGHT,
     LEFT,
     LINE,
@@ -45,6 +46,8 @@ from .words.move import (
     X,
     Y,
 )
+
+FLIPS = ISA.by_steps and ISA.offset != 0
 
 
 @njit(error_model="numpy")
@@ -180,6 +183,21 @@ def frame_borders(g, lo, hi):
 
 
 @njit(error_model="numpy")
+def copy_flipped(to, source, n):
+    """n bytes, a multiple of 16, with their top bits flipped."""
+    while n >= 64:
+        a, b, c, d = load_ready(source), load_ready(source + 16), load_ready(source + 32), load_ready(source + 48)
+        store(to, a)
+        store(to + 16, b)
+        store(to + 32, c)
+        store(to + 48, d)
+        to, source, n = to + 64, source + 64, n - 64
+    while n > 0:
+        store(to, load_ready(source))
+        to, source, n = to + 16, source + 16, n - 16
+
+
+@njit(error_model="numpy")
 def pad_image(g, scratch, lo, hi):
     """Images with borders: rows of LINE bytes, each between LEFT and RIGHT bytes of VALUE, HEIGHT of them behind TOP rows of it.
 
@@ -199,7 +217,10 @@ def pad_image(g, scratch, lo, hi):
         if row < 0 or row >= g[HEIGHT]:
             fill_run(y + g[LEFT], value, line + gap)
         else:
-            copy_run(y + g[LEFT], x, line)
+            if FLIPS and g[FLIP]:
+                copy_flipped(y + g[LEFT], x, line)
+            else:
+                copy_run(y + g[LEFT], x, line)
             fill_run(y + g[LEFT] + line, value, gap)
         y += pitch
         x += line

@@ -133,6 +133,29 @@ def to_nearest(builder: Any, f: Any) -> Any:
     return call(builder, "llvm.aarch64.neon.fcvtns.v4i32.v4f32", V4I32, f)
 
 
+def _halves(builder: Any, vectors: list[Any], upper: bool) -> list[Any]:
+    """The lower or upper int16 of four int32 vectors, in two: uzp1, uzp2."""
+    shorts = [builder.bitcast(v, V8I16) for v in vectors]
+    return [shuffle(builder, shorts[k], shorts[k + 1], list(range(upper, 16, 2))) for k in (0, 2)]
+
+
+def _to_bytes(builder: Any, rows: list[Any]) -> Any:
+    """Two int16 vectors saturated to unsigned bytes: sqxtun."""
+    narrow = [call(builder, "llvm.aarch64.neon.sqxtun.v8i8", V8I8, r) for r in rows]
+    return shuffle(builder, narrow[0], narrow[1], list(range(16)))
+
+
+def packed_short(builder: Any, vectors: list[Any], offset: Any) -> Any:
+    """As packed, for numbers that fit an int16, with `offset` too."""
+    rows = _halves(builder, vectors, False)
+    return _to_bytes(builder, [builder.add(r, offset) for r in rows] if offset is not None else rows)
+
+
+def packed_high(builder: Any, vectors: list[Any], by: Any) -> Any:
+    """Upper halves of four int32 vectors, shifted right by an int16 vector, saturated to unsigned bytes."""
+    return _to_bytes(builder, [builder.ashr(r, by) for r in _halves(builder, vectors, True)])
+
+
 def packed(builder: Any, vectors: list[Any], offset: Any) -> Any:
     """Four int32 vectors, saturated to int16, plus `offset` (int16 vector), saturated to unsigned bytes."""
     halves = [call(builder, "llvm.aarch64.neon.sqxtn.v4i16", V4I16, v) for v in vectors]
@@ -140,8 +163,7 @@ def packed(builder: Any, vectors: list[Any], offset: Any) -> Any:
     rows = [shuffle(builder, halves[k], halves[k + 1], both) for k in (0, 2)]
     if offset is not None:
         rows = [call(builder, "llvm.aarch64.neon.sqadd.v8i16", V8I16, r, offset) for r in rows]
-    narrow = [call(builder, "llvm.aarch64.neon.sqxtun.v8i8", V8I8, r) for r in rows]
-    return shuffle(builder, narrow[0], narrow[1], list(range(16)))
+    return _to_bytes(builder, rows)
 
 
 def multiply_double_rounded(builder: Any, acc: Any, q: Any, left: Any, right: Any) -> Any:

@@ -34,3 +34,26 @@ def locate(g, rows, first, count):
                 image += 1
                 start = g[X] + image * g[IMAGE]
             at = start
+
+
+@njit(error_model="numpy")
+def situate(g, m):
+    """Where output pixel m begins; how many lie a step apart from there on; where its line begins; lines of its image left."""
+    if g[LINEAR]:
+        return g[X] + m * g[COLUMN], np.int64(1) << 40, np.int64(0), np.int64(0)
+    image = np.int32(m) // np.int32(g[OUT_HW])
+    rest = np.int32(m) - image * np.int32(g[OUT_HW])
+    line = rest // np.int32(g[OUT_W])
+    column = rest - line * np.int32(g[OUT_W])
+    start = g[X] + image * g[IMAGE] + line * g[ROW]
+    return start + column * g[COLUMN], g[OUT_W] - column, start, g[OUT_HW] // g[OUT_W] - line
+
+
+@njit(error_model="numpy")
+def next_line(g, start, lines):
+    """The same for the first pixel of the line behind the one that begins at `start`."""
+    if lines > 1:
+        return start + g[ROW], g[OUT_W], start + g[ROW], lines - 1
+    lines = g[OUT_HW] // g[OUT_W]
+    start += g[IMAGE] - (lines - 1) * g[ROW]
+    return start, g[OUT_W], start, lines

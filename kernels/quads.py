@@ -166,6 +166,31 @@ def join_pairs(typingctx, a, b):
     return VI32(a, b), lambda context, builder, signature, args: neon.added_pairs(builder, ISA.dot, *args)
 
 
+def _joined(vec: Vec, high: bool) -> Any:
+    @intrinsic
+    def joined(typingctx, a, b):
+        """The lower or upper 8 bytes of a, then those of b: ARM alone."""
+        half = range(high * vec.lanes // 2, (high + 1) * vec.lanes // 2)
+        picked = [k + side for side in (0, vec.lanes) for k in half]
+        return vec(a, b), lambda context, builder, signature, args: neon.shuffle(builder, *args, picked)
+
+    return joined
+
+
+join_low, join_high = (_joined(VI32, high) for high in (False, True))
+pair_low, pair_high = (_joined(VQUAD, high) for high in (False, True))
+
+
+@intrinsic
+def matrix(typingctx, acc, x, w):
+    """acc + products of two rows of 8 bytes, unsigned, by two of signed ones: rows of two sums; i8mm alone."""
+
+    def codegen(context, builder, signature, args):
+        return call(builder, "llvm.aarch64.neon.usmmla.v4i32.v16i8", args[0].type, *args)
+
+    return VI32(acc, x, w), codegen
+
+
 def _unpack(size: int, high: bool) -> Any:
     """vpunpck: in each 16-byte part, the low or high half of two vectors, elements of `size` bytes alternating."""
     count = 16 // size
@@ -300,6 +325,40 @@ def pack_plain(typingctx, a, b, c, d):
         return plain.saturated(builder, list(args), const("i32", L, 0))
 
     return VQUAD(a, b, c, d), codegen
+
+
+@intrinsic
+def pack_short(typingctx, a, b, c, d):
+    """As pack_plain, for numbers that fit an int16: ARM alone."""
+    return VQUAD(a, b, c, d), lambda context, builder, signature, args: neon.packed_short(builder, list(args), None)
+
+
+@intrinsic
+def pack_moved(typingctx, a, b, c, d, zero):
+    """saturate(v + zero) of four vectors as bytes, for sums that fit an int16: ARM alone."""
+
+    def codegen(context, builder, signature, args):
+        wide = splat(builder, builder.trunc(args[4], ir.IntType(16)), 8)
+        return neon.packed_short(builder, list(args[:4]), wide)
+
+    return VQUAD(a, b, c, d, types.int32), codegen
+
+
+@intrinsic
+def pack_high(typingctx, a, b, c, d, by):
+    """saturate(v >> by) of four vectors as bytes, by from 16 to 31: upper halves alone are shifted. ARM alone."""
+
+    def codegen(context, builder, signature, args):
+        wide = splat(builder, builder.trunc(builder.sub(args[4], ir.Constant(I32, 16)), ir.IntType(16)), 8)
+        return neon.packed_high(builder, list(args[:4]), wide)
+
+    return VQUAD(a, b, c, d, types.int32), codegen
+
+
+@intrinsic
+def xor_quad(typingctx, a, b):
+    """Bit by bit, where one of two is set."""
+    return VQUAD(a, b), lambda context, builder, signature, args: builder.xor(*args)
 
 
 @intrinsic

@@ -27,6 +27,11 @@ BY_HALF_BLOCK = 2
 SHARED_PAIRS, SHARED_PAIRS_ROWS = 2, 16
 """PAIRS in strips of one and a half vectors of channels: two pixels share the second; and the pixels of a tile."""
 
+# conv_u8 on 64-bit ARM (kernels/steps.py), in place of words of other kernels: where each pass of 16 bytes begins in a row, and
+# how codes become bytes. SHORT: none leaves an int16, and nothing is to add or to clamp; MOVED: the zero point is to add.
+WAY, PASSES, N_PASSES = CHUNK, RANGE, SUMS
+SHORT, MOVED = 1, 2
+
 MAX_SUMMED = 1024
 """Pixels of a strip whose sums of activations fit the scratch."""
 
@@ -38,7 +43,7 @@ STRIP_ROWS = {True: {4: 6, 2: 8, 1: 16}, False: {4: 2, 2: 4, 1: 8}}
 """As TILE_ROWS, pixels of a strip's tile; those of one vector are also those of PAIRS and SHARED. Powers of two where weights
 are few: images are as wide."""
 
-STEP_ROWS = {"smull": {4: 2, 2: 4, 1: 8}, "sdot": {4: 5, 2: 8, 1: 12}, "usdot": {4: 5, 2: 8, 1: 12}}
+STEP_ROWS = {"smull": {4: 2, 2: 4, 1: 4}, "sdot": {4: 5, 2: 8, 1: 12}, "usdot": {4: 4, 2: 8, 1: 8}}
 """Isa.dot → NV → rows of a tile of kernels/steps.py: sums, each row's activations and a few weights stay in 32 registers."""
 
 ACROSS = {"smull": 2, "sdot": 4, "usdot": 4}

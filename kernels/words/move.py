@@ -13,6 +13,7 @@ LINE, LEFT, RIGHT, HEIGHT, TOP, PADDED_HEIGHT = (
     25,
     26,
 )  # pad_image; X is 0 where the image is there already
+FLIP = 27  # pad_image, 64-bit ARM without i8mm: 1 to flip each byte's top bit, which kernels/steps.py then need not do
 STRIDE, PIXELS = 27, 28  # pad_phases: phases, and pixels of each in a row
 X_AT, Y_AT = 19, 20  # addresses of int64 offsets into X and Y, found while running; 0 where there is none
 A, B, C, SIZE = 2, 4, 5, 6  # select: where C is true A, else B; bytes of an element

@@ -1,6 +1,7 @@
 """What a guest is to compute, with the right answers: computed here, once for all targets, and carried there as one file.
 
-Kernels: of the cases that the engine is held against the twins with, so many that each kernel is met often. Models: the demo's,
+Kernels: of the cases that the engine is held against the twins with, so many that each kernel is met often, and some whose
+operations NumPy computes there. Models: the demo's,
 and the small ones of ../shared/models where that is; the answers are those of the runtimes that the roundings are named for.
 """
 
@@ -74,8 +75,6 @@ def kernels(isa: Isa) -> list[Work]:
     seen = Counter(i.kernel for i in make_plan(read(found.model), isa).instructions)
     chosen = []
     for name, kernels_of in used.items():
-        if "call_out" in kernels_of:
-            continue  # NumPy computes it, here as there
         if any(seen[k] < (HARD if k.startswith(("conv", "depthwise")) else OFTEN) for k in kernels_of):
             seen.update(kernels_of)
             chosen.append(name)

@@ -19,7 +19,7 @@ HAS = {
     "armv8": [r"smlal2?\b|smull2?\b", r"sadalp|smlal2?\b"],
     "rpi4": [r"smlal2?\b|smull2?\b", r"sadalp|smlal2?\b"],
     "rpi5": [r"\bsdot\b|\budot\b"],
-    "aarch64-i8mm": [r"\busdot\b|\busmmla\b|\bsmmla\b"],
+    "aarch64-i8mm": [r"\busdot\b", r"\busmmla\b"],
     "x86-64-v2": [r"\bpmaddwd\b.*xmm"],
     "x86-64-v3": [r"\bvpmaddwd\b.*ymm"],
     "x86-64-v3-avxvnni": [r"\bvpdpbusd\b.*ymm"],

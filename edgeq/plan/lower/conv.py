@@ -13,6 +13,7 @@ from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.delegation import takes
 from edgeq.plan.frames import framed
 from edgeq.plan.lower.matmul import computed_weights
+from edgeq.plan.lower.steps import step_words, way
 from edgeq.plan.requantize import (
     bias_values,
     float_limits,
@@ -274,6 +275,10 @@ def product(
         cw.SEGMENTS: b.constant(np.array(segments, np.int64)), cw.N_SEGMENTS: len(segments), cw.STEPS: packed.shape[2],
         cw.NV: nv, cw.BLOCK: packed[0].nbytes,
     }  # fmt: skip
+    if kernel == "conv_u8" and b.isa.by_steps and takes(b, op) and cw.PAIRS not in words:
+        words |= step_words(b, packed, segments, ordered(bias, padded, order), nv, bool(strips.get(cw.SHARED)))
+        scales = np.float64(b.scale(x)) * weight_scales(b, op, part_of(w, part), count) / np.float64(b.scale(out))
+        words[cw.WAY] = way(words, centred, bias_values(b, op, bias_at, total, "int32")[part], b.zero_point(x), scales)
     units = rows.pixels
     if kernel == "conv_u8" and cw.PAIRS not in words | strips and by_block(rows.pixels, len(packed), packed.nbytes):
         halves = rows.pixels >= FEWEST_PIXELS
@@ -388,10 +393,27 @@ def lines_of(rows: Rows) -> int:
 
 
 def across_words(b: Builder, rows: Rows, nv: int, made: Words) -> Words:
-    """SHARED on 64-bit ARM (kernels/steps.py, `across`): windows of three whole pixels, lines of whole tiles."""
+    """SHARED on 64-bit ARM (kernels/steps.py, `across`): windows of three whole pixels, lines of whole tiles.
+
+    Where products are signed, what has just made the borders flips the image, too.
+    """
     adjacent = rows.length == 3 * rows.column and rows.column % 16 == 0 and not rows.linear
     whole = rows.out_w % cw.ACROSS[b.isa.dot] == 0
-    return {cw.SHARED: 1} if nv == 4 and cw.ONES not in made and adjacent and whole else {}
+    if nv != 4 or cw.ONES in made or not adjacent or not whole:
+        return {}
+    if b.isa.offset:
+        padded = b.instructions[-1] if b.instructions else None
+        if (
+            padded is None
+            or padded.kernel != "pad_image"
+            or padded.words.get(mw.Y) != rows.x
+            or mw.X not in padded.words
+        ):
+            return {}
+        value = padded.words[mw.VALUE]
+        assert isinstance(value, int)
+        b.instructions[-1] = replace(padded, words={**padded.words, mw.VALUE: value ^ 128, mw.FLIP: 1})
+    return {cw.SHARED: 1}
 
 
 def by_pixel(weights: Array, segments: tuple[int, ...], pixel: int) -> tuple[Array, tuple[int, ...]]:
