@@ -176,7 +176,7 @@ def cycles(words: tuple[str, ...], cpu: str) -> tuple[float, int, str]:
     libraries = os.pathsep.join({str(f.parent) for f in tools.rglob("*.so*")})
     environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
     raw = " ".join(f"0x{byte:02x}" for word in words for byte in bytes.fromhex(word)[::-1])
-    tool = tools / "usr/lib/llvm-16/bin"
+    tool = tools / "usr/lib/llvm-19/bin"
     text = subprocess.run([tool / "llvm-mc", "--disassemble", "--triple=aarch64", "--mattr=+all"], input=raw, env=environment,
                           capture_output=True, text=True, check=True).stdout  # fmt: skip
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(".")]

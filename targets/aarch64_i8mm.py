@@ -14,5 +14,5 @@ TARGET = Target(
     platform="manylinux_2_17_aarch64",
     emulate="max",
     cipher="aes-256-gcm",
-    notes="Products of unsigned by signed bytes: usdot.",
+    notes="Products of unsigned by signed bytes: usdot; usmmla, two rows by two channels.",
 )

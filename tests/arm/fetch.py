@@ -33,7 +33,7 @@ DEVICE = ["numpy==1.26.4", "cryptography>=47", "cffi", "pycparser", "click>=8.1"
 PEER = ["ai-edge-litert==2.3.0", "backports.strenum", "tqdm", "typing-extensions"]
 JIT = ["numba", "llvmlite"]
 SSHD = ["openssh-server", "openssh-sftp-server", "libnss-wrapper", "libwrap0"]
-LLVM = ["llvm-16", "libllvm16", "libedit2", "libz3-4", "libxml2", "libicu72", "libbsd0", "libmd0"]  # objdump, mca
+LLVM = ["llvm-19", "libllvm19", "libedit2", "libz3-4", "libxml2", "libicu72", "libbsd0", "libmd0"]  # objdump, mca
 GLIBC = ("2014", "_2_17", "_2_24", "_2_26", "_2_27", "_2_28", "_2_31", "_2_34", "_2_35")
 
 

@@ -44,7 +44,7 @@ def disassembled(path: Path) -> str:
     libraries = os.pathsep.join(str(p) for p in {f.parent for f in root.rglob("*.so*")})
     features = {"aarch64": "+all", "armv7": "+neon,+vfp4,+thumb-mode", "x86_64": ""}[TARGETS[path.stem].architecture]
     done = subprocess.run(
-        [str(root / "usr/lib/llvm-16/bin/llvm-objdump"), "-d", "--no-show-raw-insn", "--x86-asm-syntax=intel",
+        [str(root / "usr/lib/llvm-19/bin/llvm-objdump"), "-d", "--no-show-raw-insn", "--x86-asm-syntax=intel",
          *([f"--mattr={features}"] if features else []), str(path)],
         env={**os.environ, "LD_LIBRARY_PATH": libraries}, capture_output=True, text=True, check=False,
     )  # fmt: skip
