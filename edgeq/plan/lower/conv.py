@@ -271,14 +271,16 @@ def product(
     if kind != "f32":
         words |= requantize_words(b, op, x, part_of(w, part), out, count, padded, is_wide(b, op, bias_at), order)
     words |= {
-        cw.X: rows.x, cw.W: b.constant(weight_bytes), cw.BIAS: b.constant(ordered(bias, padded, order)),
-        cw.SEGMENTS: b.constant(np.array(segments, np.int64)), cw.N_SEGMENTS: len(segments), cw.STEPS: packed.shape[2],
-        cw.NV: nv, cw.BLOCK: packed[0].nbytes,
+        cw.X: rows.x, cw.SEGMENTS: b.constant(np.array(segments, np.int64)), cw.N_SEGMENTS: len(segments), cw.NV: nv,
     }  # fmt: skip
+    bias_of = ordered(bias, padded, order)
     if kernel == "conv_u8" and b.isa.by_steps and takes(b, op) and cw.PAIRS not in words:
-        words |= step_words(b, packed, segments, ordered(bias, padded, order), nv, bool(strips.get(cw.SHARED)))
+        words |= step_words(b, packed, segments, bias_of, nv, bool(strips.get(cw.SHARED)))
         scales = np.float64(b.scale(x)) * weight_scales(b, op, part_of(w, part), count) / np.float64(b.scale(out))
         words[cw.WAY] = way(words, centred, bias_values(b, op, bias_at, total, "int32")[part], b.zero_point(x), scales)
+    else:
+        words |= {cw.W: b.constant(weight_bytes), cw.BIAS: b.constant(bias_of)}
+        words |= {cw.STEPS: packed.shape[2], cw.BLOCK: packed[0].nbytes}
     units = rows.pixels
     if kernel == "conv_u8" and cw.PAIRS not in words | strips and by_block(rows.pixels, len(packed), packed.nbytes):
         halves = rows.pixels >= FEWEST_PIXELS
