@@ -160,6 +160,20 @@ def test_rounding_under_a_hessian():
     assert (gptq.cost(w, best, h) <= gptq.cost(w, np.rint(w), h)).all()
 
 
+def test_up_or_down_at_least_cost():
+    """Of all ways to round a channel's taps up or down, the one that costs least is found."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(4, 300, 6)).cumsum(axis=2)
+    h = gptq.damped(np.matmul(x.swapaxes(1, 2), x) / 300, 300)
+    w = np.concatenate([rng.normal(0, 5, (3, 6)), [[-130.0, 130.0, 126.6, 0.5, -0.5, 2.0]]])
+    found = gptq.exact_depthwise(w, h)
+    for row, each, codes in zip(w, h, found, strict=True):
+        ways = [np.clip(np.floor(row), -127, 126) + np.array(b) for b in np.ndindex(*(2,) * 6)]
+        least = min(gptq.cost(row[None], way[None], each)[0] for way in ways)
+        assert gptq.cost(row[None], codes[None], each)[0] == pytest.approx(least)
+    assert np.abs(found).max() <= 127
+
+
 def test_rounding_depthwise_is_rounding_each_channel():
     """A depthwise layer's channels are rounded as if each were alone, in the order of their taps."""
     rng = np.random.default_rng(1)

@@ -46,6 +46,9 @@ SHRINKAGE = 0.25
 """So many times k/n, of n rows of k, is added too: what few samples never excite, others will (after Ledoit & Wolf, "A
 well-conditioned estimator for large-dimensional covariance matrices", 2004)."""
 
+TAPS = 9
+"""Of a depthwise window all of whose roundings are tried."""
+
 BLOCK = 64
 """Columns after which the rest of the row is brought up to date."""
 
@@ -140,6 +143,23 @@ def rounded_depthwise(w: Array, h: Array, nearest: Nearest) -> Array:
         error = (left[:, j] - out[:, j]) / factor[:, j, j]
         left[:, j + 1 :] -= error[:, None] * factor[:, j, j + 1 :]
     return out
+
+
+def exact_depthwise(w: Array, h: Array) -> Array:
+    """Codes (c, taps) for w (c, taps) of up to TAPS taps, each rounded up or down so that the channel costs least.
+
+    That is AdaRound's problem (Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization", ICML 2020,
+    equation 13), which for the 512 ways of a 3 × 3 window needs no relaxation: all are tried.
+    """
+    taps = w.shape[1]
+    ways = (np.arange(1 << taps)[:, None] >> np.arange(taps)) & 1  # (2^taps, taps)
+    pairs = (ways[:, :, None] * ways[:, None, :]).reshape(len(ways), -1).astype(np.float64)
+    low = np.clip(np.floor(w), -127, 126)
+    left = w - low
+    linear = np.einsum("cij,cj->ci", h.astype(np.float64), left)
+    # (left − b)ᵀH(left − b), without what does not depend on b
+    costs = h.reshape(len(h), -1).astype(np.float64) @ pairs.T - 2.0 * (linear @ ways.T.astype(np.float64))
+    return np.asarray(low + ways[costs.argmin(axis=1)])
 
 
 def cost(w: Array, codes: Array, h: Array) -> Array:

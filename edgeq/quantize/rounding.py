@@ -149,6 +149,8 @@ def _coded(graph: Graph, n: int, w: Array, scale: Array, axis: int, h: Array | N
     if h is not None:
         better = gptq.rounded_depthwise(real, h, nearest) if h.ndim == 3 else gptq.rounded(real, h, nearest)
         codes = gptq.better(real, codes, h, better)
+        if h.ndim == 3 and not count and real.shape[1] <= gptq.TAPS:
+            codes = gptq.better(real, codes, h, gptq.exact_depthwise(real, h))
     shape = np.moveaxis(np.empty(graph.tensors[op.inputs[rule.weights]].shape, np.int8), rule.axis, 0).shape
     data = np.ascontiguousarray(np.moveaxis(codes.reshape(shape), 0, rule.axis)).astype(np.int8)
     return Coded(data, scale, axis)
