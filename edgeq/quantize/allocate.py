@@ -59,7 +59,7 @@ AROUND = 4200
 NEAR = 0.01
 """Of the bytes that there are may be left over."""
 
-ROUNDS = 4
+ROUNDS = 6
 """Times that the bytes of the whole are measured and the layers' share of them mended."""
 
 
@@ -99,8 +99,9 @@ def allocated(job: Job, at: Spans, known: Mapping[int, Array], judge: Judge, say
                 break
         else:
             high = room
-        # Mended by what it was off; a file that no section pays for is not coded at all, and off by far.
-        room = room + aim - size
+        # Mended by what it was off, towards a little less than there is; a file that no section pays for is not coded at all,
+        # and off by far.
+        room = room + (1 - NEAR / 2) * aim - size
         if not low < room < high:
             room = (low + high) / 2 if high < float("inf") else 2 * low
     if best > aim:
