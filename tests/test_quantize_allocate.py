@@ -45,12 +45,12 @@ def test_a_share_of_the_bytes():
     inputs, others = inputs_of(graph, 48, seed=1), inputs_of(graph, 24, seed=2)
     whole, wanted = size(quantize(graph, inputs).graph), answers(graph, others)
     found = []
-    for share in (0.6, 0.85):
+    for share in (0.5, 0.7):
         done = quantize(graph, inputs, replace(RECIPES["codebook2"], bundle=share))
         assert done.steps[0].startswith("bytes shared out")
         assert size(done.graph) <= 1.02 * share * whole
         found.append(min(sqnr(wanted, answers(done.graph, others))))
-    assert found[0] + 3 < found[1]
+    assert found[0] + 2 < found[1]
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, True, "half"])
