@@ -114,7 +114,7 @@ def levelled(graph: Graph, layout: Layout, n: int, w: Array, h: Array, grade: Gr
         scale = np.array([-best[1]])
     near = plain(graph, layout, n)
     scale = np.maximum(scale, near.scale.min() / 1024).astype(np.float32)
-    return _coded(graph, n, w, scale, near.axis, h, grade, kind)
+    return _coded(graph, n, w, scale, near.axis, h, grade, kind, exact=True)
 
 
 def _steps(top: Array) -> Array:
@@ -124,8 +124,22 @@ def _steps(top: Array) -> Array:
     )
 
 
-def _coded(graph: Graph, n: int, w: Array, scale: Array, axis: int, h: Array | None, grade: Grade, kind: str) -> Coded:
-    """Real weights (channels, k) at these scales, (channels,) or (1,), times the grade's step."""
+def _coded(
+    graph: Graph,
+    n: int,
+    w: Array,
+    scale: Array,
+    axis: int,
+    h: Array | None,
+    grade: Grade,
+    kind: str,
+    exact: bool = False,
+) -> Coded:
+    """Real weights (channels, k) at these scales, (channels,) or (1,), times the grade's step.
+
+    exact: short depthwise windows at the very least cost. That pays under moments about the mean alone: what is gained by
+    sparing the mean, bias correction would have had for nothing (5 dB were lost where it was tried under E[x·xᵀ]).
+    """
     op = graph.ops[n]
     rule = RULES[op.code]
     assert rule.weights is not None
@@ -149,7 +163,7 @@ def _coded(graph: Graph, n: int, w: Array, scale: Array, axis: int, h: Array | N
     if h is not None:
         better = gptq.rounded_depthwise(real, h, nearest) if h.ndim == 3 else gptq.rounded(real, h, nearest)
         codes = gptq.better(real, codes, h, better)
-        if h.ndim == 3 and not count and real.shape[1] <= gptq.TAPS:
+        if exact and h.ndim == 3 and not count and real.shape[1] <= gptq.TAPS:
             codes = gptq.better(real, codes, h, gptq.exact_depthwise(real, h))
     shape = np.moveaxis(np.empty(graph.tensors[op.inputs[rule.weights]].shape, np.int8), rule.axis, 0).shape
     data = np.ascontiguousarray(np.moveaxis(codes.reshape(shape), 0, rule.axis)).astype(np.int8)
