@@ -33,7 +33,20 @@ def strip(source: str, *, docstrings: bool = True, wanted: Collection[str] = ())
                         and isinstance(node.value.value, str)
                     ):
                         _empty(lines, node, "pass" if len(body) == 1 else "")
-    return "\n".join(_tight(_without_imports(lines, wanted)))
+    return "\n".join(_tight(_without_future(_without_imports(lines, wanted))))
+
+
+def _without_future(lines: list[str]) -> list[str]:
+    """Without `from __future__ import annotations`, if nothing is left that needs it: a field's 0 is what it is either way."""
+    tree = ast.parse("\n".join(lines))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AnnAssign) and not isinstance(node.annotation, ast.Constant):
+            return lines
+        if isinstance(node, ast.arg) and node.annotation is not None:
+            return lines
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is not None:
+            return lines
+    return ["" if line == "from __future__ import annotations" else line for line in lines]
 
 
 def _without_imports(lines: list[str], wanted: Collection[str]) -> list[str]:
@@ -103,6 +116,9 @@ def _without_annotations(source: str) -> str:
     fields: set[tuple[int, int, int]] = set()
     tree = ast.parse(source)
     members = {id(item) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for item in node.body}
+    for own in tree.body:
+        if isinstance(own, ast.AnnAssign) and own.value is not None and own.target.end_col_offset is not None:
+            spans.add(_span(own.annotation, lines, own.lineno, own.target.end_col_offset))
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             for item in node.body:

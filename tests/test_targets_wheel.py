@@ -224,6 +224,18 @@ STRIPPED = {
     "a function's": ('def f():\n    """Words."""\n    return "#"  # why\n', 'def f():\n\n return "#"\n'),
     "a comment on its own line": ("# why\nx = 1\n", "\nx=1\n"),
     "what only looks like one": ('x = """\n# text\n"""\n', 'x="""\n# text\n"""\n'),
+    "types of a module's variables": (
+        "from __future__ import annotations\nx: Final = 1\ny: dict[str, int] = {}\n",
+        "\nx=1\ny={}\n",
+    ),
+    "annotations that stay": (
+        "from __future__ import annotations\nclass A:\n    n: ClassVar[int] = 1\n    m: int = 2\n",
+        "from __future__ import annotations\nclass A:\n n:ClassVar[int]=1\n m:0=2\n",
+    ),
+    "fields alone": (
+        "from __future__ import annotations\nclass A:\n    m: int = 2\n",
+        "\nclass A:\n m:0=2\n",
+    ),
     "types of arguments and results": (
         "def f(a: int, *b: str, c: A | None = None, **d: Any) -> list[int]:\n    x: int = 1\n    return x\n",
         "def f(a,*b,c=None,**d):\n x=1\n return x\n",
