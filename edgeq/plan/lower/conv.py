@@ -13,7 +13,7 @@ from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.delegation import takes
 from edgeq.plan.frames import framed
 from edgeq.plan.lower.matmul import computed_weights
-from edgeq.plan.lower.steps import step_words, way
+from edgeq.plan.lower.steps import even, step_words, way
 from edgeq.plan.requantize import (
     bias_values,
     float_limits,
@@ -238,7 +238,7 @@ def product(
         elif takes(b, op) and 2 * count > lanes and b.isa.least_weight == -128:
             packed_from = (weights.astype(np.int32) - 128).astype(np.int8)
             ones = pack(np.ones((1, *weights.shape[1:]), np.int8), PER_STEP["u8"], lanes)
-            words |= {cw.SUM_WEIGHT: 128 - w_zero, cw.ONES: b.constant(ones)}
+            words |= {cw.SUM_WEIGHT: 128 - w_zero, cw.ONES: b.constant(even(ones, b.isa))}
         elif rows.length % 4 == 0:
             kernel, nv = "conv_u8_sum", 4
             packed_from = (weights.astype(np.int32) - 128).astype(np.int8)

@@ -26,8 +26,7 @@ def step_words(b: Builder, packed: Array, segments: tuple[int, ...], bias: Array
     packed: (blocks, segments, steps, lanes, 4) of `pack`; bias: (channels,) of the same lanes; shared: segments are pixels, three
     to a row of the window.
     """
-    if b.isa.matrix and packed.shape[2] % 2:  # two steps at a time
-        packed = np.pad(packed, ((0, 0), (0, 0), (0, 1), (0, 0), (0, 0)))
+    packed = even(packed, b.isa)
     taps = TAPS if shared else 1
     blocks, count, steps = packed.shape[:3]
     full = steps // PASS * PASS
@@ -45,6 +44,11 @@ def step_words(b: Builder, packed: Array, segments: tuple[int, ...], bias: Array
         cw.W: b.constant(np.ascontiguousarray(stream)), cw.BLOCK: stream.shape[1], cw.BIAS: b.constant(spread(bias, b.isa)),
         cw.STEPS: steps, cw.PASSES: b.constant(np.array(passes or [0], np.int64)), cw.N_PASSES: len(passes),
     }  # fmt: skip
+
+
+def even(packed: Array, isa: Isa) -> Array:
+    """Of `pack`, with as many steps as tiles take: usmmla takes two at a time."""
+    return np.pad(packed, ((0, 0), (0, 0), (0, packed.shape[2] % 2), (0, 0), (0, 0))) if isa.matrix else packed
 
 
 def left_over(steps: int, isa: Isa) -> list[tuple[int, int]]:
