@@ -298,13 +298,9 @@ def _one_builder(path: Path) -> Iterator[None]:
 
 def build(on: Host, progress: Progress) -> bytes:
     """Compile the kernels to an object file; takes tens of seconds."""
-    from numba.core import config
+    from edgeq.targets import here
 
-    from edgeq.targets import emit
-
-    if os.environ.get("EDGEQ_ISA"):
-        config.CPU_NAME, config.CPU_FEATURES = on.cpu, on.features
-    return emit.emit(emit.compile_kernels(progress, f"{on.cpu} ({on.isa.name})"), _target_machine(on))
+    return here.build(on.isa, on.cpu, on.features, progress, lambda: _target_machine(on))
 
 
 def _target_machine(on: Host) -> Any:

@@ -251,7 +251,7 @@ def branch(g, i, turns):
     return g[TARGET], turns + 1 if g[TARGET] <= i else turns
 
 
-@njit(error_model="numpy", inline="always")
+@njit(error_model="numpy")
 def infer(frame_address, frame, threads, thread, scratch):
     """A thread's part of every sample."""
     passed, status = np.int64(0), np.int64(0)
