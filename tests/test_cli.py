@@ -130,6 +130,7 @@ def test_a_real_interrupt_exits_130() -> None:
     """SIGINT ends the process with status 130 and one line."""
     code = (
         "import os, signal, sys, click; from edgeq.cli import app, main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it\n"
         "stop = click.Command('stop', callback=lambda: os.kill(os.getpid(), signal.SIGINT))\n"
         "type(app).get_command = lambda *_: stop\n"
         "sys.exit(main(['stop']))"
