@@ -16,6 +16,7 @@ import numpy as np
 
 from edgeq.errors import CheckError, UnsupportedError
 from edgeq.graph import NUMPY_DTYPES, Array, Graph, Op, Quantization, Signature, SubGraph, Table, Tensor
+from edgeq.packed import densified
 from edgeq.subgraphs import callees
 from edgeq.tflite import limits
 from edgeq.tflite.names import shown
@@ -41,6 +42,13 @@ _ZERO_POINTS = {
     "int2": (-2, 1),
 }
 """Element type → the values that a zero point of it can have."""
+
+
+def sound(graph: Graph) -> Graph:
+    """The graph with its sparse constants dense, checked. Raises CheckError and UnsupportedError."""
+    graph = densified(graph)
+    check(graph)
+    return graph
 
 
 def check(graph: Graph) -> None:

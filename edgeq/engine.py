@@ -78,7 +78,9 @@ class Model:
         except ValueError:
             raise InputError(f"rounding is {rounding!r}, 'xnnpack' or 'tflite' is expected") from None
         if not checked:
-            graph = _sound(graph)
+            from edgeq.check import sound  # here and below: not for a plan that was made before
+
+            graph = sound(graph)
         machine = get(progress)
         plan = make_plan(graph, machine.isa, family)
         tensors = plan.tensors
@@ -280,16 +282,6 @@ def build(
     return Model(graph, rounding=rounding, threads=threads, progress=progress, memory=memory, checked=checked)
 
 
-def _sound(graph: Graph) -> Graph:
-    """The graph with dense tensors, checked."""
-    from edgeq.check import check  # here and above: not for a plan that was made before
-    from edgeq.packed import densified
-
-    graph = densified(graph)
-    check(graph)
-    return graph
-
-
 class Tracer:
     """Runs a graph and shows every tensor: what calibration and comparison look through."""
 
@@ -302,10 +294,11 @@ class Tracer:
         progress: Progress | None = None,
         memory: LockedMemory | None = None,
     ) -> None:
+        from edgeq.check import sound
         from edgeq.graph import NUMPY_DTYPES
         from edgeq.plan import make_plan
 
-        graph = _sound(graph)
+        graph = sound(graph)
         machine = get(progress)
         plan = make_plan(graph, machine.isa, rounding, keep=True)
         self.graph = graph

@@ -201,13 +201,10 @@ def load(
 
 def _sound(data: bytes | memoryview) -> Graph:
     """The graph of a model's bytes, checked."""
-    from edgeq.check import check
-    from edgeq.packed import densified
+    from edgeq.check import sound
     from edgeq.tflite import read
 
-    graph = densified(read(data))
-    check(graph)
-    return graph
+    return sound(read(data))
 
 
 def check_backend(backend: str) -> None:

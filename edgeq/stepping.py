@@ -11,14 +11,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from edgeq.check import check
+from edgeq.check import sound
 from edgeq.engine import Context, aligned, judge
 from edgeq.errors import InputError
 from edgeq.graph import NUMPY_DTYPES, Array, Graph
 from edgeq.kernels.words import frame as fw
 from edgeq.kernels.words.instruction import WORDS
 from edgeq.machine import get
-from edgeq.packed import densified
 from edgeq.plan import Plan, make_plan
 from edgeq.plan.runnable import SLACK
 from edgeq.plan.types import FLIPPED, Rounding
@@ -35,8 +34,7 @@ class Stepper:
 
     def __init__(self, graph: Graph, watched: Sequence[int] | None = None, rounding: str = "xnnpack") -> None:
         """watched: the tensors that are shown, all that are computed or fed by default."""
-        graph = densified(graph)
-        check(graph)
+        graph = sound(graph)
         self._machine = get()
         plan = make_plan(graph, self._machine.isa, Rounding(rounding), shown=True)
         whole = bool(plan.initial) or any(i.kernel in ("branch", "call_out") for i in plan.instructions)

@@ -63,14 +63,10 @@ def _manifest(file: str, manifest: Manifest) -> None:
 
 
 def _model(file: str, data: bytes | memoryview, may_leave: bool, planned: bool) -> None:
-    from edgeq.check import check
+    from edgeq.check import sound  # NumPy: help and bundles do without
     from edgeq.tflite import read
 
-    graph = read(data)
-    from edgeq.packed import densified  # NumPy: help and bundles do without
-
-    graph = densified(graph)
-    check(graph)
+    graph = sound(read(data))
     show.facts(
         [
             ("model", file),

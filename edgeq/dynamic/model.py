@@ -8,14 +8,13 @@ from types import TracebackType
 from typing import Any
 
 from edgeq import engine
-from edgeq.check import check
+from edgeq.check import sound
 from edgeq.dynamic.evaluate import Evaluator
 from edgeq.engine import Model, Port, converted, delivered, in_order, port
 from edgeq.errors import CheckError, DataDependentError, InputError
 from edgeq.graph import Array, Graph
 from edgeq.locked import LockedMemory
 from edgeq.machine import Progress, get
-from edgeq.packed import densified
 from edgeq.plan.survey import survey
 from edgeq.plan.types import Rounding
 from edgeq.records import replace
@@ -42,8 +41,7 @@ class DynamicModel:
     ) -> None:
         """As edgeq.engine.build; `most_ns` bounds a run, see Evaluator."""
         if not checked:
-            graph = densified(graph)
-            check(graph)
+            graph = sound(graph)
         self.graph = graph
         tensors = [replace(t, shape=tuple((shapes or {}).get(i, t.shape))) for i, t in enumerate(graph.tensors)]
         self.inputs = tuple(port(n, tensors[i]) for n, i in zip(graph.input_names(), graph.inputs, strict=True))

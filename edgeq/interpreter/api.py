@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeq import fallback
-from edgeq.check import check
+from edgeq.check import sound
 from edgeq.errors import UnsignedError, UnsupportedError
 from edgeq.fallback import FallbackWarning
 from edgeq.files import PathLike
@@ -21,7 +21,6 @@ from edgeq.interpreter.signatures import SignatureRunner
 from edgeq.loader import check_backend
 from edgeq.machine import get
 from edgeq.opening import GrantLike, IdentityLike, Opened, StateLike, TrustLike, open_bytes
-from edgeq.packed import densified
 from edgeq.subgraphs import promoted
 from edgeq.tflite import read
 
@@ -93,9 +92,7 @@ class Interpreter:
                 )
             else:
                 opened = _plain(model_path, model_content, any(a is not None for a in (grant, trust, state)))
-            graph = read(opened.data)
-            graph = densified(graph)
-            check(graph)
+            graph = sound(read(opened.data))
             ignore_delegates(experimental_delegates)
             self._opened, self._graph = opened, graph
             self._options = Options(rounding_of(resolver, rounding), threads, keep, "debug" in opened.allowed)
