@@ -30,7 +30,15 @@ PRIVATE = 0o600
 PRIVATE_FOLDER = 0o700
 """Mode of a directory of such files."""
 
+OTHERS_WRITE = 0o022
+"""Bits of a mode that let somebody else than the owner write."""
+
 _LEFTOVER = r"\.edgeq-[0-9a-f]{16}\.tmp"
+
+
+def only_ours(status: os.stat_result) -> bool:
+    """Whether a file belongs to this user, or to root, and nobody else writes it; False where files belong to nobody."""
+    return hasattr(os, "getuid") and status.st_uid in (os.getuid(), 0) and not status.st_mode & OTHERS_WRITE
 
 
 def read_limited(path: PathLike, limit: int) -> bytes:

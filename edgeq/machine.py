@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgeq.errors import MachineError, OutputError
-from edgeq.files import write_atomic
+from edgeq.files import only_ours, write_atomic
 from edgeq.kernels import isa
 from edgeq.records import dataclass
 from edgeq.targets import objects
@@ -253,10 +253,7 @@ def _read_cached(path: Path) -> bytes | None:
     """The object, if the file is whole and belongs to this user (or root); anything else is as if it were not there."""
     try:
         with open(path, "rb") as f:
-            status = os.fstat(f.fileno())
-            if hasattr(os, "getuid") and status.st_uid not in (os.getuid(), 0):
-                return None
-            if status.st_mode & 0o022:
+            if not only_ours(os.fstat(f.fileno())):
                 return None
             blob = f.read()
     except OSError:

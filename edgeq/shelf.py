@@ -21,6 +21,7 @@ from typing import Final
 
 from edgeq import limits, stream
 from edgeq.errors import DecryptError
+from edgeq.files import only_ours
 from edgeq.locked import LockedMemory
 from edgeq.recipients import ContentKey
 
@@ -77,9 +78,7 @@ class Shelf:
 def _private(file: FileIO) -> int:
     """The length of a file of this user's, or root's, that nobody else writes; −1 of another."""
     status = os.fstat(file.fileno())
-    if not hasattr(os, "getuid") or status.st_uid not in (os.getuid(), 0) or status.st_mode & 0o022:
-        return -1
-    return status.st_size
+    return status.st_size if only_ours(status) else -1
 
 
 def _chunks(file: FileIO) -> Iterator[memoryview]:

@@ -12,11 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeq.files import only_ours
 from edgeq.records import dataclass, field, fields
 from edgeq.targets.detect import Cpu
 from edgeq.targets.identity import ABI, source_digest
@@ -143,10 +143,9 @@ def judge(path: Path, cpu: Cpu, digest: str, packaged: bool) -> Candidate:
 def _private(path: Path) -> bool:
     """Whether this user or root alone writes a file in the cache."""
     try:
-        status = path.stat()
+        return only_ours(path.stat())
     except OSError:
         return False
-    return status.st_uid in (os.getuid(), 0) and not stat.S_IMODE(status.st_mode) & 0o022
 
 
 def damage(candidate: Candidate) -> str:
