@@ -37,7 +37,7 @@ def build(isa: Isa, cpu: str, features: str, progress: emit.Progress, target_mac
 
     if os.environ.get("EDGEQ_ISA"):
         config.CPU_NAME, config.CPU_FEATURES = cpu, features
-    return emit.emit(emit.compile_kernels(progress, what), target_machine())
+    return emit.emit(emit.compile_kernels(progress, _named(isa.name, cpu)), target_machine())
 
 
 def _in_a_process(isa: str, cpu: str, features: str, progress: emit.Progress) -> bytes | None:
@@ -64,6 +64,10 @@ def _in_a_process(isa: str, cpu: str, features: str, progress: emit.Progress) ->
         return None
 
 
+def _named(isa: str, cpu: str) -> str:
+    return f"{cpu} ({isa})"
+
+
 def _listen(child: subprocess.Popen[str], progress: emit.Progress) -> None:
     assert child.stdout is not None
     for line in child.stdout:
@@ -81,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
         needs=(), order=0, platform="", emulate="", cipher="",
     )  # fmt: skip
     machine = crosscompile.install(target)
-    text = emit.compile_kernels(lambda done, total, what: print(done, total, what, flush=True), cpu)
+    text = emit.compile_kernels(lambda done, total, what: print(done, total, what, flush=True), _named(isa, cpu))
     Path(file).write_bytes(emit.emit(text, machine))
     return 0
 

@@ -85,8 +85,8 @@ def allocated(job: Job, at: Spans, known: Mapping[int, Array], judge: Judge, say
         say(k, len(able), "measuring what layers lose")
         offers[n] = _offers(job, n, known[n], few, job.grades[n])
     aim = job.recipe.bundle * (sizes.whole({}) + AROUND) - AROUND
-    room = aim - sizes.rest(job.grades)
-    chosen, best = dict(job.grades), sizes.whole(job.grades)
+    best, rest = sizes.parted(job.grades)
+    chosen, room = dict(job.grades), aim - rest
     low, high = 0.0, float("inf")  # room that is known to be kept to, and not to
     for _ in range(ROUNDS):
         other = {**job.grades, **_shared(offers, room)}
@@ -205,10 +205,11 @@ class _Sizes:
         """Of all."""
         return self._of(self._rounded(grades))
 
-    def rest(self, grades: Mapping[int, Grade]) -> float:
-        """Of what has no grade: these grades' whole, less what their layers take by themselves."""
+    def parted(self, grades: Mapping[int, Grade]) -> tuple[int, float]:
+        """Of all, and of what has no grade: the whole, less what these grades' layers take by themselves."""
         job = self._rounded(grades)
-        return self._of(job) - sum(_booked(job.codes[n]) for n in grades)
+        whole = self._of(job)
+        return whole, whole - sum(_booked(job.codes[n]) for n in grades)
 
     def _rounded(self, grades: Mapping[int, Grade]) -> Job:
         job, known = self._job, {n: h for n, h in self._known.items() if n in grades}
