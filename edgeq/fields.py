@@ -10,8 +10,9 @@ from edgeq.errors import DocumentError
 SUITE: Final = "edgeq-1"
 """The one suite: docs/bundle-format.md says which algorithms it names."""
 
-MODEL_ID: Final = strict.text(
-    r"[A-Za-z0-9][A-Za-z0-9._/-]*", f"1 to {limits.MODEL_ID} of A–Z a–z 0–9 . _ / -", limits.MODEL_ID
+_ALPHANUMERIC: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+MODEL_ID: Final = strict.spelled(
+    _ALPHANUMERIC, _ALPHANUMERIC + "._/-", f"1 to {limits.MODEL_ID} of A–Z a–z 0–9 . _ / -", limits.MODEL_ID
 )
 VERSION: Final = strict.integer(1, limits.INTEGER)
 KEY_ID: Final = strict.hexadecimal(32)

@@ -8,7 +8,6 @@ named and trusted, there is exactly one signature, and a list of paths to ignore
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -25,7 +24,6 @@ _MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 _STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 _PREDICATE_TYPE: Final = "https://model_signing/signature/v1.0"
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +138,7 @@ def _digests(payload: bytes) -> Mapping[str, str]:
 
 def _resource(resource: Any, what: str) -> tuple[str, str]:
     match resource:
-        case {"algorithm": "sha256", "digest": str(digest), "name": str(name)} if _DIGEST.fullmatch(digest):
+        case {"algorithm": "sha256", "digest": str(digest), "name": str(name)} if strict.is_hexadecimal(digest, 32):
             if _is_plain(name):
                 return name, digest
             raise DocumentError(f"{what}: expected a relative path without '..', found {name[:64]!a}")

@@ -9,28 +9,25 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import operator
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NoReturn
 
 from edgeq import limits
 from edgeq.errors import DocumentError, EncodingError, LengthError, SuiteError
+from edgeq.spelling import spell, understand
 
 Check = Callable[[Any, str], Any]
 """Takes a value and what to call it in an error; returns the value as the program wants it, or raises."""
-
-# A string, ended by its quote or by the text, or one bracket. Every quote starts a match, so the scan is linear
-# whatever the text; whether the text is JSON at all, the parser says afterwards.
-_STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\(?:.|\Z)[^"\\]*)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
 
 _HEXADECIMAL = "0123456789abcdef"
 
 
 def canonical(value: Any) -> bytes:
     """The one spelling of a JSON value."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode()
+    return spell(value).encode()
 
 
 def parse(data: bytes, limit: int, what: str) -> Any:
@@ -63,16 +60,18 @@ def _parse(data: bytes, limit: int, what: str) -> tuple[Any, bytes]:
         raise EncodingError(f"{what}: expected UTF-8, found byte {data[error.start]:#04x} at {error.start}") from None
     _refuse_depth(text, what)
     try:
-        value = json.loads(
-            text, object_pairs_hook=_unique, parse_int=_integer, parse_float=_refuse, parse_constant=_refuse
-        )
+        value = understand(text, pairs=_unique, integer=_integer, real=_refuse, constant=_refuse)
         return value, canonical(value)
     except EncodingError as error:
         raise EncodingError(f"{what}: {error}") from None
-    except json.JSONDecodeError as error:
-        raise EncodingError(f"{what}: expected JSON, at character {error.pos}: {error.msg}") from None
     except UnicodeEncodeError:  # a lone surrogate, spelled \ud800, is a str that has no bytes
         raise EncodingError(f"{what}: a string holds half a surrogate pair") from None
+    except ValueError as error:
+        from json import JSONDecodeError
+
+        if isinstance(error, JSONDecodeError):
+            raise EncodingError(f"{what}: expected JSON, at character {error.pos}: {error.msg}") from None
+        raise
 
 
 def to_base64(data: bytes) -> str:
@@ -147,15 +146,31 @@ def text(pattern: str, says: str, longest: int) -> Check:
     return check
 
 
+def spelled(first: str, others: str, says: str, longest: int) -> Check:
+    """A string of 1 to `longest` characters: one of `first`, then any of `others`; `says` describes it."""
+
+    def check(value: Any, what: str) -> str:
+        if isinstance(value, str) and 0 < len(value) <= longest and value[0] in first and not value.strip(others):
+            return value
+        raise DocumentError(f"{what}: expected {says}, found {_show(value)}")
+
+    return check
+
+
 def hexadecimal(size: int) -> Check:
     """`size` bytes as lower-case hexadecimal digits, kept as text."""
 
     def check(value: Any, what: str) -> str:
-        if not isinstance(value, str) or len(value) != 2 * size or value.strip(_HEXADECIMAL):
+        if not isinstance(value, str) or not is_hexadecimal(value, size):
             raise DocumentError(f"{what}: expected {2 * size} lower-case hexadecimal digits, found {_show(value)}")
         return value
 
     return check
+
+
+def is_hexadecimal(value: str, size: int) -> bool:
+    """Whether a string spells `size` bytes as lower-case hexadecimal digits."""
+    return len(value) == 2 * size and not value.strip(_HEXADECIMAL)
 
 
 def encoded(*sizes: int) -> Check:
@@ -239,13 +254,20 @@ def _refuse_depth(text: str, what: str) -> None:
     if text.count("[") + text.count("{") <= limits.JSON_DEPTH:
         return  # fewer brackets than levels: most documents, and the long ones
     depth = 0
-    for match in _STRING_OR_BRACKET.finditer(text):
+    for match in _string_or_bracket().finditer(text):
         if match[0] in "[{":
             depth += 1
             if depth > limits.JSON_DEPTH:
                 raise EncodingError(f"{what}: nested deeper than {limits.JSON_DEPTH} levels")
         elif match[0] in "]}":
             depth -= 1
+
+
+@cache
+def _string_or_bracket() -> re.Pattern[str]:
+    """A string, ended by its quote or by the text, or one bracket. Every quote starts a match, so the scan is linear
+    whatever the text; whether the text is JSON at all, the parser says afterwards."""
+    return re.compile(r'"[^"\\]*(?:\\(?:.|\Z)[^"\\]*)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ Needs neither NumPy nor Numba: a device has this, a shared object, and nothing t
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from edgeq.files import only_ours
 from edgeq.records import dataclass, field, fields
+from edgeq.spelling import understand
 from edgeq.targets.detect import Cpu
 from edgeq.targets.identity import ABI, source_digest
 
@@ -51,12 +51,14 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """The file's content."""
+        import json
+
         return (json.dumps(vars(self), indent=1, sort_keys=True) + "\n").encode()
 
     @classmethod
-    def from_json(cls, text: bytes) -> Manifest:
+    def from_json(cls, content: bytes) -> Manifest:
         """Parse; ValueError says what is wrong."""
-        value: Any = json.loads(text)
+        value: Any = understand(content.decode())
         kinds = {"format": int, "order": int, "abi": int, "size": int, "versions": dict, "needs": list, "parts": list}
         if not isinstance(value, dict):
             raise ValueError("an object is expected")

@@ -8,7 +8,6 @@ Each part begins at a multiple of 64 bytes; numbers are int64 in this machine's 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from edgeq.kernels.words.instruction import WORDS
 from edgeq.plan.runnable import CONSTANT, Port, Ref, Runnable
+from edgeq.spelling import spell, understand
 
 if TYPE_CHECKING:
     from edgeq.graph import Array
@@ -52,7 +52,7 @@ def to_parts(plan: Runnable, constants: Array, about: Any) -> list[memoryview]:
             for p in ports
         ],
     }
-    text = json.dumps(facts, separators=(",", ":")).encode()
+    text = spell(facts).encode()
     head = memoryview(len(text).to_bytes(8, sys.byteorder) + text)
     arrays = (plan.table, plan.arena_words, plan.constant_words, constants)
     parts = []
@@ -64,7 +64,7 @@ def to_parts(plan: Runnable, constants: Array, about: Any) -> list[memoryview]:
 def from_content(content: memoryview) -> tuple[Runnable, Any]:
     """The plan and what was said about it; its arrays lie in `content`."""
     size = int.from_bytes(content[:8], sys.byteorder)
-    facts = json.loads(bytes(content[8 : 8 + size]))
+    facts = understand(str(content[8 : 8 + size], "utf-8"))
     rows, arena, constant, constants = facts["words"]
     at = -(-(8 + size) // ALIGNMENT) * ALIGNMENT
     found = []
