@@ -9,8 +9,8 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from edgeq import container, dsse, manifest, oms, second
-from edgeq.errors import BadSignatureError, DigestError, FileSetError, InnerSignatureError, LengthError
+from edgeq import container, dsse, errors, manifest, oms, second
+from edgeq.errors import BadSignatureError
 from edgeq.keys import PublisherKey, PublisherPublic
 from edgeq.manifest import MANIFEST_FILE, Manifest
 from edgeq.records import dataclass
@@ -72,7 +72,7 @@ class Verified:
     def signed(self) -> Signed:
         """What the signature says of a bundle; raises FileSetError for a directory that is none."""
         if self.manifest is None:
-            raise FileSetError("expected a bundle, found another signed directory")
+            raise errors.FileSetError("expected a bundle, found another signed directory")
         manifest_hash = bytes.fromhex(self.digests[MANIFEST_FILE])
         return Signed(self.manifest, manifest_hash, self.digests[PAYLOAD_FILE], self.signer)
 
@@ -100,7 +100,7 @@ def open_signed(manifest_bytes: bytes, signature: bytes, trust: Trust, signed_ag
     second.check(signed_again, statement.signer.second, statement.signed_bytes)
     if statement.digests.keys() != {MANIFEST_FILE, PAYLOAD_FILE}:
         names = ", ".join(sorted(statement.digests)[:4])
-        raise FileSetError(f"the signature is over {names[:128]!a}, expected {MANIFEST_FILE} and {PAYLOAD_FILE}")
+        raise errors.FileSetError(f"the signature is over {names[:128]!a}, expected {MANIFEST_FILE} and {PAYLOAD_FILE}")
     manifest_hash = hashlib.sha256(manifest_bytes).digest()
     check_digest(MANIFEST_FILE, manifest_hash.hex(), statement.digests)
     parsed = manifest.parse(manifest_bytes)
@@ -111,13 +111,13 @@ def check_payload_size(signed: Signed, size: int) -> None:
     """Return if payload.bin has the length that the manifest implies; else raise LengthError."""
     expected = signed.manifest.stored_size
     if size != expected:
-        raise LengthError(f"{PAYLOAD_FILE}: {size} bytes, the manifest implies {expected}")
+        raise errors.LengthError(f"{PAYLOAD_FILE}: {size} bytes, the manifest implies {expected}")
 
 
 def check_digest(name: str, found: str, signed: Mapping[str, str]) -> None:
     """Return if a file's SHA-256 (hex) is the signed one; else raise DigestError."""
     if found != signed[name]:
-        raise DigestError(f"{name}: the bytes are not those that were signed (SHA-256 {found[:16]}…)")
+        raise errors.DigestError(f"{name}: the bytes are not those that were signed (SHA-256 {found[:16]}…)")
 
 
 def verify(bundle: Bundle, trust: Trust) -> Verified:
@@ -148,4 +148,4 @@ def check_plaintext(signed: Signed, plaintext_hash: bytes, signature: bytes) -> 
     try:
         signed.signer.verify_raw(message, signature)
     except BadSignatureError:
-        raise InnerSignatureError("the decrypted model is not the one that the publisher signed") from None
+        raise errors.InnerSignatureError("the decrypted model is not the one that the publisher signed") from None

@@ -8,8 +8,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from edgeq import limits
-from edgeq.errors import ContainerError, LengthError, SuiteError, TruncatedError
+from edgeq import errors, limits
 from edgeq.records import dataclass
 
 MAGIC: Final = b"EQB\r\n\x1a\n\x00"
@@ -52,14 +51,14 @@ def parse_header(header: bytes, file_size: int) -> Layout:
     Raises TruncatedError, ContainerError (magic, reserved), SuiteError (version), LengthError.
     """
     if len(header) < HEADER_SIZE:
-        raise TruncatedError(f"bundle: {len(header)} bytes, the header alone has {HEADER_SIZE}")
+        raise errors.TruncatedError(f"bundle: {len(header)} bytes, the header alone has {HEADER_SIZE}")
     magic, version, manifest, signature, second, payload, reserved = _HEADER.unpack_from(header)
     if magic != MAGIC:
-        raise ContainerError("bundle: the file does not start with the magic of a bundle")
+        raise errors.ContainerError("bundle: the file does not start with the magic of a bundle")
     if version != VERSION:
-        raise SuiteError(f"bundle: format version {version}, this edgeq reads version {VERSION}")
+        raise errors.SuiteError(f"bundle: format version {version}, this edgeq reads version {VERSION}")
     if reserved != 0:
-        raise ContainerError(f"bundle: expected 0 in the reserved field, found {reserved}")
+        raise errors.ContainerError(f"bundle: expected 0 in the reserved field, found {reserved}")
     for name, size, least, limit in (
         ("manifest", manifest, 1, limits.MANIFEST),
         ("signature", signature, 1, limits.SIGNATURE),
@@ -67,12 +66,14 @@ def parse_header(header: bytes, file_size: int) -> Layout:
         ("payload", payload, 1, limits.PAYLOAD),
     ):
         if not least <= size <= limit:
-            raise LengthError(f"bundle: {name} of {size} bytes, expected {least} to {limit}")
+            raise errors.LengthError(f"bundle: {name} of {size} bytes, expected {least} to {limit}")
     layout = Layout(manifest, signature, payload, second)
     if file_size < layout.file_size:
-        raise TruncatedError(f"bundle: {file_size} bytes, the header announces {layout.file_size}")
+        raise errors.TruncatedError(f"bundle: {file_size} bytes, the header announces {layout.file_size}")
     if file_size > layout.file_size:
-        raise LengthError(f"bundle: {file_size} bytes, {file_size - layout.file_size} more than the header announces")
+        raise errors.LengthError(
+            f"bundle: {file_size} bytes, {file_size - layout.file_size} more than the header announces"
+        )
     return layout
 
 
@@ -84,7 +85,7 @@ def split_front(layout: Layout, front: bytes) -> tuple[bytes, bytes, bytes]:
     end = HEADER_SIZE + layout.manifest_size
     second = end + layout.signature_size
     if any(front[layout.front_size :]):
-        raise ContainerError("bundle: expected zero padding in front of the payload")
+        raise errors.ContainerError("bundle: expected zero padding in front of the payload")
     return front[HEADER_SIZE:end], front[end:second], front[second : layout.front_size]
 
 

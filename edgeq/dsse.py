@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgeq import strict
-from edgeq.errors import DocumentError, EnvelopeError, SignatureCountError
+from edgeq import errors, strict
 from edgeq.records import dataclass, field
 
 _SIGNATURE_BYTES = 256  # a P-256 signature in DER has at most 72
@@ -51,7 +50,7 @@ def from_json(value: Any, payload_type: str, what: str) -> Envelope:
     """
     payload, signatures = _open(value, payload_type, what)
     if len(signatures) != 1:
-        raise SignatureCountError(f"{what}: expected one signature, found {len(signatures)}")
+        raise errors.SignatureCountError(f"{what}: expected one signature, found {len(signatures)}")
     keyid, raw = _signature(signatures[0], what)
     return Envelope(strict.from_base64(payload, f"{what}: payload"), payload_type, raw, keyid)
 
@@ -84,13 +83,15 @@ def countersigned_from_json(value: Any, payload_type: str, most: int, what: str)
     """
     payload, signatures = _open(value, payload_type, what)
     if len(signatures) > most:
-        raise SignatureCountError(f"{what}: {len(signatures)} signatures, the limit is {most}")
+        raise errors.SignatureCountError(f"{what}: {len(signatures)} signatures, the limit is {most}")
     found = [_signature(signature, what) for signature in signatures]
     names = [name for name, _ in found]
     if len(set(names)) != len(names):
-        raise SignatureCountError(f"{what}: two signatures by one key, which counts as one: expected one of each")
+        raise errors.SignatureCountError(
+            f"{what}: two signatures by one key, which counts as one: expected one of each"
+        )
     if names != sorted(names):
-        raise DocumentError(f"{what}: expected the signatures in the order of their key ids")
+        raise errors.DocumentError(f"{what}: expected the signatures in the order of their key ids")
     return Countersigned(strict.from_base64(payload, f"{what}: payload"), payload_type, dict(found))
 
 
@@ -98,7 +99,9 @@ def _open(value: Any, payload_type: str, what: str) -> tuple[str, list[Any]]:
     """The payload, still in base64, and the signatures."""
     fields = strict.record(value, {"payload": _string, "payloadType": _string, "signatures": _list}, what)
     if fields["payloadType"] != payload_type:
-        raise EnvelopeError(f"{what}: expected payloadType {payload_type!r}, found {fields['payloadType'][:64]!a}")
+        raise errors.EnvelopeError(
+            f"{what}: expected payloadType {payload_type!r}, found {fields['payloadType'][:64]!a}"
+        )
     return fields["payload"], fields["signatures"]
 
 
@@ -107,25 +110,25 @@ def _signature(value: Any, what: str) -> tuple[str, bytes]:
     signature = strict.record({"keyid": "", **_object(value, what)}, _SIGNATURE, f"{what}: signature")
     raw = strict.from_base64(signature["sig"], f"{what}: signature")
     if not 0 < len(raw) <= _SIGNATURE_BYTES:
-        raise SignatureCountError(f"{what}: expected a signature, found {len(raw)} bytes")
+        raise errors.SignatureCountError(f"{what}: expected a signature, found {len(raw)} bytes")
     return signature["keyid"], raw
 
 
 def _string(value: Any, what: str) -> str:
     if not isinstance(value, str):
-        raise DocumentError(f"{what}: expected a string")
+        raise errors.DocumentError(f"{what}: expected a string")
     return value
 
 
 def _list(value: Any, what: str) -> list[Any]:
     if not isinstance(value, list):
-        raise DocumentError(f"{what}: expected an array")
+        raise errors.DocumentError(f"{what}: expected an array")
     return value
 
 
 def _object(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise DocumentError(f"{what}: expected an object")
+        raise errors.DocumentError(f"{what}: expected an object")
     return value
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from edgeq import limits, strict
-from edgeq.errors import DocumentError
+from edgeq import errors, limits, strict
 
 SUITE: Final = "edgeq-1"
 """The one suite: docs/bundle-format.md says which algorithms it names."""
@@ -26,7 +25,7 @@ OPERATIONS: Final = ("calibrate", "debug", "export", "load")
 def _some_operations(value: Any, what: str) -> tuple[str, ...]:
     if isinstance(value, list) and value and value == [name for name in OPERATIONS if name in value]:
         return tuple(value)
-    raise DocumentError(f"{what}: expected some of {', '.join(OPERATIONS)}, sorted, each once")
+    raise errors.DocumentError(f"{what}: expected some of {', '.join(OPERATIONS)}, sorted, each once")
 
 
 SOME_OPERATIONS: Final[strict.Check] = _some_operations

@@ -11,27 +11,10 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from edgeq import dsse, limits, strict
+from edgeq import dsse, errors, limits, strict
 from edgeq.bundle import PAYLOAD_FILE, Signed, Verified
 from edgeq.clock import DAY, SKEW, show, timestamp
-from edgeq.errors import (
-    DocumentError,
-    GrantConditionError,
-    GrantDeviceError,
-    GrantExpiredError,
-    GrantIssuerError,
-    GrantLoadsError,
-    GrantModelError,
-    GrantNotYetValidError,
-    GrantOfflineError,
-    GrantOperationError,
-    GrantPayloadError,
-    GrantStatusError,
-    GrantVersionError,
-    InputError,
-    UntrustedKeyError,
-    WrappedKeyError,
-)
+from edgeq.errors import InputError
 from edgeq.fields import KEY_ID, MODEL_ID, OPERATIONS, SOME_OPERATIONS, SUITE, TIME, VERSION
 from edgeq.keys import PublisherKey
 from edgeq.manifest import Manifest
@@ -138,7 +121,7 @@ def issue(
     if manifest is None or manifest.encryption is None:
         raise InputError("the model is not encrypted: whoever trusts its signer may use it, and no grant is needed")
     if bundle.key_id != key.public.key_id and held is None:
-        raise GrantIssuerError(
+        raise errors.GrantIssuerError(
             f"the bundle was signed by key {bundle.key_id[:16]}…, a grant for it cannot be issued by "
             f"{key.public.key_id[:16]}… without one to hand on"
         )
@@ -192,7 +175,7 @@ def _publisher_key(manifest: Manifest, key: PublisherKey) -> ContentKey:
     """The content key that the bundle keeps for its publisher."""
     encryption = manifest.encryption
     if encryption is None or encryption.publisher != key.wrapping.key_id:
-        raise WrappedKeyError("the bundle's content key was wrapped for another publisher's key")
+        raise errors.WrappedKeyError("the bundle's content key was wrapped for another publisher's key")
     content_key = key.unwrap(encryption.wrapped_key, manifest.wrap_info())
     check_commitment(content_key, bytes.fromhex(manifest.bundle_id), bytes.fromhex(encryption.commitment))
     return content_key
@@ -212,7 +195,7 @@ def verify(data: bytes, trust: Trust) -> Grant:
     issuer.verify(envelope.signed_bytes, envelope.signature)
     grant = parse(envelope.payload)
     if grant.issuer != issuer.key_id:
-        raise UntrustedKeyError(f"grant: signed by key {issuer.key_id[:16]}…, but it names {grant.issuer[:16]}…")
+        raise errors.UntrustedKeyError(f"grant: signed by key {issuer.key_id[:16]}…, but it names {grant.issuer[:16]}…")
     return grant
 
 
@@ -227,7 +210,7 @@ def parse(payload: bytes) -> Grant:
     del fields["format"], fields["suite"]
     grant = Grant(**fields)
     if grant.min_version > grant.max_version:
-        raise DocumentError(f"grant: versions from {grant.min_version} to {grant.max_version} are none")
+        raise errors.DocumentError(f"grant: versions from {grant.min_version} to {grant.max_version} are none")
     return grant
 
 
@@ -251,24 +234,26 @@ def check(
     moment = timestamp(now)
     trust.check_issuer(grant.issuer, signed.signer.key_id, manifest.model_id, grant.operations, now)
     if grant.model_id != manifest.model_id:
-        raise GrantModelError(f"the grant is for model {grant.model_id!a}, the bundle holds {manifest.model_id!a}")
+        raise errors.GrantModelError(
+            f"the grant is for model {grant.model_id!a}, the bundle holds {manifest.model_id!a}"
+        )
     if not grant.min_version <= manifest.version <= grant.max_version:
-        raise GrantVersionError(
+        raise errors.GrantVersionError(
             f"the grant covers versions {grant.min_version} to {grant.max_version}, the bundle is {manifest.version}"
         )
     if grant.payload_sha256 != signed.payload_sha256:
-        raise GrantPayloadError("the grant is for another bundle: the digests of the payload differ")
+        raise errors.GrantPayloadError("the grant is for another bundle: the digests of the payload differ")
     if grant.device != device:
-        raise GrantDeviceError(f"the grant is for device {grant.device[:16]}…, this is {device[:16]}…")
+        raise errors.GrantDeviceError(f"the grant is for device {grant.device[:16]}…, this is {device[:16]}…")
     for operation in operations:
         if operation not in grant.operations:
-            raise GrantOperationError(f"the grant allows {', '.join(grant.operations)}, not {operation}")
+            raise errors.GrantOperationError(f"the grant allows {', '.join(grant.operations)}, not {operation}")
     if moment < grant.not_before:
-        raise GrantNotYetValidError(
+        raise errors.GrantNotYetValidError(
             f"the grant starts at {show(grant.not_before)}, the clock says {show(moment)}; is the clock set?"
         )
     if grant.expires is not None and moment >= grant.expires:
-        raise GrantExpiredError(f"the grant expired at {show(grant.expires)}, the clock says {show(moment)}")
+        raise errors.GrantExpiredError(f"the grant expired at {show(grant.expires)}, the clock says {show(moment)}")
     _check_conditions(grant, trust.authority(signed.signer.key_id), moment, state)
 
 
@@ -277,25 +262,25 @@ def _check_conditions(grant: Grant, authority: str, moment: int, state: State | 
     if state is None:
         for name in ("max_loads", "max_offline_days", "min_status_epoch"):
             if getattr(grant, name) is not None:
-                raise GrantConditionError(
+                raise errors.GrantConditionError(
                     f"the grant sets {name}, which needs a device state (--state), and none was given"
                 )
         return
     if grant.max_loads is not None and state.count(grant.grant_id) >= grant.max_loads:
-        raise GrantLoadsError(f"the loads that the grant allows ({grant.max_loads}) are used up")
+        raise errors.GrantLoadsError(f"the loads that the grant allows ({grant.max_loads}) are used up")
     status = state.statuses.get(authority)
     if grant.min_status_epoch is not None and (status is None or status.epoch < grant.min_status_epoch):
         found = "none" if status is None else f"epoch {status.epoch}"
-        raise GrantStatusError(
+        raise errors.GrantStatusError(
             f"the grant asks for a status of epoch {grant.min_status_epoch} or newer, this device has applied {found}"
         )
     if grant.max_offline_days is not None:
         if status is None:
-            raise GrantOfflineError(
+            raise errors.GrantOfflineError(
                 f"the grant asks for a status of the last {grant.max_offline_days} days, this device has applied none"
             )
         if moment - status.issued > grant.max_offline_days * DAY:
-            raise GrantOfflineError(
+            raise errors.GrantOfflineError(
                 f"the grant asks for a status of the last {grant.max_offline_days} days, the newest that this device has "
                 f"applied is of {show(status.issued)}"
             )
@@ -305,7 +290,7 @@ def open_key(grant: Grant, identity: Identity, manifest: Manifest) -> ContentKey
     """The content key in a grant that was checked; raises WrappedKeyError, KeyCommitmentError."""
     key = identity.unwrap(grant.wrapped_key, grant.wrap_info())
     if manifest.encryption is None:
-        raise WrappedKeyError("the bundle is not encrypted, so the grant's key opens nothing in it")
+        raise errors.WrappedKeyError("the bundle is not encrypted, so the grant's key opens nothing in it")
     check_commitment(key, bytes.fromhex(manifest.bundle_id), bytes.fromhex(manifest.encryption.commitment))
     return key
 

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from edgeq import limits, pem
-from edgeq.errors import BadSignatureError, KeyFileError
+from edgeq import errors, limits, pem
+from edgeq.errors import BadSignatureError
 from edgeq.files import PRIVATE, PathLike, read_limited, write_atomic
 from edgeq.primitives import ecdsa, load_der_public_key, mldsa
 from edgeq.recipients import ContentKey, DeviceKey, Recipient, private_half, public_half
@@ -172,7 +172,7 @@ def _generate_second() -> mldsa.MLDSA65PrivateKey:
     try:
         return MLDSA65PrivateKey.generate()
     except UnsupportedAlgorithm:
-        raise KeyFileError("the cryptography package on this machine has no ML-DSA-65") from None
+        raise errors.KeyFileError("the cryptography package on this machine has no ML-DSA-65") from None
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def parse_publisher(data: bytes, *, passphrase: bytes | None = None, what: str =
     loaded = pem.load_private(data, passphrase, what)
     if (found := _publisher(loaded)) is not None:
         return found
-    raise KeyFileError(
+    raise errors.KeyFileError(
         f"{what}: expected a publisher's private keys (P-256, then X25519 or hybrid), found {pem.kinds(loaded)}"
     )
 
@@ -270,7 +270,7 @@ def parse_signer(data: bytes, *, passphrase: bytes | None = None, what: str = "k
             return SigningKey(signing)
     if (found := _publisher(loaded)) is not None:
         return found
-    raise KeyFileError(f"{what}: expected a private key that signs (P-256), found {pem.kinds(loaded)}")
+    raise errors.KeyFileError(f"{what}: expected a private key that signs (P-256), found {pem.kinds(loaded)}")
 
 
 def _publisher(loaded: Sequence[pem.PrivateKey]) -> PublisherKey | None:
@@ -292,12 +292,12 @@ def parse_signing_der(data: bytes, key_id: str, what: str) -> PublisherPublic:
     try:
         key = load_der_public_key(data)
     except Exception:
-        raise KeyFileError(f"{what}: expected a public key in DER, found none") from None
+        raise errors.KeyFileError(f"{what}: expected a public key in DER, found none") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise KeyFileError(f"{what}: expected a P-256 key, found another kind")
+        raise errors.KeyFileError(f"{what}: expected a P-256 key, found another kind")
     public = PublisherPublic(key)
     if public.to_der() != data or public.key_id != key_id:
-        raise KeyFileError(f"{what}: expected the key with the id {key_id[:16]}…, found {public.key_id[:16]}…")
+        raise errors.KeyFileError(f"{what}: expected the key with the id {key_id[:16]}…, found {public.key_id[:16]}…")
     return public
 
 
@@ -309,11 +309,11 @@ def parse_second_der(data: bytes, what: str) -> mldsa.MLDSA65PublicKey:
     try:
         key = load_der_public_key(data)
     except UnsupportedAlgorithm:
-        raise KeyFileError(f"{what}: the cryptography package on this machine has no ML-DSA-65") from None
+        raise errors.KeyFileError(f"{what}: the cryptography package on this machine has no ML-DSA-65") from None
     except Exception:
-        raise KeyFileError(f"{what}: expected a public key in DER, found none") from None
+        raise errors.KeyFileError(f"{what}: expected a public key in DER, found none") from None
     if not isinstance(key, mldsa.MLDSA65PublicKey) or pem.public_der(key) != data:
-        raise KeyFileError(f"{what}: expected an ML-DSA-65 key, found another kind")
+        raise errors.KeyFileError(f"{what}: expected an ML-DSA-65 key, found another kind")
     return key
 
 
@@ -332,7 +332,7 @@ def parse_publisher_public(data: bytes, *, what: str = "publisher key") -> Publi
         case [ec.EllipticCurvePublicKey(curve=ec.SECP256R1()) as signing, *opening]:
             if (wrapping := _file_half(opening, what)) is not None:
                 return PublisherPublic(signing, wrapping)
-    raise KeyFileError(
+    raise errors.KeyFileError(
         f"{what}: expected a publisher's public keys (P-256, then X25519 or hybrid), found {pem.kinds(loaded)}"
     )
 
@@ -345,7 +345,7 @@ def parse_device(data: bytes, *, passphrase: bytes | None = None, what: str = "d
     loaded = pem.load_private(data, passphrase, what)
     if (found := private_half(loaded)) is not None:
         return found
-    raise KeyFileError(f"{what}: expected a device's private key (X25519 or hybrid), found {pem.kinds(loaded)}")
+    raise errors.KeyFileError(f"{what}: expected a device's private key (X25519 or hybrid), found {pem.kinds(loaded)}")
 
 
 def parse_owner(data: bytes, *, passphrase: bytes | None = None, what: str = "key") -> DeviceKey:
@@ -358,7 +358,9 @@ def parse_owner(data: bytes, *, passphrase: bytes | None = None, what: str = "ke
         return alone
     if (publisher := _publisher(loaded)) is not None:
         return publisher.identity
-    raise KeyFileError(f"{what}: expected a private key that opens (X25519 or hybrid), found {pem.kinds(loaded)}")
+    raise errors.KeyFileError(
+        f"{what}: expected a private key that opens (X25519 or hybrid), found {pem.kinds(loaded)}"
+    )
 
 
 def parse_device_public(data: bytes, *, what: str = "device key") -> Recipient:
@@ -369,7 +371,7 @@ def parse_device_public(data: bytes, *, what: str = "device key") -> Recipient:
     loaded = pem.load_public(data, what)
     if (found := public_half(loaded, what)) is not None:
         return found
-    raise KeyFileError(f"{what}: expected a device's public key (X25519 or hybrid), found {pem.kinds(loaded)}")
+    raise errors.KeyFileError(f"{what}: expected a device's public key (X25519 or hybrid), found {pem.kinds(loaded)}")
 
 
 def parse_recipient(data: bytes, *, what: str = "key") -> Recipient:
@@ -380,10 +382,10 @@ def parse_recipient(data: bytes, *, what: str = "key") -> Recipient:
     loaded = pem.load_public(data, what)
     if (device := public_half(loaded, what)) is not None:
         return device
-    with suppress(KeyFileError):
+    with suppress(errors.KeyFileError):
         if (wrapping := parse_publisher_public(data, what=what).wrapping) is not None:
             return wrapping
-    raise KeyFileError(
+    raise errors.KeyFileError(
         f"{what}: expected the public key of a device or issuer (X25519 or hybrid), found {pem.kinds(loaded)}"
     )
 

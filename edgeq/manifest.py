@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
-from edgeq import limits, strict
-from edgeq.errors import LengthError
+from edgeq import errors, limits, strict
 from edgeq.fields import KEY_ID, MODEL_ID, SUITE, VERSION
 from edgeq.keys import RAW_SIGNATURE_SIZE
 from edgeq.recipients import WRAPPED_KEY_SIZES
@@ -129,7 +128,7 @@ def parse(data: bytes) -> Manifest:
         fields["payload_type"],
     )
     if manifest.stored_size > limits.PAYLOAD:
-        raise LengthError(
+        raise errors.LengthError(
             f"{MANIFEST_FILE}: the payload would have {manifest.stored_size} bytes, above {limits.PAYLOAD}"
         )
     return manifest

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from edgeq import dsse, limits, strict
-from edgeq.errors import DocumentError, EnvelopeError, SuiteError
+from edgeq import dsse, errors, limits, strict
 from edgeq.keys import PublisherKey, PublisherPublic
 from edgeq.records import dataclass
 from edgeq.trust import Trust
@@ -92,13 +91,13 @@ def _open(signature: bytes) -> tuple[dsse.Envelope, str]:
     what = SIGNATURE_FILE
     bundle = strict.parse(signature, limits.SIGNATURE, what)
     if not isinstance(bundle, dict) or bundle.get("mediaType") != _MEDIA_TYPE:
-        raise EnvelopeError(f"{what}: expected a Sigstore bundle with mediaType {_MEDIA_TYPE!r}")
+        raise errors.EnvelopeError(f"{what}: expected a Sigstore bundle with mediaType {_MEDIA_TYPE!r}")
     fields = {"mediaType": _any, "verificationMaterial": _any, "dsseEnvelope": _any}
     bundle = strict.record(bundle, fields, what)
     match bundle["verificationMaterial"]:
         case {"publicKey": {"hint": str(hint), **more}, **rest} if not more and rest in ({}, {"tlogEntries": []}):
             return dsse.from_json(bundle["dsseEnvelope"], _PAYLOAD_TYPE, what), hint
-    raise EnvelopeError(f"{what}: expected verification material with a public key's hint and nothing else")
+    raise errors.EnvelopeError(f"{what}: expected verification material with a public key's hint and nothing else")
 
 
 def _digests(payload: bytes) -> Mapping[str, str]:
@@ -108,32 +107,32 @@ def _digests(payload: bytes) -> Mapping[str, str]:
     match statement:
         case {"_type": str(kind), "predicateType": str(predicate_type), "subject": [*subjects], "predicate": predicate}:
             if kind != _STATEMENT_TYPE:
-                raise EnvelopeError(f"{what}: expected _type {_STATEMENT_TYPE!r}, found {kind[:64]!a}")
+                raise errors.EnvelopeError(f"{what}: expected _type {_STATEMENT_TYPE!r}, found {kind[:64]!a}")
             if predicate_type != _PREDICATE_TYPE:
-                raise EnvelopeError(
+                raise errors.EnvelopeError(
                     f"{what}: expected predicateType {_PREDICATE_TYPE!r}, found {predicate_type[:64]!a}"
                 )
         case _:
-            raise DocumentError(f"{what}: expected an in-toto statement")
+            raise errors.DocumentError(f"{what}: expected an in-toto statement")
     match predicate:
         case {"serialization": {"method": "files", "hash_type": "sha256"}, "resources": [*resources]}:
             pass
         case {"serialization": {}, "resources": [*_]}:
-            raise SuiteError(f"{what}: expected whole files hashed with sha256, found another serialization")
+            raise errors.SuiteError(f"{what}: expected whole files hashed with sha256, found another serialization")
         case _:
-            raise DocumentError(f"{what}: expected a serialization and resources")
+            raise errors.DocumentError(f"{what}: expected a serialization and resources")
     digests: dict[str, str] = {}
     for resource in resources:
         name, digest = _resource(resource, what)
         if name in digests:
-            raise DocumentError(f"{what}: {name[:64]!a} is listed twice")
+            raise errors.DocumentError(f"{what}: {name[:64]!a} is listed twice")
         digests[name] = digest
     if len(subjects) != 1:
-        raise DocumentError(f"{what}: expected one subject, found {len(subjects)}")
+        raise errors.DocumentError(f"{what}: expected one subject, found {len(subjects)}")
     match subjects[0]:
         case {"name": str(), "digest": {"sha256": str(root)}} if root == _root(resources):
             return MappingProxyType(digests)
-    raise DocumentError(f"{what}: the subject's digest is not the hash of the listed digests")
+    raise errors.DocumentError(f"{what}: the subject's digest is not the hash of the listed digests")
 
 
 def _resource(resource: Any, what: str) -> tuple[str, str]:
@@ -141,10 +140,10 @@ def _resource(resource: Any, what: str) -> tuple[str, str]:
         case {"algorithm": "sha256", "digest": str(digest), "name": str(name)} if strict.is_hexadecimal(digest, 32):
             if _is_plain(name):
                 return name, digest
-            raise DocumentError(f"{what}: expected a relative path without '..', found {name[:64]!a}")
+            raise errors.DocumentError(f"{what}: expected a relative path without '..', found {name[:64]!a}")
         case {"algorithm": str(algorithm)} if algorithm != "sha256":
-            raise SuiteError(f"{what}: expected sha256, found {algorithm[:64]!a}")
-    raise DocumentError(f"{what}: expected a resource with algorithm, digest and name")
+            raise errors.SuiteError(f"{what}: expected sha256, found {algorithm[:64]!a}")
+    raise errors.DocumentError(f"{what}: expected a resource with algorithm, digest and name")
 
 
 def _is_plain(name: str) -> bool:

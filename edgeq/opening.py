@@ -14,26 +14,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from edgeq import admit, bundle, identities, keys, limits, oms, stream
+from edgeq import admit, bundle, errors, identities, keys, limits, oms, stream
 from edgeq import grant as grants
 from edgeq import manifest as manifests
 from edgeq import trust as trusts
 from edgeq.admit import Request
 from edgeq.bundle import Signed, Verified
-from edgeq.errors import (
-    ContainerError,
-    FileSetError,
-    GrantOperationError,
-    InputError,
-    MissingSignatureError,
-    NoGrantError,
-    RootMismatchError,
-    RootVersionError,
-    StateDeviceError,
-    TrustError,
-    UnsignedError,
-    UntrustedKeyError,
-)
+from edgeq.errors import InputError, TrustError
 from edgeq.fields import OPERATIONS
 from edgeq.files import PathLike, read_limited
 from edgeq.grant import Grant
@@ -103,7 +90,7 @@ class Opened:
         Raises GrantOperationError if that is not allowed, and as Store.export does.
         """
         if "export" not in self.allowed:
-            raise GrantOperationError(f"the grant allows {', '.join(sorted(self.allowed))}, not export")
+            raise errors.GrantOperationError(f"the grant allows {', '.join(sorted(self.allowed))}, not export")
         if self._store is not None and self._request is not None:
             self._store.export(self._request)
 
@@ -124,16 +111,18 @@ def open_bytes(
     if not operations:
         raise InputError(f"{path}: expected an operation to open it for, found none")
     if unknown := sorted(set(operations) - set(OPERATIONS)):
-        raise GrantOperationError(f"expected operations of {', '.join(OPERATIONS)}, found {unknown[0][:64]!a}")
+        raise errors.GrantOperationError(f"expected operations of {', '.join(OPERATIONS)}, found {unknown[0][:64]!a}")
     with open_source(path) as source:
         if isinstance(source, PlainModel):
             if trust is not None or grant is not None or state is not None:
-                raise UnsignedError(
+                raise errors.UnsignedError(
                     f"{path}: a plain model, but trust, a grant or a state was given, so a signed bundle is expected"
                 )
             return Opened(source.content.read())
         if isinstance(source, StoredDirectory):
-            raise FileSetError(f"{path}: a signed directory, but not a bundle: it has no {manifests.MANIFEST_FILE}")
+            raise errors.FileSetError(
+                f"{path}: a signed directory, but not a bundle: it has no {manifests.MANIFEST_FILE}"
+            )
         moment = datetime.now(timezone.utc) if now is None else now
         store = None if state is None else _store(state, _device(identity, state, passphrase, path))
         with _refusals_noted(store, moment) as known:
@@ -145,7 +134,7 @@ def open_bytes(
                 device_id = "" if store is None else store.device
                 return _open_plain(source, Request(signed, believed, operations, moment, device_id), store)
             if grant is None:
-                raise NoGrantError(f"{path}: the bundle is encrypted, and no grant was given")
+                raise errors.NoGrantError(f"{path}: the bundle is encrypted, and no grant was given")
             device = _device(identity, state, passphrase, path)
             held = grants.verify(_grant(grant), believed)
             known.update(admit.described(operations, signed, held))
@@ -195,7 +184,7 @@ def verify(path: PathLike, *, trust: TrustLike, now: datetime | None = None) -> 
     believed, moment = believe(trust), datetime.now(timezone.utc) if now is None else now
     with open_source(path) as source:
         if isinstance(source, PlainModel):
-            raise UnsignedError(f"{path}: a plain model, which carries no signature")
+            raise errors.UnsignedError(f"{path}: a plain model, which carries no signature")
         if isinstance(source, StoredBundle):
             signed = _open_signed(source, believed)
             believed.check_publisher(signed.signer.key_id, signed.manifest.model_id, moment)
@@ -203,13 +192,15 @@ def verify(path: PathLike, *, trust: TrustLike, now: datetime | None = None) -> 
         statement = oms.verify(source.signature, believed)
         believed.check_publisher(statement.signer.key_id, None, moment)
         if statement.signer.second is not None:
-            raise MissingSignatureError(
+            raise errors.MissingSignatureError(
                 f"{path}: a directory has no second signature, which this publisher's must have"
             )
         found = source.digests()
         if odd := found.keys() ^ statement.digests.keys():
             names = ", ".join(sorted(odd))
-            raise FileSetError(f"{path}: files that are not signed, or signed files that are missing: {names[:128]!a}")
+            raise errors.FileSetError(
+                f"{path}: files that are not signed, or signed files that are missing: {names[:128]!a}"
+            )
         for name, digest in found.items():
             bundle.check_digest(name, digest, statement.digests)
         return Verified(statement.signer, statement.digests)
@@ -222,7 +213,7 @@ def inspect_bundle(path: PathLike) -> Manifest:
     """
     with open_source(path) as source:
         if not isinstance(source, StoredBundle):
-            raise ContainerError(f"{path}: expected a bundle")
+            raise errors.ContainerError(f"{path}: expected a bundle")
         return manifests.parse(source.manifest)
 
 
@@ -258,7 +249,7 @@ def believe_here(trust: TrustLike | None, store: Store | None) -> Trust:
             _check_same(given.root, held)
         return trusts.under(held)
     if given is None:
-        raise UntrustedKeyError("no trust was given, so no signature counts (--trust)")
+        raise errors.UntrustedKeyError("no trust was given, so no signature counts (--trust)")
     return given
 
 
@@ -273,13 +264,15 @@ def _believe_file(path: PathLike) -> PublisherPublic | Root:
 
 def _check_same(given: Root | None, held: Root) -> None:
     if given is None:
-        raise UntrustedKeyError("this device believes a root (edgeq device show), so a publisher's key is not enough")
+        raise errors.UntrustedKeyError(
+            "this device believes a root (edgeq device show), so a publisher's key is not enough"
+        )
     if given.root_id != held.root_id:
-        raise RootMismatchError(
+        raise errors.RootMismatchError(
             f"this device believes root {held.root_id[:16]}…, the one given is root {given.root_id[:16]}…"
         )
     if given != held:
-        raise RootVersionError(
+        raise errors.RootVersionError(
             f"this device believes version {held.version} of the root, the one given is version {given.version} "
             "(edgeq root apply takes the next one)"
         )
@@ -424,7 +417,7 @@ def _device(
     if identity is None and state is not None and not isinstance(state, str | os.PathLike):
         return state.identity
     if identity is None:
-        raise NoGrantError(
+        raise errors.NoGrantError(
             f"{path}: no identity (the device's key) was given, which an encrypted bundle, an overlay or a state needs"
         )
     return identities.load(identity, passphrase=passphrase) if isinstance(identity, str | os.PathLike) else identity
@@ -436,5 +429,7 @@ def _store(state: StateLike, device: Identity) -> Store:
 
         return Store(Path(state), device)
     if state.device != device.public.key_id:
-        raise StateDeviceError(f"the state is of device {state.device[:16]}…, this is {device.public.key_id[:16]}…")
+        raise errors.StateDeviceError(
+            f"the state is of device {state.device[:16]}…, this is {device.public.key_id[:16]}…"
+        )
     return state

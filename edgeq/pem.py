@@ -14,8 +14,7 @@ from typing import Final
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edgeq import limits
-from edgeq.errors import KeyFileError, PassphraseError
+from edgeq import errors, limits
 from edgeq.primitives import (
     Encoding,
     NoEncryption,
@@ -116,7 +115,7 @@ def load_private(data: bytes, passphrase: bytes | None, what: str) -> list[Priva
     its passphrase; `what` names the file in the message.
     """
     if passphrase is not None and not 0 < len(passphrase) <= limits.PASSPHRASE:
-        raise PassphraseError(
+        raise errors.PassphraseError(
             f"{what}: a passphrase has 1 to {limits.PASSPHRASE} bytes, this one has {len(passphrase)}"
         )
     return [_load_private_block(label, block, passphrase, what) for label, block in _blocks(data, what)]
@@ -130,7 +129,7 @@ def load_public(data: bytes, what: str) -> list[PublicKey]:
     keys: list[PublicKey] = []
     for label, block in _blocks(data, what):
         if label != "PUBLIC KEY":
-            raise KeyFileError(f"{what}: expected a public key (.pub), found a block {label!r}")
+            raise errors.KeyFileError(f"{what}: expected a public key (.pub), found a block {label!r}")
         keys.append(_chip_key(block, what) or _load_public_block(label, block, what))
     return keys
 
@@ -139,11 +138,11 @@ def _load_public_block(label: str, block: bytes, what: str) -> PublicKey:
     try:
         key = load_pem_public_key(block)
     except UnsupportedAlgorithm:
-        raise KeyFileError(f"{what}: a key of a kind that the cryptography package here does not have") from None
+        raise errors.KeyFileError(f"{what}: a key of a kind that the cryptography package here does not have") from None
     except Exception:
-        raise KeyFileError(f"{what}: a block {label!r} does not hold a public key") from None
+        raise errors.KeyFileError(f"{what}: a block {label!r} does not hold a public key") from None
     if not isinstance(key, PublicKey) or not isinstance(getattr(key, "curve", _P256), CURVES):
-        raise KeyFileError(f"{what}: {_EXPECTED}, found another kind")
+        raise errors.KeyFileError(f"{what}: {_EXPECTED}, found another kind")
     return key
 
 
@@ -159,16 +158,16 @@ def _chip_key(block: bytes, what: str) -> ChipPublic | None:
     try:
         return ChipPublic(ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), der[len(_CHIP_PREFIX) :]))
     except ValueError:
-        raise KeyFileError(f"{what}: a chip's public key is not a point of P-256") from None
+        raise errors.KeyFileError(f"{what}: a chip's public key is not a point of P-256") from None
 
 
 def _blocks(data: bytes, what: str) -> list[tuple[str, bytes]]:
     if len(data) > limits.KEY_FILE:
-        raise KeyFileError(f"{what}: {len(data)} bytes, a key file has at most {limits.KEY_FILE}")
+        raise errors.KeyFileError(f"{what}: {len(data)} bytes, a key file has at most {limits.KEY_FILE}")
     try:
         text = data.decode("ascii")
     except UnicodeDecodeError:
-        raise KeyFileError(f"{what}: expected a key file in PEM, found bytes that are not text") from None
+        raise errors.KeyFileError(f"{what}: expected a key file in PEM, found bytes that are not text") from None
     blocks = []
     while len(parts := text.split(_DASHES, 4)) == 5:
         before, begin, body, end, text = parts
@@ -179,7 +178,7 @@ def _blocks(data: bytes, what: str) -> list[tuple[str, bytes]]:
         text = text.lstrip()
         if not text:
             return blocks
-    raise KeyFileError(f"{what}: expected a key file: PEM blocks and nothing else")
+    raise errors.KeyFileError(f"{what}: expected a key file: PEM blocks and nothing else")
 
 
 def _is_sound(label: str, body: str) -> bool:
@@ -190,20 +189,20 @@ def _is_sound(label: str, body: str) -> bool:
 
 def _load_private_block(label: str, block: bytes, passphrase: bytes | None, what: str) -> PrivateKey:
     if label not in ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"):
-        raise KeyFileError(f"{what}: expected a private key (.key, PKCS#8), found a block {label!r}")
+        raise errors.KeyFileError(f"{what}: expected a private key (.key, PKCS#8), found a block {label!r}")
     encrypted = label.startswith("ENCRYPTED")
     if encrypted and passphrase is None:
-        raise PassphraseError(f"{what}: the key is encrypted and needs its passphrase")
+        raise errors.PassphraseError(f"{what}: the key is encrypted and needs its passphrase")
     try:
         key = load_pem_private_key(block, passphrase if encrypted else None)
     except UnsupportedAlgorithm:
-        raise KeyFileError(f"{what}: a key of a kind that the cryptography package here does not have") from None
+        raise errors.KeyFileError(f"{what}: a key of a kind that the cryptography package here does not have") from None
     except Exception:
         if encrypted:
-            raise PassphraseError(f"{what}: the passphrase is wrong, or the file is damaged") from None
-        raise KeyFileError(f"{what}: a block {label!r} does not hold a private key") from None
+            raise errors.PassphraseError(f"{what}: the passphrase is wrong, or the file is damaged") from None
+        raise errors.KeyFileError(f"{what}: a block {label!r} does not hold a private key") from None
     if not isinstance(key, PrivateKey) or not isinstance(getattr(key, "curve", _P256), ec.SECP256R1):
-        raise KeyFileError(f"{what}: {_EXPECTED}, found another kind")
+        raise errors.KeyFileError(f"{what}: {_EXPECTED}, found another kind")
     return key
 
 
@@ -212,7 +211,7 @@ def _private_block(key: PrivateKey, passphrase: bytes | None) -> bytes:
     if passphrase is None:
         return key.private_bytes(Encoding.PEM, form, NoEncryption())
     if not 0 < len(passphrase) <= limits.PASSPHRASE:
-        raise PassphraseError(f"a passphrase has 1 to {limits.PASSPHRASE} bytes, this one has {len(passphrase)}")
+        raise errors.PassphraseError(f"a passphrase has 1 to {limits.PASSPHRASE} bytes, this one has {len(passphrase)}")
     plain = key.private_bytes(Encoding.DER, form, NoEncryption())
     return _pem("ENCRYPTED PRIVATE KEY", _encrypt(plain, passphrase))
 

@@ -17,8 +17,7 @@ from typing import Final, Protocol
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 
-from edgeq import pem
-from edgeq.errors import KeyFileError, WrappedKeyError
+from edgeq import errors, pem
 from edgeq.primitives import HKDF, hpke, load_der_private_key, mlkem, x25519
 from edgeq.records import dataclass, field
 
@@ -57,7 +56,7 @@ class ContentKey(Secret):
 
     def __init__(self, data: bytes) -> None:
         if len(data) != CONTENT_KEY_SIZE:
-            raise WrappedKeyError(f"expected a content key of {CONTENT_KEY_SIZE} bytes, found {len(data)}")
+            raise errors.WrappedKeyError(f"expected a content key of {CONTENT_KEY_SIZE} bytes, found {len(data)}")
         super().__init__(data)
 
     @classmethod
@@ -128,7 +127,7 @@ class DeviceKey:
         """
         hybrid = has_hybrid() if hybrid is None else hybrid
         if hybrid and not has_hybrid():
-            raise KeyFileError("the cryptography package on this machine has no ML-KEM-768")
+            raise errors.KeyFileError("the cryptography package on this machine has no ML-KEM-768")
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
         return cls(X25519PrivateKey.generate(), _generate_kem() if hybrid else None)
@@ -146,7 +145,9 @@ class DeviceKey:
             both = hpke.MLKEM768X25519PrivateKey(self._kem, self._key)
             return ContentKey(_HYBRID.decrypt(wrapped, both, info=info))
         except (InvalidTag, ValueError):  # ValueError: a share of low order
-            raise WrappedKeyError("the wrapped key does not open: it is for another key or another document") from None
+            raise errors.WrappedKeyError(
+                "the wrapped key does not open: it is for another key or another document"
+            ) from None
 
     def derive(self, label: bytes) -> Secret:
         """DERIVED_SIZE bytes that this device alone can compute: the same every time, other ones for every label.
@@ -207,7 +208,9 @@ def _sound(key: x25519.X25519PublicKey, what: str) -> x25519.X25519PublicKey:
     try:
         _probe().exchange(key)
     except ValueError:
-        raise KeyFileError(f"{what}: the X25519 public key is a point of low order, which protects nothing") from None
+        raise errors.KeyFileError(
+            f"{what}: the X25519 public key is a point of low order, which protects nothing"
+        ) from None
     return key
 
 

@@ -10,8 +10,8 @@ from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 
-from edgeq import limits, pem, strict
-from edgeq.errors import BadSignatureError, MissingSignatureError, UntrustedKeyError
+from edgeq import errors, limits, pem, strict
+from edgeq.errors import BadSignatureError
 from edgeq.fields import KEY_ID, SUITE
 from edgeq.keys import PublisherKey
 from edgeq.primitives import mldsa
@@ -55,14 +55,16 @@ def check(data: bytes, key: mldsa.MLDSA65PublicKey | None, signed_bytes: bytes) 
     if not data and key is None:
         return
     if not data:
-        raise MissingSignatureError(
+        raise errors.MissingSignatureError(
             f"the second signature ({SIGNATURE_FILE}, ML-DSA-65) is missing, which what this publisher signs must have"
         )
     fields = strict.record(strict.parse_canonical(data, limits.SIGNATURE, SIGNATURE_FILE), _FIELDS, SIGNATURE_FILE)
     if key is None:
         return
     if fields["key"] != _key_id(key):
-        raise UntrustedKeyError(f"{SIGNATURE_FILE}: expected key {_key_id(key)[:16]}…, found {fields['key'][:16]}…")
+        raise errors.UntrustedKeyError(
+            f"{SIGNATURE_FILE}: expected key {_key_id(key)[:16]}…, found {fields['key'][:16]}…"
+        )
     try:
         key.verify(fields["signature"], _message(signed_bytes))
     except InvalidSignature:

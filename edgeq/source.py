@@ -14,9 +14,9 @@ from contextlib import ExitStack, contextmanager
 from io import FileIO
 from typing import Final
 
-from edgeq import container, limits
+from edgeq import container, errors, limits
 from edgeq.bundle import FILES, PAYLOAD_FILE
-from edgeq.errors import FileSetError, InputError, LengthError, NotAModelError, TruncatedError
+from edgeq.errors import InputError
 from edgeq.files import PathLike, open_regular
 from edgeq.manifest import MANIFEST_FILE
 from edgeq.oms import SIGNATURE_FILE
@@ -69,7 +69,9 @@ class Stored:
             except OSError as error:
                 raise InputError(f"the file cannot be read: {error.strerror}") from None
             if not count:
-                raise TruncatedError(f"the file became shorter while it was read, by {len(buffer) - filled} bytes")
+                raise errors.TruncatedError(
+                    f"the file became shorter while it was read, by {len(buffer) - filled} bytes"
+                )
             filled += count
 
 
@@ -104,7 +106,7 @@ class StoredDirectory:
             if path != SIGNATURE_FILE:
                 digests[path] = stored.sha256()
                 if len(digests) > limits.DIRECTORY_FILES:
-                    raise FileSetError(f"more than {limits.DIRECTORY_FILES} files in one directory")
+                    raise errors.FileSetError(f"more than {limits.DIRECTORY_FILES} files in one directory")
         return digests
 
 
@@ -124,14 +126,14 @@ def _open_file(path: PathLike, stack: ExitStack) -> PlainModel | StoredBundle:
     name = os.fspath(path)
     file, size = stack.enter_context(open_regular(path))
     if size > limits.PAYLOAD + 2 * limits.SIGNATURE + limits.MANIFEST + limits.PAYLOAD_ALIGNMENT:
-        raise LengthError(f"{name}: {size} bytes, more than a model or bundle can have")
+        raise errors.LengthError(f"{name}: {size} bytes, more than a model or bundle can have")
     header = bytes(Stored(file, 0, min(size, container.HEADER_SIZE)).read())
     if header[4:8] == _IDENTIFIER:
         if size > limits.PAYLOAD:
-            raise LengthError(f"{name}: {size} bytes, a model has at most {limits.PAYLOAD}")
+            raise errors.LengthError(f"{name}: {size} bytes, a model has at most {limits.PAYLOAD}")
         return PlainModel(Stored(file, 0, size))
     if header[: len(container.MAGIC)] != container.MAGIC:
-        raise NotAModelError(
+        raise errors.NotAModelError(
             f"{name}: expected a .tflite model or a bundle, found neither (first bytes {header[:8]!r})"
         )
     layout = container.parse_header(header, size)
@@ -144,16 +146,16 @@ def _open_directory(path: PathLike, stack: ExitStack) -> StoredBundle | StoredDi
     folder = stack.enter_context(_open_folder(name, None))
     names = set(_names(folder))
     if SIGNATURE_FILE not in names:
-        raise NotAModelError(f"{name}: expected a bundle's directory, found no {SIGNATURE_FILE} in it")
+        raise errors.NotAModelError(f"{name}: expected a bundle's directory, found no {SIGNATURE_FILE} in it")
     if names.isdisjoint({MANIFEST_FILE, PAYLOAD_FILE}):
         return StoredDirectory(_small(SIGNATURE_FILE, limits.SIGNATURE, folder), folder)
     signed_again = SECOND_FILE in names
     if names - {SECOND_FILE} != FILES:
         odd = ", ".join(sorted((names ^ FILES) - {SECOND_FILE}))
-        raise FileSetError(f"{name}: expected {', '.join(sorted(FILES))} alone; missing or extra: {odd[:128]!a}")
+        raise errors.FileSetError(f"{name}: expected {', '.join(sorted(FILES))} alone; missing or extra: {odd[:128]!a}")
     file, size = stack.enter_context(_open_inside(PAYLOAD_FILE, folder))
     if not 1 <= size <= limits.PAYLOAD:
-        raise LengthError(f"{PAYLOAD_FILE}: {size} bytes, expected 1 to {limits.PAYLOAD}")
+        raise errors.LengthError(f"{PAYLOAD_FILE}: {size} bytes, expected 1 to {limits.PAYLOAD}")
     manifest = _small(MANIFEST_FILE, limits.MANIFEST, folder)
     signature = _small(SIGNATURE_FILE, limits.SIGNATURE, folder)
     second = _small(SECOND_FILE, limits.SIGNATURE, folder) if signed_again else b""
@@ -163,7 +165,7 @@ def _open_directory(path: PathLike, stack: ExitStack) -> StoredBundle | StoredDi
 def _walk(folder: int, prefix: str) -> Iterator[tuple[str, Stored]]:
     """Every file below an open directory, open until the next one is asked for."""
     if prefix.count("/") > _LEVELS:
-        raise FileSetError(f"directories nested deeper than {_LEVELS}")
+        raise errors.FileSetError(f"directories nested deeper than {_LEVELS}")
     for name in _names(folder):
         path = prefix + name
         if stat.S_ISDIR(_mode(name, folder)):
@@ -177,7 +179,7 @@ def _walk(folder: int, prefix: str) -> Iterator[tuple[str, Stored]]:
 def _small(name: str, limit: int, folder: int) -> bytes:
     with _open_inside(name, folder) as (file, size):
         if not 1 <= size <= limit:
-            raise LengthError(f"{name}: {size} bytes, expected 1 to {limit}")
+            raise errors.LengthError(f"{name}: {size} bytes, expected 1 to {limit}")
         return bytes(Stored(file, 0, size).read())
 
 
@@ -185,7 +187,7 @@ def _small(name: str, limit: int, folder: int) -> bytes:
 def _open_inside(name: str, folder: int) -> Iterator[tuple[FileIO, int]]:
     """A regular file in an open directory; a symbolic link could leave it, so there are none."""
     if not stat.S_ISREG(_mode(name, folder)):
-        raise FileSetError(f"{name!a}: expected regular files only, no symbolic links or devices")
+        raise errors.FileSetError(f"{name!a}: expected regular files only, no symbolic links or devices")
     with open_regular(name, folder=folder) as opened:  # which does not follow a link put there meanwhile
         yield opened
 

@@ -13,8 +13,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 
-from edgeq import limits
-from edgeq.errors import ChunkError, KeyCommitmentError
+from edgeq import errors, limits
 from edgeq.primitives import HKDF, ChaCha20Poly1305
 from edgeq.recipients import ContentKey
 
@@ -39,7 +38,7 @@ def commitment(key: ContentKey, bundle_id: bytes) -> bytes:
 def check_commitment(key: ContentKey, bundle_id: bytes, expected: bytes) -> None:
     """Return if `key` is the key that `expected` commits to; else raise KeyCommitmentError."""
     if not hmac.compare_digest(commitment(key, bundle_id), expected):
-        raise KeyCommitmentError("the content key is not the one that this bundle was sealed with")
+        raise errors.KeyCommitmentError("the content key is not the one that this bundle was sealed with")
 
 
 def encrypt(key: ContentKey, manifest_hash: bytes, parts: Iterable[memoryview], size: int) -> bytearray:
@@ -80,13 +79,13 @@ def _decrypt_into(out: memoryview, cipher: ChaCha20Poly1305, aad: bytes, chunks:
     for number, chunk in enumerate(chunks):
         place = out[number * limits.CHUNK : (number + 1) * limits.CHUNK]
         if number >= total or len(chunk) != len(place) + TAG:
-            raise ChunkError(f"chunk {number} of {total} has {len(chunk)} bytes, expected {len(place) + TAG}")
+            raise errors.ChunkError(f"chunk {number} of {total} has {len(chunk)} bytes, expected {len(place) + TAG}")
         try:
             cipher.decrypt_into(_nonce(number, number == total - 1), chunk, aad, place)
         except InvalidTag:
-            raise ChunkError(f"chunk {number} of {total} was altered or is not in its place") from None
+            raise errors.ChunkError(f"chunk {number} of {total} was altered or is not in its place") from None
     if number != total - 1:
-        raise ChunkError(f"{number + 1} chunks, expected {total}")
+        raise errors.ChunkError(f"{number + 1} chunks, expected {total}")
 
 
 def _chunks(size: int) -> int:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NoReturn
 
-from edgeq import limits
-from edgeq.errors import DocumentError, EncodingError, LengthError, SuiteError
+from edgeq import errors, limits
+from edgeq.errors import EncodingError
 from edgeq.spelling import spell, understand
 
 Check = Callable[[Any, str], Any]
@@ -53,7 +53,7 @@ def parse_canonical(data: bytes, limit: int, what: str) -> Any:
 def _parse(data: bytes, limit: int, what: str) -> tuple[Any, bytes]:
     """The value, and its canonical spelling."""
     if len(data) > limit:
-        raise LengthError(f"{what}: {len(data)} bytes, the limit is {limit}")
+        raise errors.LengthError(f"{what}: {len(data)} bytes, the limit is {limit}")
     try:
         text = bytes(data).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -102,13 +102,13 @@ def record(value: Any, fields: Mapping[str, Check], what: str) -> dict[str, Any]
     Raises DocumentError for a missing, unknown or wrong field.
     """
     if not isinstance(value, dict):
-        raise DocumentError(f"{what}: expected an object, found {_kind(value)}")
+        raise errors.DocumentError(f"{what}: expected an object, found {_kind(value)}")
     for name in fields:
         if name not in value:
-            raise DocumentError(f"{what}: the field {name!r} is missing")
+            raise errors.DocumentError(f"{what}: the field {name!r} is missing")
     for name in value:
         if name not in fields:
-            raise DocumentError(f"{what}: unknown field {name[:64]!a}")
+            raise errors.DocumentError(f"{what}: unknown field {name[:64]!a}")
     return {name: check(value[name], f"{what}: {name}") for name, check in fields.items()}
 
 
@@ -117,7 +117,7 @@ def only(expected: str) -> Check:
 
     def check(value: Any, what: str) -> str:
         if value != expected or not isinstance(value, str):
-            raise SuiteError(f"{what}: expected {expected!r}, found {_show(value)}")
+            raise errors.SuiteError(f"{what}: expected {expected!r}, found {_show(value)}")
         return value
 
     return check
@@ -128,7 +128,7 @@ def one_of(*expected: str) -> Check:
 
     def check(value: Any, what: str) -> Any:
         if not isinstance(value, str) or value not in expected:
-            raise SuiteError(f"{what}: expected {' or '.join(map(repr, expected))}, found {_show(value)}")
+            raise errors.SuiteError(f"{what}: expected {' or '.join(map(repr, expected))}, found {_show(value)}")
         return value
 
     return check
@@ -140,7 +140,7 @@ def text(pattern: str, says: str, longest: int) -> Check:
     def check(value: Any, what: str) -> str:
         # Compiled when there is something to check, not when a process starts: `re` keeps what it has compiled.
         if not isinstance(value, str) or len(value) > longest or not re.fullmatch(pattern, value):
-            raise DocumentError(f"{what}: expected {says}, found {_show(value)}")
+            raise errors.DocumentError(f"{what}: expected {says}, found {_show(value)}")
         return value
 
     return check
@@ -152,7 +152,7 @@ def spelled(first: str, others: str, says: str, longest: int) -> Check:
     def check(value: Any, what: str) -> str:
         if isinstance(value, str) and 0 < len(value) <= longest and value[0] in first and not value.strip(others):
             return value
-        raise DocumentError(f"{what}: expected {says}, found {_show(value)}")
+        raise errors.DocumentError(f"{what}: expected {says}, found {_show(value)}")
 
     return check
 
@@ -162,7 +162,9 @@ def hexadecimal(size: int) -> Check:
 
     def check(value: Any, what: str) -> str:
         if not isinstance(value, str) or not is_hexadecimal(value, size):
-            raise DocumentError(f"{what}: expected {2 * size} lower-case hexadecimal digits, found {_show(value)}")
+            raise errors.DocumentError(
+                f"{what}: expected {2 * size} lower-case hexadecimal digits, found {_show(value)}"
+            )
         return value
 
     return check
@@ -178,10 +180,10 @@ def encoded(*sizes: int) -> Check:
 
     def check(value: Any, what: str) -> bytes:
         if not isinstance(value, str):
-            raise DocumentError(f"{what}: expected base64, found {_kind(value)}")
+            raise errors.DocumentError(f"{what}: expected base64, found {_kind(value)}")
         data = from_base64(value, what)
         if len(data) not in sizes:
-            raise LengthError(f"{what}: expected {' or '.join(map(str, sizes))} bytes, found {len(data)}")
+            raise errors.LengthError(f"{what}: expected {' or '.join(map(str, sizes))} bytes, found {len(data)}")
         return data
 
     return check
@@ -192,7 +194,7 @@ def integer(lowest: int, highest: int) -> Check:
 
     def check(value: Any, what: str) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
-            raise DocumentError(f"{what}: expected an integer from {lowest} to {highest}, found {_show(value)}")
+            raise errors.DocumentError(f"{what}: expected an integer from {lowest} to {highest}, found {_show(value)}")
         return value
 
     return check
@@ -208,9 +210,9 @@ def mapping(name: Check, value: Check, most: int) -> Check:
 
     def check(found: Any, what: str) -> dict[str, Any]:
         if not isinstance(found, dict):
-            raise DocumentError(f"{what}: expected an object, found {_kind(found)}")
+            raise errors.DocumentError(f"{what}: expected an object, found {_kind(found)}")
         if len(found) > most:
-            raise LengthError(f"{what}: {len(found)} entries, the limit is {most}")
+            raise errors.LengthError(f"{what}: {len(found)} entries, the limit is {most}")
         return {name(key, what): value(item, f"{what}: {key}") for key, item in found.items()}
 
     return check
@@ -225,16 +227,16 @@ def hexadecimals(size: int, most: int) -> Check:
 
     def check(value: Any, what: str) -> frozenset[str]:
         if not isinstance(value, list):
-            raise DocumentError(f"{what}: expected an array, found {_kind(value)}")
+            raise errors.DocumentError(f"{what}: expected an array, found {_kind(value)}")
         if len(value) > most:
-            raise LengthError(f"{what}: {len(value)} entries, the limit is {most}")
+            raise errors.LengthError(f"{what}: {len(value)} entries, the limit is {most}")
         if not (
             all(isinstance(entry, str) for entry in value)
             and set(map(len, value)) <= {2 * size}
             and not "".join(value).strip(_HEXADECIMAL)
             and all(map(operator.lt, value, value[1:]))
         ):
-            raise DocumentError(f"{what}: expected {says}")
+            raise errors.DocumentError(f"{what}: expected {says}")
         return frozenset(value)
 
     return check

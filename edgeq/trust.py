@@ -10,14 +10,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from edgeq import clock
-from edgeq.errors import (
-    DelegationExpiredError,
-    DelegationModelError,
-    DelegationOperationError,
-    GrantIssuerError,
-    UntrustedKeyError,
-)
+from edgeq import clock, errors
 from edgeq.keys import PublisherPublic
 from edgeq.records import dataclass
 
@@ -72,12 +65,12 @@ class Trust:
         if issuer == publisher:
             return  # who was held against the root as the bundle's signer
         if self.root is None or issuer not in self.root.issuers:
-            raise GrantIssuerError(f"the grant is by key {issuer[:16]}…, the bundle by {publisher[:16]}…")
+            raise errors.GrantIssuerError(f"the grant is by key {issuer[:16]}…, the bundle by {publisher[:16]}…")
         _check_time(self.root, when)
         given = self.root.issuers[issuer]
         _check_delegation(given, issuer, model_id, when)
         if extra := sorted(set(operations) - set(given.operations)):
-            raise DelegationOperationError(
+            raise errors.DelegationOperationError(
                 f"the root lets the key {issuer[:16]}… grant {', '.join(given.operations)}, not {', '.join(extra)}"
             )
 
@@ -103,7 +96,9 @@ def _find(
         if naming(key) == name:
             return key
     trusted = ", ".join(f"{key.key_id[:16]}…" for key in candidates[:8]) or "none"
-    raise UntrustedKeyError(f"signed by a key that is not trusted (it is named {name[:16]!a}; trusted: {trusted})")
+    raise errors.UntrustedKeyError(
+        f"signed by a key that is not trusted (it is named {name[:16]!a}; trusted: {trusted})"
+    )
 
 
 def _check_time(believed: Root, when: datetime) -> None:
@@ -115,7 +110,7 @@ def _check_time(believed: Root, when: datetime) -> None:
 def _check_delegation(given: Delegation, key: str, model_id: str | None, when: datetime) -> None:
     if not ("*" in given.models if model_id is None else given.covers(model_id)):
         asked = "a directory without a model id" if model_id is None else repr(model_id)
-        raise DelegationModelError(
+        raise errors.DelegationModelError(
             f"the root lets the key {key[:16]}… sign for {', '.join(given.models)[:128]}, not for {asked}"
         )
     _check_until(given.until, key, when)
@@ -123,6 +118,6 @@ def _check_delegation(given: Delegation, key: str, model_id: str | None, when: d
 
 def _check_until(until: int, key: str, when: datetime) -> None:
     if clock.timestamp(when) >= until:
-        raise DelegationExpiredError(
+        raise errors.DelegationExpiredError(
             f"the root lets the key {key[:16]}… do that until {clock.show(until)}, which has passed"
         )
