@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import suppress
 
 from edgeq.kernels import isa
 from edgeq.kernels.words.frame import ABI
@@ -18,17 +19,51 @@ DIGEST_FILE = "digest.txt"
 
 def source_digest() -> str:
     """SHA-256 over the names and contents of every file of kernels/."""
-    root = Path(isa.__file__).parent
+    root = os.path.dirname(isa.__file__)
     try:
-        return (root / DIGEST_FILE).read_text("ascii").strip()
+        return _content(os.path.join(root, DIGEST_FILE)).decode("ascii").strip()
     except FileNotFoundError:
         pass
+    found = sorted(_sources(root, ()))
+    state = hashlib.sha256(repr(found).encode()).hexdigest()
+    if known := _kept(state):
+        return known
     digest = hashlib.sha256()
-    for parts in sorted(_sources(os.fspath(root), ())):
+    for parts, *_ in found:
         digest.update(f"{'/'.join(parts)}\0".encode())
         digest.update(_content(os.path.join(root, *parts)))
         digest.update(b"\0")
+    _keep(state, digest.hexdigest())
     return digest.hexdigest()
+
+
+# --- kept beside Python's own byte code, and known again as that is: by the sources' sizes and dates ----------------------------
+
+
+def _beside() -> str | None:
+    """The file that keeps the digest; None where Python keeps no byte code."""
+    cached = __spec__.cached if __spec__ else None
+    return f"{cached.removesuffix('.pyc')}.digest" if cached else None
+
+
+def _kept(state: str) -> str:
+    """The digest of the sources in this state, "" if nobody has made it."""
+    try:
+        text = _content(_beside() or "").decode("ascii")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    known, _, digest = text.partition(" ")
+    return digest if known == state and len(digest) == len(state) else ""
+
+
+def _keep(state: str, digest: str) -> None:
+    where = _beside()
+    if where is not None and not sys.dont_write_bytecode:
+        beside = f"{where}.{os.getpid()}"
+        with suppress(OSError):
+            with open(beside, "w", encoding="ascii") as file:
+                file.write(f"{state} {digest}")
+            os.replace(beside, where)
 
 
 def _content(path: str) -> bytes:
@@ -41,11 +76,12 @@ def _content(path: str) -> bytes:
     return content
 
 
-def _sources(folder: str, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """The Python files below a folder, each as the parts of its path."""
+def _sources(folder: str, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int, int]]:
+    """The Python files below a folder, each as the parts of its path, its size and its date."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith(".py"):
-                yield (*above, entry.name)
+                status = entry.stat()
+                yield (*above, entry.name), status.st_size, status.st_mtime_ns
             elif entry.is_dir() and entry.name != "__pycache__":
                 yield from _sources(entry.path, (*above, entry.name))

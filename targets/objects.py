@@ -114,6 +114,8 @@ def _preference(manifest: Manifest | None, cpu: Cpu) -> tuple[bool, int]:
 
 
 def _manifests(folder: Path) -> Iterator[Path]:
+    if not os.path.isdir(folder):
+        return
     try:
         names = sorted(os.listdir(folder))
     except OSError:
