@@ -52,6 +52,10 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
+        if name == "load":
+            from edgeq import bytecode
+
+            bytecode.begin()
         value = getattr(import_module(_HOME[name]), name)
         globals()[name] = value
         return value

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from edgeq.bytecode import until_done
 from edgeq.errors import DataDependentError, InputError, UnsupportedError
 from edgeq.files import PathLike
 from edgeq.opening import (
@@ -88,6 +89,7 @@ def read_model(
     ).data
 
 
+@until_done
 def load(
     path: PathLike,
     *,

@@ -41,6 +41,7 @@ MODULES = (
     "quantmod",
     "records",
     "resume",
+    "spelling",
     "subgraphs",
 )
 """What decides what a plan is, beside the kernels: these folders' modules, and these of the package's own."""

@@ -1,0 +1,79 @@
+"""Gathering the byte code of the modules of a start into one file, for edgeq/bytecode.py: from the files that Python has made."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib.machinery import SourceFileLoader
+from importlib.util import MAGIC_NUMBER
+from typing import NamedTuple
+
+from edgeq.bytecode import MAGIC, PACKAGE
+from edgeq.errors import OutputError
+from edgeq.files import write_atomic
+
+_PYC = 16
+"""Bytes in front of the code in Python's own file: magic, flags, the source's date and size (PEP 552)."""
+
+
+class Entry(NamedTuple):
+    """A module: its source, by its path below the package, Python's own file of its code, the source's size
+    and date in nanoseconds, whether it is a package, and where its code lies here."""
+
+    source: str
+    cached: str
+    size: int
+    date: int
+    is_package: bool
+    at: int
+    length: int
+
+
+def write(where: str, names: Iterable[str]) -> None:
+    """Write the file at `where` with those of these modules, imported in this process, that Python keeps byte code of.
+
+    Where nothing can be written, nothing is.
+    """
+    if not os.access(os.path.dirname(where), os.W_OK):
+        return
+    index, codes, at = {}, [], 0
+    for name in sorted(names):
+        found = _module(name)
+        if found is not None:
+            entry, code = found
+            index[name] = entry._replace(at=at)
+            codes.append(code)
+            at += len(code)
+    head = 0
+    for _ in range(2):  # places are counted from the file's start, and numbers in the index have one length each
+        listed = marshal.dumps((PACKAGE, sys.version, {n: tuple(e._replace(at=e.at + head)) for n, e in index.items()}))
+        head = len(MAGIC) + 8 + len(listed)
+    with suppress(OutputError):
+        write_atomic(where, [MAGIC, len(listed).to_bytes(8, "little"), listed, *codes])
+
+
+def _module(name: str) -> tuple[Entry, bytes] | None:
+    """What the index says of a module, and its code; None if there is none that fits its source."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    if spec is None or not isinstance(spec.loader, SourceFileLoader) or not spec.origin or not spec.cached:
+        return None
+    if not spec.origin.startswith(f"{PACKAGE}/"):
+        return None
+    try:
+        status = os.stat(spec.origin)
+        with open(spec.cached, "rb") as file:
+            content = file.read()
+    except OSError:
+        return None
+    dated = b"".join(
+        (number & 0xFFFFFFFF).to_bytes(4, "little") for number in (0, int(status.st_mtime), status.st_size)
+    )
+    if content[:_PYC] != MAGIC_NUMBER + dated:
+        return None
+    code = content[_PYC:]
+    is_package = spec.submodule_search_locations is not None
+    source = spec.origin.removeprefix(f"{PACKAGE}/")
+    return Entry(source, spec.cached, status.st_size, status.st_mtime_ns, is_package, 0, len(code)), code
