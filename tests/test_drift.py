@@ -105,6 +105,15 @@ def test_upper_bounds_are_binomial() -> None:
     assert upper_bound(5, 5, 0.01) == 1.0
 
 
+def test_upper_bounds_are_those_of_any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last bits of a logarithm, which NumPy makes otherwise on each instruction set, do not show."""
+    log = np.log
+    usual = [upper_bound(hits, 100, 0.01 / 101) for hits in range(100)]
+    for towards in (-np.inf, np.inf):
+        monkeypatch.setattr("edgeq.drift.detector.np.log", lambda x, to=towards: np.nextafter(log(x), to))
+        assert [upper_bound(hits, 100, 0.01 / 101) for hits in range(100)] == usual
+
+
 def test_thresholds_are_checked() -> None:
     """A threshold that would alarm at once is refused."""
     with pytest.raises(InputError, match="threshold above 1"):
