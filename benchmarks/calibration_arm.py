@@ -148,7 +148,8 @@ PEAK = "print(next(x for x in open('/proc/self/status') if x.startswith('VmHWM')
 def digits_here(sizes: Sequence[int] = (64,)) -> list[str]:
     """Lay out the demo's model and so many samples; the line that calibrates with 64."""
     shutil.copy(DEMO / "digits.tflite", "f.tflite")
-    assert edgeq(["quantize", "f.tflite", "-d", str(DEMO / "calibration.npz"), "-o", "q.tflite"]) == 0
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert edgeq(["quantize", "f.tflite", "-d", str(DEMO / "calibration.npz"), "-o", "q.tflite"]) == 0
     with np.load(DEMO / "calibration.npz") as arrays:
         x = 3 * arrays["x"]
     for n in sizes:
