@@ -49,7 +49,8 @@ KEPT_PLAN: Final = 64 * 1024 * 1024
 
 KEPT_PLANS: Final = 32
 KEPT_PLANS_BYTES: Final = 256 * 1024 * 1024
-"""Of all models together; the oldest goes when there are more."""
+KEPT_PLANS_DAYS: Final = 90
+"""Of all models together; those that were used longest ago go when there are more, and what nobody has used for so long."""
 
 STATE: Final = 1024 * 1024
 STATE_MODELS: Final = 1024

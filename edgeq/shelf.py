@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from io import FileIO
+from stat import S_ISREG
 from typing import Final
 
 from edgeq import limits, stream
@@ -28,6 +30,11 @@ from edgeq.recipients import ContentKey
 MAGIC: Final = b"edgeq-kept-plan-1\n"
 SALT: Final = 32
 HEAD: Final = len(MAGIC) + SALT + 8
+NAME: Final = 40
+"""Hexadecimal digits of an entry's file name."""
+
+HALF_WRITTEN: Final = 3600.0
+"""Seconds: nobody takes that long to write an entry."""
 
 
 class Shelf:
@@ -72,7 +79,7 @@ class Shelf:
         return hashlib.sha256(head + self._bundle + label).digest()
 
     def _file(self, folder: str, label: bytes) -> str:
-        return os.path.join(folder, hashlib.sha256(self._bundle + label).hexdigest()[:40])
+        return os.path.join(folder, hashlib.sha256(self._bundle + label).hexdigest()[:NAME])
 
 
 def _private(file: FileIO) -> int:
@@ -106,12 +113,29 @@ def _write(name: str, *parts: bytes | bytearray) -> None:
 
 
 def _make_room(where: str) -> None:
-    """Remove the entries that were written longest ago, until they are no more than limits.KEPT_PLANS and KEPT_PLANS_BYTES."""
+    """Remove entries that were not used for limits.KEPT_PLANS_DAYS, and then those that were used longest ago, until they are
+    no more than limits.KEPT_PLANS and KEPT_PLANS_BYTES; and what others left half written an hour ago and more.
+
+    Used: written or, as the file system remembers it, read, so that a start that only reads has nothing to do. Only files with
+    an entry's name are touched: EDGEQ_PLANS may name a folder that has others in it. Other processes may do the same now.
+    """
+    now, found = time.time(), []
     with os.scandir(where) as entries:
-        found = sorted(((e.stat().st_mtime_ns, e.stat().st_size, e.path) for e in entries if e.is_file()), reverse=True)
+        for entry in entries:
+            name, _, more = entry.name.partition(".")
+            if len(name) != NAME or name.strip("0123456789abcdef") or (more and not more.endswith(".tmp")):
+                continue
+            with suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                used = max(status.st_mtime, status.st_atime)
+                if not more and S_ISREG(status.st_mode):
+                    found.append((used, status.st_size, entry.path))
+                elif more and now - used > HALF_WRITTEN:
+                    os.unlink(entry.path)
     total = 0
-    for number, (_, size, path) in enumerate(found):
+    for number, (used, size, path) in enumerate(sorted(found, reverse=True)):
         total += size
-        if number >= limits.KEPT_PLANS or total > limits.KEPT_PLANS_BYTES:
+        old = now - used > 86400 * limits.KEPT_PLANS_DAYS
+        if old or number >= limits.KEPT_PLANS or total > limits.KEPT_PLANS_BYTES:
             with suppress(OSError):
                 os.unlink(path)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edgeq.errors import MachineError
 from edgeq.files import write_atomic
-from edgeq.targets import crosscompile, emit, link, softmath
+from edgeq.targets import crosscompile, emit, link, outdated, softmath
 from edgeq.targets.identity import ABI, source_digest
 from edgeq.targets.objects import FORMAT, Manifest
 from edgeq.targets.table import TARGETS
@@ -59,6 +59,8 @@ def is_built(target: Target, folder: Path) -> bool:
 def build(targets: Sequence[Target], folder: Path, progress: Progress, processes: int = 2) -> list[str]:
     """Build into `folder` what is not there yet, `processes` at once; returns the names that were compiled.
 
+    In the user's cache, what is new makes room: objects of kernels that were there before go (targets/outdated.py).
+
     Raises MachineError with the compiler's words if one fails; the others are finished first.
     """
     link.linker()  # say so before half a minute's work
@@ -74,6 +76,8 @@ def build(targets: Sequence[Target], folder: Path, progress: Progress, processes
         failures = [f for f in pool.map(lambda t: _in_a_process(t, folder, tell), missing) if f]
     if failures:
         raise MachineError("; ".join(failures))
+    if missing:
+        outdated.prune(folder)
     return [t.name for t in missing]
 
 

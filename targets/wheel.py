@@ -41,7 +41,9 @@ _LEFT = (
 
 _API = ("__init__", "__main__", "customs", "interpreter/__init__", "loader", "masking", "quantmod")
 
-_STAYS = ("archive", "build", "closure", "crosscompile", "emit", "here", "link", "softmath", "strip", "wheel")
+_STAYS = (
+    "archive", "build", "closure", "crosscompile", "emit", "here", "link", "outdated", "softmath", "strip", "wheel",
+)  # fmt: skip
 """Modules of edgeq/targets that make objects and wheels."""
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -296,13 +299,82 @@ def test_a_bad_option_is_refused_all_the_same(at: Device) -> None:
             at.load(**options)
 
 
-def test_the_oldest_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more entries than the limits allow stay, the newest ones."""
+# --- room -----------------------------------------------------------------------------------------------------------------
+
+
+def kept_as(number: int) -> str:
+    return f"{number:040x}"
+
+
+def put(folder: Path, number: int, days: float, suffix: str = "") -> Path:
+    """A file with an entry's name that was written and read so many days ago."""
+    path = folder / (kept_as(number) + suffix)
+    path.write_bytes(b"x" * 10)
+    os.utime(path, (time.time() - 86400 * days,) * 2)
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_what_was_used_longest_ago_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more entries than the limits allow stay, those that were written or read last."""
     monkeypatch.setattr(limits, "KEPT_PLANS", 3)
-    for number in range(5):
-        shelf._write(str(tmp_path / f"{number}"), b"x" * 10)
-        os.utime(tmp_path / f"{number}", (number, number))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "3", "4"]
+    for number in range(1, 6):
+        put(tmp_path, number, number)
+    os.utime(tmp_path / kept_as(5), (time.time() - 3600, time.time() - 5 * 86400))  # read an hour ago
+    shelf._write(str(tmp_path / kept_as(0)), b"x" * 10)
+    assert names(tmp_path) == [kept_as(n) for n in (0, 1, 5)]
     monkeypatch.setattr(limits, "KEPT_PLANS_BYTES", 25)
-    shelf._write(str(tmp_path / "5"), b"x" * 10)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["4", "5"]
+    shelf._write(str(tmp_path / kept_as(6)), b"x" * 10)
+    assert names(tmp_path) == [kept_as(n) for n in (0, 6)]
+
+
+def test_what_nobody_uses_goes(tmp_path: Path) -> None:
+    """However few there are, an entry that was not used for long goes when another is written, and half-written ones do."""
+    put(tmp_path, 1, limits.KEPT_PLANS_DAYS + 1)
+    put(tmp_path, 2, limits.KEPT_PLANS_DAYS - 1)
+    put(tmp_path, 3, 0.1, f".{'a' * 16}.tmp")
+    put(tmp_path, 3, 0.01, f".{'b' * 16}.tmp")  # somebody may be writing it
+    shelf._write(str(tmp_path / kept_as(0)), b"x" * 10)
+    assert names(tmp_path) == [kept_as(0), kept_as(2), f"{kept_as(3)}.{'b' * 16}.tmp"]
+
+
+def test_only_entries_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of other names, links and folders stay, however old and however many: EDGEQ_PLANS may name any folder."""
+    monkeypatch.setattr(limits, "KEPT_PLANS", 1)
+    for name in ("thesis.odt", "a" * 39, "A" * 40, f"{'a' * 40}.bak"):
+        (tmp_path / name).write_bytes(b"precious")
+        os.utime(tmp_path / name, (0, 0))
+    (tmp_path / kept_as(1)).symlink_to(tmp_path / "thesis.odt")
+    (tmp_path / kept_as(2)).mkdir()
+    before = names(tmp_path)
+    shelf._write(str(tmp_path / kept_as(3)), b"x" * 10)
+    assert names(tmp_path) == sorted([*before, kept_as(3)])
+
+
+def test_processes_that_keep_plans_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three at a time, each writing entries and making room, leave whole entries, no more than allowed, and none fails."""
+    code = (
+        "import sys; from edgeq import limits, shelf; limits.KEPT_PLANS = 4\n"
+        "for n in range(100): shelf._write(f'{sys.argv[1]}/{n % 7:040x}', b'x' * 1000)"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(3)]
+    assert [p.wait(timeout=60) for p in running] == [0, 0, 0]
+    monkeypatch.setattr(limits, "KEPT_PLANS", 4)
+    shelf._write(str(tmp_path / kept_as(9)), b"x" * 1000)
+    assert kept_as(9) in names(tmp_path)
+    assert len(names(tmp_path)) == 4
+    assert {p.stat().st_size for p in tmp_path.iterdir()} == {1000}
+
+
+def test_a_start_that_writes_nothing_makes_no_room(
+    at: Device, planning: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a start that keeps a plan looks at what else is there."""
+    looked: list[str] = []
+    monkeypatch.setattr(shelf, "_make_room", looked.append)
+    for _ in range(3):
+        at.load().close()
+    assert len(looked) == len(planning) == 1
