@@ -130,7 +130,7 @@ def upper_bound(hits: int, n: int, risk: float) -> float:
     k = np.arange(hits + 1, dtype=np.float64)
     ways = np.concatenate([[0.0], np.cumsum(np.log((n - k[:-1]) / (k[:-1] + 1.0)))])  # ln of n choose k
     low, high = 0.0, 1.0
-    for _ in range(30):  # to 1e-9 above: further down the last bits of log and exp would show, which processors differ in
+    for _ in range(30):  # to 1e-9 above: further down the last bits of log and exp show, in which processors differ
         p = 0.5 * (low + high)
         logs = ways + k * math.log(p) + (n - k) * math.log1p(-p)
         if float(np.exp(logs - logs.max()).sum()) * math.exp(float(logs.max())) > risk:
