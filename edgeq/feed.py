@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,12 @@ def quantmod_of(tensor: Tensor) -> QuantMod | None:
     q = tensor.quantization
     if q is None or tensor.dtype not in DTYPES or len(q.scale) != 1:
         return None
-    return QuantMod.from_tflite(q.scale[0], q.zero_point[0] if len(q.zero_point) else 0, tensor.dtype)
+    return _quantmod(float(q.scale[0]), int(q.zero_point[0]) if len(q.zero_point) else 0, tensor.dtype)
+
+
+@lru_cache(1024)
+def _quantmod(scale: float, zero_point: int, dtype: str) -> QuantMod:
+    return QuantMod.from_tflite(scale, zero_point, dtype)
 
 
 def feed(graph: Graph, samples: Source) -> Iterator[tuple[Array, ...]]:

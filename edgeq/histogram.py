@@ -8,6 +8,7 @@ everything at the last width, whatever the order of the stream.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,13 @@ class Histogram:
         counts = _merged(self.counts, self.width, width)
         if width == 0.0:
             counts[BINS] += weight * flat.size
+        # A product by a power of two is exact, so each value lands in its own bin; in float32 too where nothing becomes smaller.
+        kind = np.float32 if flat.dtype == np.float32 and 2.0**-100 <= width <= 1.0 else np.float64
         for start in range(0, flat.size if width else 0, _CHUNK):
-            # A product by a power of two is exact, so each value lands in its own bin.
-            scaled = np.multiply(flat[start : start + _CHUNK], 1.0 / width, dtype=np.float64)
-            counts += weight * np.bincount(np.floor(scaled).astype(np.intp) + BINS, minlength=2 * BINS)
+            scaled = np.multiply(flat[start : start + _CHUNK], kind(1.0 / width), dtype=kind)
+            np.floor(scaled, out=scaled)
+            scaled += kind(BINS)  # whole numbers up to 2·BINS
+            counts += weight * np.bincount(scaled.astype(np.intp), minlength=2 * BINS)
         return Histogram(min(self.minimum, lo), max(self.maximum, hi), width, counts, self.average)
 
     def merge(self, other: Histogram) -> Histogram:
@@ -197,6 +201,37 @@ class Histogram:
             if (a, b) == before or lo == 0 or hi == 0:
                 break  # another round would find the same
         return a, b
+
+
+def balanced(streams: Sequence[Histogram], reach: float) -> tuple[float, float]:
+    """The range of 8 bits for streams that share it, with the least noise per signal of each, summed over the streams.
+
+    A pooled image is a small part of what shares its scale with it, and its rounding errors average out in nothing behind: its
+    noise counts by its own signal. Each value comes a second time, `reach` times as far, as more of the streams would.
+    """
+    values, weights, lo, hi = [], [], 0.0, 0.0
+    for h in streams:
+        if h.width == 0.0:
+            continue
+        ends = h.expected()
+        found, counts = h.points()
+        share = counts / float(np.sum(counts * found**2))
+        for k in (1.0, reach):
+            values.append(np.clip(k * found, *ends))
+            weights.append(share)
+        lo, hi = min(lo, ends[0]), max(hi, ends[1])
+    if not values:
+        return 0.0, 0.0
+    every, share = np.concatenate(values), np.concatenate(weights)
+    order = np.argsort(every)
+    model = _Model(every[order], share[order], 255)
+    a, b = lo, hi
+    for _ in range(2):
+        if hi > 0:
+            b = float(hi * _FRACTIONS[np.argmin(model.error(np.full_like(_FRACTIONS, a), _FRACTIONS * hi))])
+        if lo < 0:
+            a = float(lo * _FRACTIONS[np.argmin(model.error(_FRACTIONS * lo, np.full_like(_FRACTIONS, b)))])
+    return a, b
 
 
 _FRACTIONS = np.concatenate([np.linspace(1.0, 0.5, 51), np.geomspace(0.48, 0.05, 20)])

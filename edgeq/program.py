@@ -90,11 +90,9 @@ class Context:
         self.looked = -math.inf  # when a call last found that a thread is gone
         for state in self.states:
             state.value = fw.GONE
-        self.table = plan.table.copy()
-        flat = self.table.reshape(-1)
+        self.table = np.empty_like(plan.table)
+        self.adopt(plan, constants)
         base, constant_base = self.arena.ctypes.data, constants.ctypes.data
-        flat[plan.arena_words] += base
-        flat[plan.constant_words] += constant_base
         ports = (*plan.inputs, *plan.outputs)
         self.frame = np.zeros(fw.RECORDS + fw.RECORD_WORDS * len(ports), np.int64)
         f = self.frame
@@ -111,6 +109,13 @@ class Context:
         self.address = int(f.ctypes.data)
         self.slots = [fw.RECORDS + i * fw.RECORD_WORDS for i in range(len(ports))]
         self.reset(plan)
+
+    def adopt(self, plan: Runnable, constants: Array) -> None:
+        """Run this plan from now on, another in the same memory (edgeq.plan.refit)."""
+        self.table[:] = plan.table
+        flat = self.table.reshape(-1)
+        flat[plan.arena_words] += self.arena.ctypes.data
+        flat[plan.constant_words] += constants.ctypes.data
 
     def reset(self, plan: Runnable, *, resources: bool = True) -> None:
         """What the model remembers, as it was before the first run; without `resources` those of VAR_HANDLE stay."""

@@ -16,9 +16,10 @@ from edgeq.engine import Context, aligned, judge
 from edgeq.errors import InputError
 from edgeq.graph import NUMPY_DTYPES, Array, Graph
 from edgeq.kernels.words import frame as fw
-from edgeq.kernels.words.instruction import WORDS
+from edgeq.kernels.words.instruction import SCRATCH_BYTES, WORDS
 from edgeq.machine import get
 from edgeq.plan import Plan, make_plan
+from edgeq.plan.refit import OtherLayoutError, Refit
 from edgeq.plan.runnable import SLACK
 from edgeq.plan.types import FLIPPED, Rounding
 
@@ -27,6 +28,9 @@ LANES = 16
 
 LANE_BYTES = 2 << 20
 """Of all lanes' arenas, where one alone is smaller: what a processor's caches hold."""
+
+WALK_BYTES = 8 << 20
+"""Of the arenas of samples that go side by side all the way."""
 
 
 class Stepper:
@@ -89,6 +93,10 @@ class Stepper:
             for i, view in shown:
                 values = view[: len(arrays)]
                 yield i, (values ^ FLIPPED).view(np.int8) if self.graph.tensors[i].dtype == "int8" else values
+            self._again(used, start, end)
+
+    def _again(self, used: Sequence[tuple[Array, int, int]], start: int, end: int) -> None:
+        """Whoever changes what is being run (Walk) runs the last step once more."""
 
     def _fitting(self, x: Sequence[Array]) -> list[Array]:
         out = []
@@ -104,6 +112,49 @@ class Stepper:
         dtype = np.dtype(np.uint8) if t.dtype == "int8" else NUMPY_DTYPES[t.dtype]
         start = self.plan.offset(self.plan.places[i])
         return self._arenas[:, start : start + t.size * dtype.itemsize].view(dtype)
+
+
+class Walk(Stepper):
+    """One way through a graph with all samples at once, on which scales and biases may change: what was computed last is computed
+    again, and the rest follows from that."""
+
+    def __init__(self, graph: Graph, samples: int) -> None:
+        """Raises OtherLayoutError for a graph that does not go operation by operation, or needs more than WALK_BYTES."""
+        self._machine = get()
+        self.graph = sound(graph)
+        self._refit = Refit(self.graph, self._machine.isa, shown=True)
+        self.plan, self.lanes = self._refit.plan, samples
+        if not self._refit.able or samples * (self.plan.arena_bytes + SCRATCH_BYTES) > WALK_BYTES:
+            raise OtherLayoutError
+        wanted = {i for op in graph.ops for i in op.outputs}
+        self._fed = []
+        self._steps = _steps(graph, self.plan, wanted, False)
+        self._open()
+        self._tables = np.stack([c.table.reshape(-1) for c in self._contexts])
+        for context, table in zip(self._contexts, self._tables, strict=True):
+            context.table = table.reshape(-1, WORDS)
+        self._bases = np.array([[a.ctypes.data] for a in self._arenas])
+        self._constants = self.plan.constants
+        self._changed = False
+
+    def change(self, graph: Graph) -> None:
+        """Go on with this graph, from the operation on whose output was shown last. Raises OtherLayoutError if it is no form of
+        the first."""
+        plan = self._refit.of(graph)
+        if plan is None:
+            raise OtherLayoutError
+        self._tables[:] = plan.table.reshape(-1)
+        self._tables[:, plan.arena_words] += self._bases
+        self._tables[:, plan.constant_words] += plan.constants.ctypes.data
+        self._constants, self._changed = plan.constants, True
+
+    def _again(self, used: Sequence[tuple[Array, int, int]], start: int, end: int) -> None:
+        if not self._changed:
+            return
+        for frame, address, table in used:
+            frame[fw.INSTRUCTIONS], frame[fw.COUNT] = table + start * WORDS * 8, end - start
+            judge(self._machine.run(address, 0))
+        self._changed = False
 
 
 def _steps(graph: Graph, plan: Plan, wanted: set[int], whole: bool) -> list[tuple[int, int, list[int]]]:

@@ -74,7 +74,7 @@ def test_weights_that_were_trained_as_codes_are_known(monkeypatch):
     done = recalibrate(before, inputs_of(classifier(), 80, seed=2), settle_biases=False)
     guide = guide_of(before)
     assert 0.0 < guide.left_open < guide_module.TRAINED
-    astray = replace(guide, said=tuple(tuple(-a for a in said) for said in guide.said))
+    astray = replace(guide, said=[tuple(-a for a in said) for said in guide.told(32)])
     assert astray.left_open > 1.0
     assert (astray.risk(before, done.graph), astray.risk(done.graph, before)) == (0.0, 1.0)
 
@@ -131,9 +131,9 @@ def test_slack_is_limited():
         tight[group] = h.minmax()
     found = looking.candidate("tight", tight)
     far = {g: (1.5 * a, 1.5 * b) for g, (a, b) in tight.items()}
-    none = looking.with_slack(found, far, found.error, judge)
+    none = looking.with_slack(found, far, found.error)
     assert none.error <= found.error  # nothing was gained: nothing is to spend
-    some = looking.with_slack(found, far, 10 * found.error, judge)
+    some = looking.with_slack(found, far, 10 * found.error)
     assert found.error < some.error <= search.MOST_SLACK * found.error
     assert all(some.spans[g][1] >= tight[g][1] and some.spans[g][0] <= tight[g][0] for g in tight)
     assert some.spans != tight

@@ -291,9 +291,9 @@ class Builder:
             if first <= start <= last:
                 self.last[k] = end
 
-    def outlast(self, op: Op) -> None:
-        """What an operation wrote stays at least until its last instruction."""
-        for i in op.outputs:
+    def outlast(self, op: Op, *, read: bool = False) -> None:
+        """What an operation wrote, and with `read` what it reads, stays at least until its last instruction."""
+        for i in (*op.outputs, *(op.inputs if read else ())):
             place = self.places.get(i)
             if place is not None and place.block != CONSTANT:
                 self.last[place.block] = max(self.last[place.block], len(self.instructions) - 1)

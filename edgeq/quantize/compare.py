@@ -8,19 +8,22 @@ bit. Each tensor's noise holds all that came from upstream.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, processors, sparse, spread
+from edgeq.calibrate import Inputs, sparse
 from edgeq.errors import QuantizeError
 from edgeq.feed import encode, quantmod_of
 from edgeq.graph import Graph
 from edgeq.quantmod import QuantMod
-from edgeq.records import dataclass, replace
+from edgeq.records import dataclass, field
+
+if TYPE_CHECKING:
+    from edgeq.trials import Trials
 
 Array = npt.NDArray[Any]
 
@@ -74,7 +77,7 @@ def compare(real: Graph, coded: Graph, place: Mapping[int, int], inputs: Iterabl
         for j, v in rounded.run([encode(coded, x)]):
             for i, q in readers[j]:
                 if i in wanted:
-                    s, n = _sums(wanted[i], _decoded(sparse(v, most[i]), q))
+                    s, n = _sums(wanted[i].reshape(1, -1), _decoded(sparse(v, most[i]), q).reshape(1, -1))[0].tolist()
                     signal[i] += s
                     noise[i] += n
     return Comparison(MappingProxyType(signal), MappingProxyType(noise))
@@ -85,13 +88,14 @@ class Judge:
     """A float graph's answers on some inputs, to hold integer graphs against.
 
     targets: the tensors looked at; answers: their values on all inputs, (inputs, elements) each; most: of a tensor's elements,
-    0: all.
+    0: all. trials: by the tensors that stand for the targets, where integer graphs run.
     """
 
     targets: tuple[int, ...]
     inputs: Sequence[Inputs]
     answers: tuple[Array, ...]
     most: int = 0
+    trials: dict[tuple[int, ...], Trials] = field(default_factory=dict)
 
     def error(self, coded: Graph, place: Mapping[int, int]) -> float:
         """Noise per signal of an integer graph, the mean over the targets."""
@@ -99,11 +103,17 @@ class Judge:
 
     def errors(self, coded: Graph, place: Mapping[int, int]) -> Array:
         """What each input adds to `error`: (inputs,) float64."""
-        there = [place[i] for i in self.targets]
+        from edgeq.trials import Trials
+
+        there = tuple(place[i] for i in self.targets)
+        if there not in self.trials:
+            self.trials[there] = Trials(there, self.inputs, self.most)
         shares = np.zeros(len(self.inputs))
-        for j, wanted, codes in zip(there, self.answers, answers(coded, there, self.inputs, self.most), strict=True):
+        for j, wanted, codes in zip(there, self.answers, self.trials[there].answers(coded), strict=True):
             q = quantmod_of(coded.tensors[j])
-            sums = np.array([_sums(a, _decoded(b, q)) for a, b in zip(wanted, codes, strict=True)]).reshape(-1, 2)
+            sums = np.empty((len(wanted), 2))
+            for rows in _rows(wanted):
+                sums[rows] = _sums(wanted[rows], _decoded(codes[rows], q))
             signal, noise = sums[:, 0].sum(), sums[:, 1]
             shares += noise / signal if signal else (noise > 0) / len(noise)
         return shares / len(self.targets)
@@ -122,55 +132,13 @@ def judge_by(real: Graph, inputs: Sequence[Inputs]) -> Judge:
     return Judge(targets, inputs, answers(real, targets, inputs))
 
 
-TOGETHER = 1 << 20
-"""Bytes of inputs that the machine is given at once."""
-
-THREADS_NS = 20_000_000
-"""Of all inputs' inferences, estimated: for less, starting threads takes longer than they save."""
-
-
 def answers(graph: Graph, tensors: Sequence[int], inputs: Sequence[Inputs], most: int = 0) -> tuple[Array, ...]:
     """The values of some tensors on all inputs (as edgeq.feed gives them), (inputs, elements) each, in the memory of a plain
     inference; codes where the tensors hold codes. most: of a tensor's elements, evenly spread, so many at most; 0: all.
     """
-    from edgeq.engine import Model
+    from edgeq.trials import Trials
 
-    whole = replace(graph.with_main(outputs=tuple(tensors)), signatures=())
-    model = Model(whole, rounding="xnnpack")
-    steps = [_step(p.shape, most) for p in model.outputs]
-    out = [
-        np.empty((len(inputs), -(-math.prod(p.shape) // k)), p.dtype) for p, k in zip(model.outputs, steps, strict=True)
-    ]
-    thinned = sum(math.prod(p.shape) * p.dtype.itemsize for p, k in zip(model.outputs, steps, strict=True) if k > 1)
-    size = max(1, thinned, sum(a.nbytes for a in inputs[0])) if inputs else 1
-    at_once = max(1, TOGETHER // size)
-    count = processors() if model.plan.nanoseconds * len(inputs) >= THREADS_NS else 1
-    at_once = max(1, min(at_once, -(-len(inputs) // count)))
-
-    def one(worker: int, start: int) -> None:
-        some = inputs[start : start + at_once]
-        fed = [np.stack([x[k] for x in some]) for k in range(len(whole.inputs))]
-        fed = [a if p.quantmod is None or a.dtype in (p.dtype, np.float32) else p.quantmod.quantize(a)
-               for a, p in zip(fed, model.inputs, strict=True)]  # fmt: skip
-        there = [a[start : start + at_once] for a in out]
-        whole_ones = [np.empty((len(some), math.prod(p.shape)), p.dtype) if k > 1 else a
-                      for a, p, k in zip(there, model.outputs, steps, strict=True)]  # fmt: skip
-        model.program.run(fed, whole_ones, len(some))
-        for a, values, k in zip(there, whole_ones, steps, strict=True):
-            if k > 1:
-                a[:] = values[:, ::k]
-
-    for _ in spread(1 if model.plan.initial else count, range(0, len(inputs), at_once), one):
-        pass
-    return tuple(out)
-
-
-def _step(shape: Sequence[int], most: int) -> int:
-    """A step that leaves at most so many elements, and meets every channel."""
-    step = -(-math.prod(shape) // most) if most else 1
-    while step > 1 and math.prod(shape) > shape[-1] and math.gcd(step, shape[-1]) != 1:
-        step += 1
-    return max(step, 1)
+    return Trials(tensors, inputs, most).answers(graph)
 
 
 def judged(graph: Graph) -> list[int]:
@@ -202,8 +170,14 @@ def _decoded(values: Array, q: QuantMod | None) -> Array:
     return values if q is None else q.dequantize(values)
 
 
-def _sums(wanted: Array, found: Array) -> tuple[float, float]:
-    """Σx² and Σ(x̂ − x)²."""
-    a = wanted.astype(np.float64).reshape(-1)
-    difference = found.reshape(-1) - a
-    return float(a @ a), float(difference @ difference)
+def _rows(values: Array) -> Iterator[slice]:
+    """Some rows at a time, of few megabytes as float64."""
+    step = max(1, (1 << 17) // max(1, values.shape[1]))
+    return (slice(start, start + step) for start in range(0, len(values), step))
+
+
+def _sums(wanted: Array, found: Array) -> Array:
+    """Of each row Σx² and Σ(x̂ − x)²: (rows, 2)."""
+    a = wanted.astype(np.float64)
+    difference = found - a
+    return np.stack([np.einsum("ij,ij->i", a, a), np.einsum("ij,ij->i", difference, difference)], axis=1)

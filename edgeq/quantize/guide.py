@@ -8,7 +8,8 @@ come close to their mean instead was tried: where weights were trained as codes,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,7 @@ from edgeq.calibrate import Inputs
 from edgeq.errors import QuantizeError
 from edgeq.feed import quantmod_of
 from edgeq.graph import Graph
+from edgeq.quantize.cells import LEAST_MODELS
 from edgeq.quantize.compare import Judge, answers, judged
 from edgeq.quantize.settle import Layer, outputs_means
 from edgeq.quantize.stretch import stretched
@@ -25,7 +27,7 @@ from edgeq.records import dataclass
 
 Array = npt.NDArray[Any]
 
-WITNESSES: Final = 64
+WITNESSES: Final = 32
 """Inputs by which each model says whether a change is for the better."""
 
 TRAINED: Final = 0.05
@@ -43,36 +45,52 @@ SEEN: Final = 512
 class Guide:
     """judge: by the float model's answers on inputs that are held back, and on those stretched. trainer: the same on `others`, of
     which `means` are: by operation of the integer graph, (len(others), channels) of its output. witnesses: some of all inputs;
-    said: by model, by target what the model says of those, (witnesses, n) float32; wanted: what the float model itself says."""
+    wanted: by target what the float model says of those, (witnesses, n) float32; said: by model that the codes leave open the
+    same, of as many as were asked so far; asking: what the next one says."""
 
     judge: Judge
     trainer: Judge
     others: Sequence[Inputs]
     means: Mapping[int, Array]
     witnesses: Sequence[Inputs]
-    said: tuple[tuple[Array, ...], ...]
     wanted: tuple[Array, ...]
+    said: list[tuple[Array, ...]]
+    asking: Iterator[tuple[Array, ...]]
+
+    def told(self, count: int) -> Sequence[tuple[Array, ...]]:
+        """What `count` models say, or fewer if there are not as many."""
+        self.said.extend(islice(self.asking, max(0, count - len(self.said))))
+        return self.said[:count]
 
     @property
     def left_open(self) -> float:
-        """Noise per signal of the models that the codes leave open, against the one that the codes stand for."""
+        """Noise per signal of models that the codes leave open, against the one that the codes stand for."""
         signal = sum(float(np.sum(a.astype(np.float64) ** 2)) for a in self.wanted) or 1.0
-        return float(np.mean([_distance(said, self.wanted) for said in self.said])) / signal
+        told = self.told(LEAST_MODELS)
+        return float(np.mean([_distance(said, self.wanted) for said in told])) / signal if told else 0.0
 
-    def risk(self, old: Graph, new: Graph) -> float:
+    def risk(self, old: Graph, new: Graph, most: float = 0.5) -> float:
         """How likely `new` is further from the trained model than `old`; both have the judge's tensors in their places.
 
         Σ(x̂' − x)² − Σ(x̂ − x)² is linear in what a model says, a sum over many weights that are drawn independently:
         its mean and spread over the models give the chance by the normal distribution. Of one model that is 0 or 1.
-        Where the weights were TRAINED as codes, nothing is open.
+        Where the weights were TRAINED as codes, nothing is open. Models are asked until it is clear, by two standard errors,
+        on which side of `most` the chance lies.
         """
         was, now = (self._answers(g) for g in (old, new))
-        open_ = self.said if self.left_open <= TRAINED else (self.wanted,)
-        gains = np.array([_distance(was, said) - _distance(now, said) for said in open_])
-        mean, spread = float(gains.mean()), float(gains.std(ddof=1)) if len(gains) > 1 else 0.0
-        if spread == 0.0:
-            return 0.0 if mean >= 0.0 else 1.0
-        return 0.5 * math.erfc(mean / spread / math.sqrt(2.0))
+        limit, count = _normal(most), LEAST_MODELS
+        open_ = self.left_open <= TRAINED
+        while True:
+            told = (open_ and self.told(count)) or (self.wanted,)
+            gains = np.array([_distance(was, said) - _distance(now, said) for said in told])
+            n, mean = len(gains), float(gains.mean())
+            spread = float(gains.std(ddof=1)) if n > 1 else 0.0
+            if spread == 0.0:
+                return 0.0 if mean >= 0.0 else 1.0
+            z = mean / spread
+            if n < count or abs(z - limit) > 2 * math.sqrt(1 / n + z * z / (2 * n)):
+                return 0.5 * math.erfc(z / math.sqrt(2.0))
+            count *= 2
 
     def _answers(self, coded: Graph) -> tuple[Array, ...]:
         found = answers(coded, self.judge.targets, self.witnesses, SEEN)
@@ -96,17 +114,28 @@ def guide_by(
     back. Raises QuantizeError for models whose scores are not as many, or not of the sizes, that the integer model has.
     """
     held, taught = [*judges, *stretched(judges, others)], [*others, *stretched(others, others)]
+    there = _targets(graph, own, wanted)
+    told = answers(wanted, there, [*held, *taught], SCORED)
     judge, trainer = (
-        Judge(tuple(own), some, answers(wanted, _targets(graph, own, wanted), some, SCORED), SCORED)
-        for some in (held, taught)
+        Judge(tuple(own), some, tuple(a[part] for a in told), SCORED)
+        for some, part in ((held, slice(len(held))), (taught, slice(len(held), None)))
     )
     seen = [*judges, *others]
     witnesses = seen[:: -(-len(seen) // WITNESSES)]
-    said = [answers(model, _targets(graph, own, model), witnesses, SEEN) for model in models]
-    itself = answers(wanted, _targets(graph, own, wanted), witnesses, SEEN)
+    asking = (answers(model, _targets(graph, own, model), witnesses, SEEN) for model in models)
+    itself = answers(wanted, there, witnesses, SEEN)
     met = outputs_means(wanted, [layer.wanted for layer in matched], others) if others else {}
     means = {layer.op: met[layer.wanted] for layer in matched if others}
-    return Guide(judge, trainer, others, means, witnesses, tuple(said) or (itself,), itself)
+    return Guide(judge, trainer, others, means, witnesses, itself, [], asking)
+
+
+def _normal(chance: float) -> float:
+    """How many spreads above 0 a normal mean lies if it is below 0 with that chance, by bisection."""
+    low, high = -10.0, 10.0
+    for _ in range(60):
+        z = (low + high) / 2
+        low, high = (z, high) if 0.5 * math.erfc(z / math.sqrt(2.0)) > chance else (low, z)
+    return low
 
 
 def _targets(graph: Graph, own: Sequence[int], model: Graph) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -19,6 +20,7 @@ Parameters = Mapping[int, QuantMod]
 """By tensor: the same QuantMod for all tensors of a group."""
 
 
+@lru_cache(256)
 def transform(a: float, b: float, dtype: str) -> QuantMod:
     """The transform of a span; int16 is symmetric, as TFLite's kernels want it."""
     if dtype == "int16":

@@ -11,7 +11,7 @@ from edgeq.calibrate import Inputs, Progress, evenly, silent, tracer
 from edgeq.errors import QuantizeError
 from edgeq.feed import Source, encode, quantmod_of
 from edgeq.graph import Array, Graph
-from edgeq.histogram import Histogram
+from edgeq.histogram import Histogram, balanced
 from edgeq.quantize import guard
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune
 from edgeq.quantize.cells import LEAST_MODELS, MODELS, drawn
@@ -25,6 +25,7 @@ from edgeq.quantize.rescale import Scales, rescale, scales
 from edgeq.quantize.rewrite import Rewritten
 from edgeq.quantize.search import ENOUGH, FIXED, MOST_SLACK, Found, Search, Spans, chosen, noise, noisiest
 from edgeq.quantize.settle import Layer, layers, settle
+from edgeq.quantize.stretch import BY
 from edgeq.records import dataclass, field, replace
 from edgeq.teacher import check_interface
 
@@ -116,11 +117,9 @@ def recalibrate(
         error = search.judge.error(deployed, place)
         old = Found("the ranges it has", {}, Rewritten(deployed, dict(place), {}), error)
     late = _late(budget, start)
-    found = _ranged(search, old, groups, graph)
+    found = _ranged(search, old, groups, _balanced(graph, free, seen.histograms))
     if found.spans and found.error >= ENOUGH and not late():
-        found = search.refined(
-            found, noisiest(groups, found.spans), say, judge=guide.trainer, budget=REFINING, late=late
-        )
+        found = search.climbed(found, noisiest(groups, found.spans), say, budget=REFINING, late=late)
     wider = search
     if settle_biases and not late():
         say(1, 2, "settling biases")
@@ -131,7 +130,7 @@ def recalibrate(
     if deployed is not None and not found.error * MOST_SLACK < (1 - guard.LEAST_GAIN) * old.error:
         found = replace(found, done=old.done, spans={})  # it may be as good but for the slack that it was given
     if found.spans and not late():
-        found = wider.with_slack(found, {g: h.expected() for g, h in groups.items()}, old.error, guide.trainer)
+        found = wider.with_slack(found, {g: h.expected() for g, h in groups.items()}, old.error)
     before, after = (guide.judge.errors(f.done.graph, place) for f in (old, found))
     verdict = judge(before, after)
     found = _guarded(found, old, seen, guide, verdict, bool(groups))
@@ -199,19 +198,20 @@ def _guide(
     return guide_by(graph, own, real, told(), matched, judges, others)
 
 
-def _ranged(search: Search, old: Found, seen: Mapping[int, Histogram], graph: Graph) -> Found:
+def _ranged(search: Search, old: Found, seen: Mapping[int, Histogram], even: Spans) -> Found:
     """The best ranges, the ones that it has unless others are clearly better."""
     candidates = [old]
     if seen:
+        extremes = {g: h.expected() for g, h in seen.items()}
         ranges_by = {
-            "the extremes to be expected": {g: h.expected() for g, h in seen.items()},
+            "the extremes to be expected": extremes,
             "minmax ranges": {g: h.minmax() for g, h in seen.items()},
-            "mse ranges": {g: h.least_squares(_bits(graph, g)) for g, h in seen.items()},
+            "noise shared evenly": even,
         }
         candidates += [search.candidate(name, at) for name, at in ranges_by.items()]
     best = _first_near_best(candidates)
-    if best.spans:
-        return search.with_headroom(best, {g: h.expected() for g, h in seen.items()}, old.error)
+    if best.spans and best.error < ENOUGH:
+        return search.with_headroom(best, extremes, old.error)
     return best
 
 
@@ -237,7 +237,7 @@ def _guarded(found: Found, old: Found, seen: Observation, guide: Guide, verdict:
         return _refused(found, old, closer if free else "every scale is prescribed, or belongs to an input or output")
     if (why := verdict.refusal) is not None:
         return _refused(found, old, why)
-    risk = guide.risk(old.done.graph, found.done.graph)
+    risk = guide.risk(old.done.graph, found.done.graph, MOST_RISK)
     if risk > MOST_RISK:
         why = "by what the codes leave open of the weights, the outcome is worse with a chance of"
         return _refused(found, old, f"{why} {risk:.0%}, and {MOST_RISK:.0%} is the most")
@@ -260,28 +260,36 @@ def _right(graph: Graph, labelled: Sequence[tuple[Inputs, int]]) -> int:
     return sum(int(np.argmax(run(encode(graph, x))[out]) == y) for x, y in labelled)
 
 
+def _balanced(graph: Graph, free: Scales, histograms: Mapping[int, Histogram]) -> dict[int, tuple[float, float]]:
+    """Ranges whose noise each member of a group minds alike; of 16 bits those that reach everything to be expected."""
+    found = {}
+    for group, members in free.free().items():
+        narrow = graph.tensors[group].dtype != "int16"
+        found[group] = (
+            balanced([histograms[i] for i in members], BY) if narrow else _merged(histograms, members).expected()
+        )
+    return found
+
+
 def _seen(free: Scales, histograms: Mapping[int, Histogram]) -> dict[int, Histogram]:
     """What the tensors of each group that may change were seen to hold."""
-    out = {}
-    for group, members in free.free().items():
-        h = Histogram()
-        for i in members:
-            h = h.merge(histograms[i])
-        out[group] = h
-    return out
+    return {group: _merged(histograms, members) for group, members in free.free().items()}
+
+
+def _merged(histograms: Mapping[int, Histogram], members: Sequence[int]) -> Histogram:
+    h = Histogram()
+    for i in members:
+        h = h.merge(histograms[i])
+    return h
 
 
 def _first_near_best(candidates: list[Found]) -> Found:
     """The first candidate, the ranges it has, unless others are clearly better; of those the first near the best.
 
-    They come with the widest ranges first: where the samples held back do not tell two apart, the wider clips less of
-    what they did not show.
+    They come with the widest ranges first: where the samples do not tell two apart, the wider clips less of what
+    they did not show.
     """
     best = min(c.error for c in candidates)
     if best > (1 - LEAST_GAIN) * candidates[0].error:
         return chosen(candidates, candidates[0])
     return chosen(candidates, next(c for c in candidates[1:] if c.error * (1 - LEAST_GAIN) <= best))
-
-
-def _bits(graph: Graph, group: int) -> int:
-    return 16 if graph.tensors[group].dtype == "int16" else 8

@@ -118,12 +118,24 @@ def rescale(graph: Graph, found: Scales, spans: Mapping[int, tuple[float, float]
 def _recounted(bias: Tensor, old: Tensor, new: Tensor) -> Tensor:
     """The bias in units of the new input scale; exact before the one rounding (halves to even)."""
     before, after = _scale(old), _scale(new)
-    ratio = Fraction(float(before)) / Fraction(float(after))
-    codes = [_nearest(b * ratio.numerator, ratio.denominator) for b in np.asarray(bias.data).reshape(-1).tolist()]
-    info = np.iinfo(np.asarray(bias.data).dtype)
-    if any(not info.min < c <= info.max for c in codes):
+    old_codes = np.asarray(bias.data).reshape(-1)
+    info = np.iinfo(old_codes.dtype)
+    about = old_codes * (float(before) / float(after))
+    near = np.rint(about)
+    if (
+        np.abs(about).max(initial=0.0) < 2.0**40
+    ):  # so float64 errs by less than 2^-10: only what is close to a half is in doubt
+        codes = near.astype(np.int64)
+        doubt = np.flatnonzero(np.abs(np.abs(about - near) - 0.5) < 2.0**-9).tolist()
+    else:
+        codes, doubt = np.zeros(len(near), object), list(range(len(near)))
+    if doubt:
+        ratio = Fraction(float(before)) / Fraction(float(after))
+        for k in doubt:
+            codes[k] = _nearest(int(old_codes[k]) * ratio.numerator, ratio.denominator)
+    if not all(info.min < c <= info.max for c in (codes.min(initial=0), codes.max(initial=0))):
         raise QuantizeError(f"bias {bias.name!r} does not fit {bias.dtype} at input scale {after}")
-    data = np.array(codes, info.dtype).reshape(bias.shape)
+    data = codes.astype(info.dtype).reshape(bias.shape)
     q = bias.quantization
     if q is not None and len(q.scale):
         q = Quantization((q.scale / before * after).astype(np.float32), q.zero_point, q.axis)

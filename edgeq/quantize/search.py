@@ -26,6 +26,12 @@ Spans = Mapping[int, tuple[float, float]]
 FACTORS = ((0.9, 1.1, 0.8, 1.25, 0.7, 1.4), (0.95, 1.05), (0.97, 1.03))
 """What refinement tries on a span, round after round, from coarse to fine."""
 
+STRIDE = 0.85
+"""What climbing narrows a span by."""
+
+LEAST_STEP = 0.005
+"""Of the error: for less a span stays."""
+
 HEADROOM = (2.0, 1.5, 1.25, 1.0)
 """What spare precision is spent on: this many times the extremes to be expected, the most first."""
 
@@ -85,26 +91,22 @@ class Search:
         found: Found,
         order: list[int],
         progress: Progress = silent,
-        *,
-        judge: Judge | None = None,
-        budget: float | None = None,
-        late: Callable[[], bool] = lambda: False,
     ) -> Found:
-        """Spans widened or narrowed one group at a time, in `order`, as far as the budget (BUDGET) goes, or until it is `late`.
+        """Spans widened or narrowed one group at a time, in `order`, as far as BUDGET goes.
 
-        The tries look at a part of the inputs, or at what `judge` looks at; all of them decide whether the outcome is kept.
+        The tries look at REFINED of the inputs; all of them decide whether the outcome is kept.
         """
-        judge = judge or self.judge.first(REFINED)
+        judge = self.judge.first(REFINED)
         few = Search(self._make, judge)
         cost = sum(t.size for t in found.done.graph.tensors if t.data is None) * len(judge.inputs) + FIXED
-        most = min(int((BUDGET if budget is None else budget) / cost), len(order) * sum(map(len, FACTORS)))
+        most = min(int(BUDGET / cost), len(order) * sum(map(len, FACTORS)))
         if most < LEAST_TRIES:
             return found
         best, tries = few.candidate(found.name, found.spans), 0
         for factors in FACTORS:
             start = best.spans
             for group, factor in ((g, f) for g in order for f in factors):
-                if tries == most or late():
+                if tries == most:
                     break
                 progress(tries, most, "refining ranges")
                 tries += 1
@@ -117,6 +119,33 @@ class Search:
         line = f"refined ranges, {tries} tries: {noise(after.error)}{'' if kept else ' (not kept)'}"
         return replace(after if kept else found, steps=(*found.steps, line))
 
+    def climbed(
+        self,
+        found: Found,
+        order: list[int],
+        progress: Progress = silent,
+        *,
+        budget: float = BUDGET,
+        late: Callable[[], bool] = lambda: False,
+    ) -> Found:
+        """Each group's span, in `order`, narrowed by STRIDE for as long as that helps, or else widened, within `budget`."""
+        cost = sum(t.size for t in found.done.graph.tensors if t.data is None) * len(self.judge.inputs) + FIXED
+        best, tries, most = found, 0, int(budget / cost)
+        for group in order:
+            for factor in (STRIDE, 1 / STRIDE):
+                start = best
+                while tries < most and not late():
+                    progress(tries, 2 * len(order), "refining ranges")
+                    tries += 1
+                    a, b = best.spans[group]
+                    moved = self.candidate(found.name, {**best.spans, group: (a * factor, b * factor)})
+                    if moved.error > (1 - LEAST_STEP) * best.error:
+                        break
+                    best = moved
+                if best is not start:
+                    break
+        return replace(best, steps=(*found.steps, f"refined ranges, {tries} tries: {noise(best.error)}"))
+
     def with_headroom(self, found: Found, extremes: Spans, most: float = 1.0) -> Found:
         """Spans beyond the extremes to be expected, as far as leaves the error below ENOUGH, or within SPENT of what it was,
         and below `most`.
@@ -127,32 +156,39 @@ class Search:
         """
         enough = max(ENOUGH, (1 + SPENT) * found.error)
         most = min(most, enough)
-        for factor in HEADROOM if found.error < most else ():
-            spans = {g: (a * factor, b * factor) for g, (a, b) in extremes.items()}
-            if spans == found.spans:
-                break  # it has this much already
-            wide = self.candidate(found.name, spans)
+        best, low, high = found, 0, len(HEADROOM) if found.error < most else 0
+        while low < high:  # the widest that is precise enough: the narrower, the less noise
+            k = (low + high) // 2
+            spans = {g: (a * HEADROOM[k], b * HEADROOM[k]) for g, (a, b) in extremes.items()}
+            wide = found if spans == found.spans else self.candidate(found.name, spans)  # it has this much already
             if wide.error < most:
-                line = f"headroom, {factor:g} times the extremes to be expected: {noise(wide.error)}"
-                return replace(wide, steps=(*found.steps, f"{line} ({100 * enough:.2g} % is enough)"))
-        return found
+                line = f"headroom, {HEADROOM[k]:g} times the extremes to be expected: {noise(wide.error)}"
+                best = replace(wide, steps=(*found.steps, f"{line} ({100 * enough:.2g} % is enough)"))
+                high = k
+            else:
+                low = k + 1
+        return found if best.spans == found.spans else best
 
-    def with_slack(self, found: Found, extremes: Spans, old: float, judge: Judge) -> Found:
+    def with_slack(self, found: Found, extremes: Spans, old: float) -> Found:
         """Spans that reach towards the extremes to be expected, or beyond, for SLACK of what was gained on `old`.
 
         What was seen is a small part of what will come, and ranges that fit it best fit the rest worse: a clipped value
         errs by far more than a coarser step.
         """
-        few = Search(self._make, judge)
-        best = judge.error(found.done.graph, found.done.tensors)
-        most = min(best + SLACK * max(old - best, 0.0), MOST_SLACK * best)
-        for factor, share in REACHES:
+        most = min(found.error + SLACK * max(old - found.error, 0.0), MOST_SLACK * found.error)
+        best, low, high = found, 0, len(REACHES)
+        while low < high:  # the furthest that is near enough: the nearer, the less noise
+            k = (low + high) // 2
+            factor, share = REACHES[k]
             spans = {g: _towards(found.spans[g], extremes[g], factor, share) for g in found.spans}
-            if spans != found.spans and few.candidate(found.name, spans).error <= most:
-                wide = self.candidate(found.name, spans)
+            wide = found if spans == found.spans else self.candidate(found.name, spans)
+            if wide.error <= most:
                 line = f"{share:.0%} of the way to {factor:g} times the extremes to be expected: {noise(wide.error)}"
-                return replace(wide, steps=(*found.steps, line))
-        return found
+                best = found if wide is found else replace(wide, steps=(*found.steps, line))
+                high = k
+            else:
+                low = k + 1
+        return best
 
 
 def _towards(

@@ -18,6 +18,7 @@ from edgeq.calibrate import Inputs, in_chunks
 from edgeq.errors import InputError
 from edgeq.feed import encode, quantmod_of
 from edgeq.graph import Graph, Op
+from edgeq.plan.refit import OtherLayoutError
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.weights import INT32_MAX
 from edgeq.records import dataclass, replace
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 PASSES: Final = 16
-"""Times that the integer model runs over the samples: layers beyond that many are settled several at once."""
+"""Times that an integer model runs over the samples where one pass does not do: layers beyond so many are settled several at
+once."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,34 @@ def settle(coded: Graph, found: Sequence[Layer], wanted: Mapping[int, Array], in
     wanted: by operation, (len(inputs), channels): the mean output of each channel on each of the inputs.
     """
     able = [layer for layer in found if _bias(coded, layer.op) is not None and layer.op in wanted]
+    fed = [tuple(encode(coded, x)) for x in inputs]
+    try:
+        return _walked(coded, able, wanted, fed)
+    except OtherLayoutError:
+        pass
     at_once = -(-len(able) // PASSES) or 1
-    graph, fed = coded, [tuple(encode(coded, x)) for x in inputs]
+    graph = coded
     for start in range(0, len(able), at_once):
         group = able[start : start + at_once]
         means = _means(graph, group, fed)
         for layer in group:
             graph = _moved(graph, layer.op, steady(wanted[layer.op] - means[layer.op]))
+    return graph
+
+
+def _walked(coded: Graph, able: Sequence[Layer], wanted: Mapping[int, Array], fed: Sequence[Inputs]) -> Graph:
+    """As `settle`, in one pass over the samples. Raises OtherLayoutError where that does not go."""
+    from edgeq.stepping import Walk
+
+    graph, waiting = coded, {layer.output: layer for layer in able}
+    walk = Walk(coded, len(fed))
+    for i, values in walk.run(fed):
+        if i in waiting:
+            layer, q = waiting[i], quantmod_of(graph.tensors[i])
+            mean = channel_means(values.reshape(len(fed), -1, graph.tensors[i].shape[-1]))
+            real = mean if q is None else (mean - float(q.zero_point)) * float(q.scale)
+            graph = _moved(graph, layer.op, steady(wanted[layer.op] - real))
+            walk.change(graph)
     return graph
 
 
@@ -104,7 +127,7 @@ def outputs_means(graph: Graph, tensors: Sequence[int], fed: Sequence[Inputs]) -
 
     def look(worker: int, step: Stepper, number: int, chunk: Sequence[Inputs]) -> dict[int, Array]:
         return {
-            i: np.stack([channel_means(v.reshape(graph.tensors[i].shape)) for v in values])
+            i: channel_means(values.reshape(len(values), -1, graph.tensors[i].shape[-1]))
             for i, values in step.run(chunk)
         }
 
@@ -113,8 +136,8 @@ def outputs_means(graph: Graph, tensors: Sequence[int], fed: Sequence[Inputs]) -
 
 
 def channel_means(values: Array) -> Array:
-    """The mean of each channel of the last axis: (channels,) float64."""
-    mean: Array = values.reshape(-1, values.shape[-1]).mean(axis=0, dtype=np.float64)
+    """(samples, positions, channels) → the mean of each channel on each sample: (samples, channels) float64."""
+    mean: Array = values.mean(axis=1, dtype=np.float64)
     return mean
 
 

@@ -1,0 +1,130 @@
+"""Graphs that differ in scales and biases alone, one after another on the same inputs: what a search for these runs.
+
+The first is planned, of the others only what changed (edgeq.plan.refit), and the memory is there already.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+
+from edgeq.calibrate import Inputs, processors
+from edgeq.check import sound
+from edgeq.engine import Context, Program
+from edgeq.feed import quantmod_of
+from edgeq.graph import NUMPY_DTYPES, Array, Graph
+from edgeq.machine import get
+from edgeq.plan import make_plan
+from edgeq.plan.refit import OtherLayoutError, Refit
+from edgeq.plan.types import Plan, Rounding
+from edgeq.quantmod import QuantMod
+from edgeq.records import replace
+
+TOGETHER: Final = 1 << 20
+"""Bytes of inputs, and of outputs that are thinned, that the machine is given at once."""
+
+THREADS_NS: Final = 600_000
+"""Of all inputs' inferences, estimated: for less, starting a thread takes longer than it saves."""
+
+
+class Trials:
+    """The values of some tensors on some inputs (as edgeq.feed gives them), for one graph after another."""
+
+    def __init__(self, tensors: Sequence[int], inputs: Sequence[Inputs], most: int = 0) -> None:
+        """most: of a tensor's elements, evenly spread, so many at most; 0: all."""
+        self._tensors, self._inputs, self._most = tuple(tensors), inputs, most
+        self._refit: Refit | None = None
+        self._contexts: list[Context] = []
+
+    def answers(self, graph: Graph) -> tuple[Array, ...]:
+        """(inputs, elements) of each tensor, codes where they hold codes, in the memory of a plain inference.
+
+        Raises CheckError and UnsupportedError for a graph that is not sound or does not run.
+        """
+        plan = self._plan(graph)
+        inputs = self._inputs
+        shapes = [plan.tensors[i].shape for i in self._tensors]
+        dtypes = [NUMPY_DTYPES[plan.tensors[i].dtype] for i in self._tensors]
+        steps = [_step(shape, self._most) for shape in shapes]
+        sizes = [math.prod(shape) for shape in shapes]
+        out = [np.empty((len(inputs), -(-n // k)), d) for n, k, d in zip(sizes, steps, dtypes, strict=True)]
+        if not inputs:
+            return tuple(out)
+        thinned = sum(n * d.itemsize for n, k, d in zip(sizes, steps, dtypes, strict=True) if k > 1)
+        at_once = max(1, TOGETHER // max(1, thinned, sum(a.nbytes for a in inputs[0])))
+        count = processors() if plan.nanoseconds * len(inputs) >= THREADS_NS and not plan.initial else 1
+        at_once = max(1, min(at_once, -(-len(inputs) // count)))
+        program = Program(plan, get())
+        while len(self._contexts) < count:
+            self._contexts.append(Context(plan, program.constants, 1))
+        read = [quantmod_of(plan.tensors[i]) for i in graph.inputs]
+
+        def one(context: Context, start: int) -> None:
+            some = inputs[start : start + at_once]
+            fed = [_taken(np.stack([x[k] for x in some]), plan, k, q) for k, q in enumerate(read)]
+            there = [a[start : start + at_once] for a in out]
+            whole = [
+                np.empty((len(some), n), a.dtype) if k > 1 else a for a, n, k in zip(there, sizes, steps, strict=True)
+            ]
+            program.run_in(context, fed, whole, len(some))
+            for a, values, k in zip(there, whole, steps, strict=True):
+                if k > 1:
+                    a[:] = values[:, ::k]
+
+        _shared_out(self._contexts[:count], range(0, len(inputs), at_once), one)
+        return tuple(out)
+
+    def _plan(self, graph: Graph) -> Plan:
+        whole = replace(graph.with_main(outputs=self._tensors), signatures=())
+        plan = self._refit.of(whole) if self._refit is not None else None
+        if plan is not None:
+            for context in self._contexts:
+                context.adopt(plan, plan.constants)
+            return plan
+        self._contexts = []
+        try:
+            self._refit = self._refit or Refit(sound(whole), get().isa)
+            plan = self._refit.of(whole)
+        except OtherLayoutError:
+            plan = None
+        return make_plan(sound(whole), get().isa, Rounding.XNNPACK) if plan is None else plan
+
+
+def _taken(values: Array, plan: Plan, k: int, q: QuantMod | None) -> Array:
+    """An input as the plan's takes it: the machine quantizes float32."""
+    floats = values.dtype == np.float32 and plan.inputs[k].float_words is not None
+    return values if q is None or floats or values.dtype == q.dtype else q.quantize(values)
+
+
+def _shared_out(contexts: Sequence[Context], items: Sequence[int], one: Callable[[Context, int], None]) -> None:
+    """one(context, item) for each of the items, a context for each thread."""
+    failed: list[BaseException] = []
+    waiting = iter(items)  # next() is one step of the interpreter, so no two threads get the same
+
+    def work(context: Context) -> None:
+        try:
+            for item in waiting:
+                one(context, item)
+        except BaseException as error:
+            failed.append(error)
+
+    others = [threading.Thread(target=work, args=(c,)) for c in contexts[1 : len(items)]]
+    for t in others:
+        t.start()
+    work(contexts[0])
+    for t in others:
+        t.join()
+    if failed:
+        raise failed[0]
+
+
+def _step(shape: Sequence[int], most: int) -> int:
+    """A step that leaves at most so many elements, and meets every channel."""
+    step = -(-math.prod(shape) // most) if most else 1
+    while step > 1 and math.prod(shape) > shape[-1] and math.gcd(step, shape[-1]) != 1:
+        step += 1
+    return max(step, 1)

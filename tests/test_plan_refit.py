@@ -1,0 +1,95 @@
+"""Plans made anew for other numbers: the same bits as a plan made from nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from quantize_models import MODELS, inputs_of
+from tflite_models import int8_cnn, uint8_residual
+
+from edgeq import stepping
+from edgeq.graph import Graph
+from edgeq.machine import get
+from edgeq.plan.refit import Refit
+from edgeq.quantize import quantize
+from edgeq.quantize.reconstruct import reconstruct
+from edgeq.quantize.rescale import rescale, scales
+from edgeq.quantize.settle import _bias, _moved, layers, outputs_means, settle
+from edgeq.records import replace
+from edgeq.tflite import write
+from edgeq.trials import Trials
+
+GRAPHS = {
+    **{name: lambda name=name: quantize(MODELS[name](), inputs_of(MODELS[name](), 8)).graph for name in MODELS},
+    "int8 layers": int8_cnn,
+    "uint8 residual": uint8_residual,
+}
+
+
+def others(graph: Graph, count: int) -> list[Graph]:
+    """The graph in other scales, some groups or all, and with other biases."""
+    rng, found, free = np.random.default_rng(0), [], scales(graph, keep_io=False)
+    groups = list(free.free())
+    for n in range(count):
+        spans = {g: (-float(rng.uniform(0, 4)), float(rng.uniform(0.5, 4))) for g in groups[n % 3 :: 1 + n % 3]}
+        other = rescale(graph, free, spans) if spans else graph
+        for k, op in enumerate(other.ops):
+            if op.code in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") and n % 2 and _bias(other, k) is not None:
+                size = other.tensors[_bias(other, k)].size
+                other = _moved(other, k, rng.normal(0, 0.1, size))
+        found.append(other)
+    return [*found, graph, *found]
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_the_same_bits_as_a_plan_of_its_own(name):
+    """Whatever scales and biases become, a refitted plan computes what one made for them computes."""
+    graph = GRAPHS[name]()
+    inputs = [tuple(a.astype(np.float32) for a in x) for x in inputs_of(graph, 5)]
+    graphs = others(graph, 6)
+    trials = Trials(graph.outputs, inputs)
+    for other in graphs:
+        found = [a.copy() for a in trials.answers(other)]
+        for a, b in zip(found, Trials(graph.outputs, inputs).answers(other), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["classifier", "int8 layers", "uint8 residual"])
+@pytest.mark.parametrize("shown", [False, True])
+def test_ordinary_models_are_refitted(name, shown):
+    """Where nothing but numbers changes there is a refitted plan, in the memory of the first."""
+    graph = GRAPHS[name]()
+    refit = Refit(graph, get().isa, shown=shown)
+    for other in others(graph, 4):
+        plan = refit.of(other)
+        assert plan is not None
+        assert (plan.offsets, plan.arena_bytes) == (refit.plan.offsets, refit.plan.arena_bytes)
+        assert plan.constants.ctypes.data % 64 == 0
+
+
+def test_what_is_no_change_of_numbers():
+    """Other operations, weights or shapes have no refitted plan."""
+    graph = GRAPHS["classifier"]()
+    refit = Refit(graph, get().isa)
+    fewer = graph.with_main(ops=graph.ops[:-1], outputs=graph.ops[-2].outputs)
+    at = next(op.inputs[1] for op in graph.ops if op.code == "CONV_2D")
+    tensors = list(graph.tensors)
+    tensors[at] = replace(tensors[at], data=np.zeros((*tensors[at].shape[:-1], 2), np.int8), shape=(1,))
+    assert refit.of(fewer) is None
+    assert refit.of(graph.with_main(tensors=tuple(tensors))) is None
+
+
+@pytest.mark.parametrize("name", ["classifier", "int8 layers", "uint8 residual", "shared weights and bias"])
+def test_biases_settle_alike_in_one_pass_and_in_many(name, monkeypatch):
+    """Layer after layer in one pass is what running the model anew for each layer gives."""
+    graph = GRAPHS[name]()
+    real = reconstruct(graph)
+    inputs = inputs_of(graph, 7) if name in MODELS else [tuple(a for a in x) for x in inputs_of(graph, 7)]
+    inputs = [tuple(a.astype(np.float32) for a in x) for x in inputs]
+    matched = layers(graph, real)
+    met = outputs_means(real, [layer.wanted for layer in matched], inputs)
+    wanted = {layer.op: met[layer.wanted] + 0.05 for layer in matched}
+    once = settle(graph, matched, wanted, inputs)
+    monkeypatch.setattr(stepping, "WALK_BYTES", 0)
+    often = settle(graph, matched, wanted, inputs)
+    assert write(once) == write(often) != write(graph)
