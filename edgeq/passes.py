@@ -10,8 +10,8 @@ This module needs NumPy alone: the kernels are imported when an array is large e
 from __future__ import annotations
 
 import sys
-from math import prod
-from typing import TYPE_CHECKING, Any
+from math import lcm, prod
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,8 @@ _REPAYS_CALL = 1 << 12
 _FEW = 4096
 _ZERO = np.array(0.0)
 _CHUNK = 1 << 15  # elements a NumPy pass keeps in the cache
-_SHORT_ROW = 256  # elements behind an axis from which on a row has loops of its own
+_SHORT_ROW = 48  # elements behind an axis from which on a row has loops of its own
+_ONE_ROW = 1 << 62
 _ALIGNED_PATTERN = (
     1024  # C and d repeated start where vectors do, up to this length: longer ones crowd the first-level cache
 )
@@ -135,14 +136,13 @@ class Passes:
         """`codes` by the kernel."""
         from edgeq.kernels import quantmod as kernels
 
-        given = self._ahead.get("codes") or self._ahead.setdefault("codes", self._for_codes(x))
+        given = self._ahead.get("codes") or self._ahead.setdefault("codes", self._for_codes(x, out.itemsize))
         if given == "plain":
             return self.plain(x, out)
         if out.dtype.kind == "u":
             out = out.view(f"i{out.itemsize}")
         flat, into = x.reshape(-1), out.reshape(-1)
-        inner = given[0] if np.ndim(self._c) else x.size
-        return int(kernels.codes(flat, *given[1], inner, *given[2], into, *_stage(flat, into)))
+        return int(kernels.walk(flat, *given, into, *_stage(flat, into)))
 
     def _counted(self, x: Array, out: Array) -> int:
         """`counts` by the kernel."""
@@ -150,30 +150,33 @@ class Passes:
 
         given = self._ahead.get("counts") or self._ahead.setdefault("counts", self._for_counts(x))
         flat, into = x.reshape(-1), out.reshape(-1)
-        inner = given[0] if np.ndim(self._c) else x.size
-        return int(kernels.counts(flat, *given[1], inner, *given[2], into, *_stage(flat, into)))
+        return int(kernels.walk(flat, *given, into, *_stage(flat, into)))
 
-    def _for_codes(self, x: Array) -> Any:
-        """The kernel's arguments: the length of a row, what precedes it and what follows; "plain" where NumPy must."""
+    def _for_codes(self, x: Array, size: int) -> Any:
+        """The kernel's arguments between x and out, for codes of `size` bytes; "plain" where NumPy must."""
+        from edgeq.kernels import decide
         from edgeq.kernels import quantmod as kernels
 
-        slack = kernels.error(self._p, float(np.abs(self._d).max()), self._wrap)
         c, d, low, high = (np.atleast_1d(v) for v in (self._c, self._d, *self._ends(x.dtype)))
         if np.abs(d).max() > _FAR_D or not (self._wrap or self._saturates(low, high)):
             return "plain"
-        # float32 must hold C, and err so seldom near an integer that few blocks are done twice.
-        narrow = x.dtype == np.float32 and slack < 2.0**-10 and c.min() > 2.0**-100 and c.max() < 2.0**100
-        inner, period, (c, d) = self._spread(c, d)
-        c32, d32 = (_aligned(c.astype(np.float32)), _aligned((d - 0.5).astype(np.float32))) if narrow else (None, None)
-        far = kernels.far(c, d, x.dtype) if self._wrap else None
-        ends = (None, None) if self._wrap or period is not None else (low, high)
-        return inner, (c, d, far, *ends, c32, d32), (period, self._p, self._offset, slack)
+        walk, (c, d) = self._spread(c, d)
+        way = None
+        if x.dtype == np.float32:
+            way = decide.way(c, d, self._p, self._offset, self._wrap, size, _aligned)
+        if self._wrap:
+            inverse = None if self._p == 1 << 8 * size else 1 / self._p
+            kind: Any = kernels.Wrapping(c, d, kernels.far(c, d, x.dtype), inverse, self._p, self._offset)
+        else:
+            low, high = (low, high) if walk.period is None else (None, None)
+            kind = kernels.Saturating(c, d, low, high, self._p, self._offset)
+        return kind, way, *walk
 
     def _for_counts(self, x: Array) -> Any:
         from edgeq.kernels import quantmod as kernels
 
-        inner, period, (c, d) = self._spread(np.atleast_1d(self._c), np.atleast_1d(self._d))
-        return inner, (c, d, kernels.far(c, d, x.dtype)), (period, self._p)
+        walk, (c, d) = self._spread(np.atleast_1d(self._c), np.atleast_1d(self._d))
+        return kernels.Counting(c, d, kernels.far(c, d, x.dtype), self._p), None, *walk
 
     def _ends(self, dtype: Any) -> tuple[Array, Array]:
         """x in the middle of the lowest and of the highest code: to saturate is to clamp to these, in x's own dtype."""
@@ -187,19 +190,25 @@ class Passes:
         lowest, highest = (np.floor(np.multiply(x, self._c, dtype=np.float64) + self._d) for x in (low, high))
         return bool((lowest == 0).all() and (highest == self._p - 1).all())
 
-    def _spread(self, *columns: Array) -> tuple[int, int | None, list[Array]]:
-        """The length of a row, None and the columns (k,) for going by rows; or for going by elements the period, and columns
-        repeated until they hold a block from wherever in the period it begins.
+    def _spread(self, *columns: Array) -> tuple[Walk, list[Array]]:
+        """How to go over an array, and columns (k,) for that: as they are by rows; or by elements, repeated until they hold a
+        block from wherever in the period it begins.
         """
         from edgeq.kernels.quantmod import BLOCK
 
         k, inner = columns[0].size, prod(self.after)
         if not np.ndim(self._c) or inner >= _SHORT_ROW or (period := k * inner) > _LONG_PATTERN:
-            return inner, None, [np.ascontiguousarray(v) for v in columns]
-        whole = int(np.lcm(period, _ALIGNMENT // 4))
+            return Walk(inner if np.ndim(self._c) else _ONE_ROW, None), [np.ascontiguousarray(v) for v in columns]
+        whole = lcm(period, _ALIGNMENT // 4)
         period = whole if whole <= _ALIGNED_PATTERN else period
-        size = period + int(BLOCK)
-        return size, period, [_aligned(np.resize(np.repeat(v, inner), size)) for v in columns]
+        return Walk(_ONE_ROW, period), [_aligned(np.resize(np.repeat(v, inner), period + int(BLOCK))) for v in columns]
+
+
+class Walk(NamedTuple):
+    """How the kernel goes over an array: rows of so many elements, or the period of C and d by elements."""
+
+    inner: int
+    period: int | None
 
 
 class Backwards:

@@ -180,6 +180,57 @@ def test_float32_arithmetic_gives_float64s_codes(monkeypatch, wrap, shape, p):
     np.testing.assert_array_equal(fast, slow)
 
 
+DISTANCES = [0.0, *(sign * 2.0**-k for sign in (1, -1) for k in (12, 17, 18, 19, 20, 21, 24, 30, 36, 44))]
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(("dtype", "p"), [("int8", 251), ("int8", 256), ("int16", 65521), ("int16", 65536)])
+def test_next_to_integers(monkeypatch, dtype, p, axis, wrap):
+    """Where C·x + d is so near to an integer that float32 cannot tell on which side, float64's codes come out."""
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(p + axis)
+    for distance in DISTANCES:
+        c = rng.uniform(0.5, 1.5, 20) * 10.0 ** rng.integers(-3, 4, 20)
+        x = (rng.uniform(0, p, (20, 64)) / c[:, None]).astype(np.float32)
+        d = np.floor(rng.uniform(-0.2 * p, 1.2 * p, 20)) + distance - c * x[:, 5]  # C·x + d but for its roundings
+        x[:, 40], x[:, 63] = x[:, 5], np.nextafter(x[:, 5], np.float32(9e9))
+        q, given = QuantMod(c, d, p, axis, dtype), x if axis == 0 else np.ascontiguousarray(x.T)
+        fast, slow = both_ways(monkeypatch, lambda q=q, given=given: q.quantize(given, wrap=wrap))
+        np.testing.assert_array_equal(fast, slow)
+
+
+@pytest.mark.parametrize("p", [1000, 65521, 65536])
+def test_as_far_as_codes_are_decided_in_float32(monkeypatch, p):
+    """Numbers that go round often, up to where float32 gives up and beyond, wrap as in float64."""
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(p)
+    t = np.concatenate([sign * 2.0**k + rng.integers(-9, 9, 512) + 0.25 for k in range(8, 50) for sign in (1, -1)])
+    q = QuantMod(0.75, 0.3 * p + 0.1, p, None, "int16")
+    fast, slow = both_ways(monkeypatch, lambda: q.quantize((t / 0.75).astype(np.float32), wrap=True))
+    np.testing.assert_array_equal(fast, slow)
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((9000,), None), ((64, 100), 0), ((100, 64), 1), ((10, 10, 60), 1)], ids=str
+)
+@pytest.mark.parametrize(("dtype", "p"), [("int8", 251), ("int8", 256), ("int16", 65521), ("int16", 65536)])
+def test_most_codes_are_decided_in_float32(dtype, p, shape, axis, wrap):
+    """Of ordinary numbers the loops in float64 see a few blocks at most, even where some are out of range."""
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(5)
+    x = rng.normal(0, 2.5, shape).astype(np.float32)
+    k = () if axis is None else (shape[axis],)
+    q = QuantMod(rng.uniform(0.9, 1.1, k) * p / 12, rng.uniform(0.4, 0.6, k) * p, p, axis, dtype)
+    out = np.empty(shape, dtype)
+    kept = q._passes(x, wrap)
+    kind, *rest = kept._for_codes(x, out.itemsize)
+    kept._ahead["codes"] = (kind._replace(c=kind.c * 0), *rest)  # where float64 decides, all elements are alike
+    kept._compiled(x, out)
+    assert np.mean(out == q.quantize(x.astype(np.float64), wrap=wrap)) > 0.8
+
+
 @pytest.mark.parametrize("wrap", [False, True])
 def test_numbers_on_the_grid(monkeypatch, wrap):
     """Input whose every C·x + d is an integer is never what float32 can decide, and comes out right."""
