@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ CEILING = 200.0
 
 SEEN = 8192
 """Elements of a tensor that a comparison of all tensors looks at, evenly spread."""
+
+ABREAST = 4
+"""Inputs that a comparison of all tensors looks at side by side."""
 
 _SQUASHING = ("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH", "RESHAPE", "DEQUANTIZE", "QUANTIZE")
 
@@ -72,14 +76,16 @@ def compare(real: Graph, coded: Graph, place: Mapping[int, int], inputs: Iterabl
     readers: dict[int, list[tuple[int, QuantMod | None]]] = {}
     for i, j, q in pairs:
         readers.setdefault(j, []).append((i, q))
-    for x in inputs:
-        wanted = {i: np.array(sparse(v, most[i])) for i, v in exact.run([x])}
-        for j, v in rounded.run([encode(coded, x)]):
+    at_once = min(exact.lanes, rounded.lanes, ABREAST)
+    waiting = iter(inputs)
+    while some := list(islice(waiting, at_once)):
+        wanted = {i: np.stack([sparse(row, most[i]) for row in v]) for i, v in exact.run(some)}
+        for j, v in rounded.run([encode(coded, x) for x in some]):
             for i, q in readers[j]:
                 if i in wanted:
-                    s, n = _sums(wanted[i].reshape(1, -1), _decoded(sparse(v, most[i]), q).reshape(1, -1))[0].tolist()
-                    signal[i] += s
-                    noise[i] += n
+                    found = np.stack([sparse(row, most[i]) for row in v])
+                    signal[i] += _signal(wanted[i])
+                    noise[i] += float(_noise(wanted[i], _decoded(found, q)).sum())
     return Comparison(MappingProxyType(signal), MappingProxyType(noise))
 
 
@@ -88,7 +94,8 @@ class Judge:
     """A float graph's answers on some inputs, to hold integer graphs against.
 
     targets: the tensors looked at; answers: their values on all inputs, (inputs, elements) each; most: of a tensor's elements,
-    0: all. trials: by the tensors that stand for the targets, where integer graphs run.
+    0: all. trials: by the tensors that stand for the targets, where integer graphs run; known: the
+    signals, once they are reckoned.
     """
 
     targets: tuple[int, ...]
@@ -96,27 +103,35 @@ class Judge:
     answers: tuple[Array, ...]
     most: int = 0
     trials: dict[tuple[int, ...], Trials] = field(default_factory=dict)
+    known: list[float] = field(default_factory=list)
 
     def error(self, coded: Graph, place: Mapping[int, int]) -> float:
         """Noise per signal of an integer graph, the mean over the targets."""
         return float(self.errors(coded, place).sum())
 
-    def errors(self, coded: Graph, place: Mapping[int, int]) -> Array:
-        """What each input adds to `error`: (inputs,) float64."""
+    def errors(self, coded: Graph, place: Mapping[int, int], part: slice = slice(None)) -> Array:
+        """What each input, or each of a part of them, adds to `error`: (inputs,) float64."""
         from edgeq.trials import Trials
 
         there = tuple(place[i] for i in self.targets)
         if there not in self.trials:
             self.trials[there] = Trials(there, self.inputs, self.most)
-        shares = np.zeros(len(self.inputs))
-        for j, wanted, codes in zip(there, self.answers, self.trials[there].answers(coded), strict=True):
-            q = quantmod_of(coded.tensors[j])
-            sums = np.empty((len(wanted), 2))
+        found = self.trials[there].answers(coded, part=part)
+        shares = np.zeros(len(self.inputs[part]))
+        for j, answer, signal, codes in zip(there, self.answers, self.signals, found, strict=True):
+            q, wanted = quantmod_of(coded.tensors[j]), answer[part]
+            noise = np.empty(len(wanted))
             for rows in _rows(wanted):
-                sums[rows] = _sums(wanted[rows], _decoded(codes[rows], q))
-            signal, noise = sums[:, 0].sum(), sums[:, 1]
-            shares += noise / signal if signal else (noise > 0) / len(noise)
+                noise[rows] = _noise(wanted[rows], _decoded(codes[rows], q))
+            shares += noise / signal if signal else (noise > 0) / len(answer)
         return shares / len(self.targets)
+
+    @property
+    def signals(self) -> list[float]:
+        """Σx² of each target."""
+        if not self.known:
+            self.known.extend(sum(_signal(a[rows]) for rows in _rows(a)) for a in self.answers)
+        return self.known
 
     def first(self, count: int) -> Judge:
         """One that looks at `count` of the inputs, evenly spread."""
@@ -132,13 +147,16 @@ def judge_by(real: Graph, inputs: Sequence[Inputs]) -> Judge:
     return Judge(targets, inputs, answers(real, targets, inputs))
 
 
-def answers(graph: Graph, tensors: Sequence[int], inputs: Sequence[Inputs], most: int = 0) -> tuple[Array, ...]:
+def answers(
+    graph: Graph, tensors: Sequence[int], inputs: Sequence[Inputs], most: int = 0, *, checked: bool = False
+) -> tuple[Array, ...]:
     """The values of some tensors on all inputs (as edgeq.feed gives them), (inputs, elements) each, in the memory of a plain
     inference; codes where the tensors hold codes. most: of a tensor's elements, evenly spread, so many at most; 0: all.
+    checked: the graph differs from one that was checked in the values of constants alone.
     """
     from edgeq.trials import Trials
 
-    return Trials(tensors, inputs, most).answers(graph)
+    return Trials(tensors, inputs, most).answers(graph, checked=checked)
 
 
 def judged(graph: Graph) -> list[int]:
@@ -176,8 +194,14 @@ def _rows(values: Array) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(values), step))
 
 
-def _sums(wanted: Array, found: Array) -> Array:
-    """Of each row Σx² and Σ(x̂ − x)²: (rows, 2)."""
+def _signal(wanted: Array) -> float:
+    """Σx²."""
     a = wanted.astype(np.float64)
-    difference = found - a
-    return np.stack([np.einsum("ij,ij->i", a, a), np.einsum("ij,ij->i", difference, difference)], axis=1)
+    return float(np.einsum("ij,ij->", a, a))
+
+
+def _noise(wanted: Array, found: Array) -> Array:
+    """Σ(x̂ − x)² of each row: (rows,)."""
+    difference: Array = found - wanted.astype(np.float64)
+    out: Array = np.einsum("ij,ij->i", difference, difference)
+    return out

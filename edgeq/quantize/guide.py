@@ -27,7 +27,7 @@ from edgeq.records import dataclass
 
 Array = npt.NDArray[Any]
 
-WITNESSES: Final = 32
+WITNESSES: Final = 24
 """Inputs by which each model says whether a change is for the better."""
 
 TRAINED: Final = 0.05
@@ -74,10 +74,13 @@ class Guide:
 
         Σ(x̂' − x)² − Σ(x̂ − x)² is linear in what a model says, a sum over many weights that are drawn independently:
         its mean and spread over the models give the chance by the normal distribution. Of one model that is 0 or 1.
-        Where the weights were TRAINED as codes, nothing is open. Models are asked until it is clear, by two standard errors,
-        on which side of `most` the chance lies.
+        Where the weights were TRAINED as codes, nothing is open. Models are asked until it is clear, by one and a half
+        standard errors, on which side of `most` the chance lies.
         """
-        was, now = (self._answers(g) for g in (old, new))
+        from edgeq.trials import Trials
+
+        trials = Trials(self.judge.targets, self.witnesses, SEEN)
+        was, now = (self._decoded(g, trials.answers(g)) for g in (old, new))
         limit, count = _normal(most), LEAST_MODELS
         open_ = self.left_open <= TRAINED
         while True:
@@ -88,12 +91,11 @@ class Guide:
             if spread == 0.0:
                 return 0.0 if mean >= 0.0 else 1.0
             z = mean / spread
-            if n < count or abs(z - limit) > 2 * math.sqrt(1 / n + z * z / (2 * n)):
+            if n < count or abs(z - limit) > 1.5 * math.sqrt(1 / n + z * z / (2 * n)):
                 return 0.5 * math.erfc(z / math.sqrt(2.0))
             count *= 2
 
-    def _answers(self, coded: Graph) -> tuple[Array, ...]:
-        found = answers(coded, self.judge.targets, self.witnesses, SEEN)
+    def _decoded(self, coded: Graph, found: Sequence[Array]) -> tuple[Array, ...]:
         transforms = [quantmod_of(coded.tensors[i]) for i in self.judge.targets]
         return tuple(a if q is None else q.dequantize(a) for a, q in zip(found, transforms, strict=True))
 
@@ -122,7 +124,9 @@ def guide_by(
     )
     seen = [*judges, *others]
     witnesses = seen[:: -(-len(seen) // WITNESSES)]
-    asking = (answers(model, _targets(graph, own, model), witnesses, SEEN) for model in models)
+    asking = (
+        answers(model, _targets(graph, own, model), witnesses, SEEN, checked=model is not wanted) for model in models
+    )
     itself = answers(wanted, there, witnesses, SEEN)
     met = outputs_means(wanted, [layer.wanted for layer in matched], others) if others else {}
     means = {layer.op: met[layer.wanted] for layer in matched if others}
