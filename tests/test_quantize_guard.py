@@ -82,6 +82,21 @@ def test_verdicts_tell_samples_from_stretched_ones():
     assert verdict == Verdict(pytest.approx(0.8), pytest.approx(0.4), pytest.approx(1.2), pytest.approx(0.4), 0.5, 2)
 
 
+@pytest.mark.parametrize(
+    ("plain", "far", "kept"),
+    [
+        ([0.1] * 8, [0.1] * 8, True),
+        ([0.3, 0.3, -0.1, -0.1, 0.3, -0.1, 0.2, -0.1], [1.0] * 8, False),
+        ([0.1] * 8, [1.5, -1.4] * 4, False),
+    ],
+)
+def test_neither_samples_nor_stretched_ones_carry_the_other(plain, far, kept):
+    """A gain that is clear on stretched samples alone, or lost among theirs, does not decide, whatever their sum."""
+    gains = np.array([*plain, *far])
+    verdict = judge(1.0 + np.abs(gains), 1.0 + np.abs(gains) - gains)
+    assert (verdict.luck <= guard.LUCK) is kept
+
+
 def test_stretched_samples_reach_further():
     """They lie so many times as far from the mean, stay within a bound that inputs never leave, and integers stay."""
     random = np.random.default_rng(0)

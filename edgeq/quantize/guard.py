@@ -4,6 +4,9 @@ The gain on a sample is how much closer the changed model comes there to the flo
 (edgeq.quantize.stretch). If the change were for nothing, each gain were as likely a loss of the same size; so the chance of as
 much gain in all from luck alone is the share of all ways to set the signs of the gains that add up to as much (Fisher, "The
 Design of Experiments", 1935, section 21). Nothing is assumed of the gains' distribution, which has long tails.
+
+It is asked twice, and both answers have to be no: of the gains on the samples as they are, and of these with those on the samples
+stretched. Where old ranges clip what is stretched, that alone gains so much that the sum says nothing of the samples themselves.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ FLIPS: Final = 4095
 @dataclass(frozen=True)
 class Verdict:
     """before, after: noise per signal on the samples held back; far_before, far_after: on those stretched; luck: the chance of
-    so much gain from none; samples: how many were held back."""
+    so much gain from none, as they are or with those stretched, the greater
+    one; samples: how many were held back."""
 
     before: float
     after: float
@@ -57,7 +61,7 @@ class Verdict:
 def judge(before: Array, after: Array) -> Verdict:
     """What each sample adds to the noise per signal before and after a change: (2·samples,), the second half stretched."""
     n = len(before) // 2
-    gains = (before - after).reshape(2, n).sum(axis=0)
+    gains = (before - after).reshape(2, n)
     share = 2.0  # half of the signal that the errors are counted by is the stretched samples'
     plain, far = slice(n), slice(n, None)
     return Verdict(
@@ -65,7 +69,7 @@ def judge(before: Array, after: Array) -> Verdict:
         share * float(after[plain].sum()),
         share * float(before[far].sum()),
         share * float(after[far].sum()),
-        by_luck(gains),
+        max(by_luck(gains[0]), by_luck(gains.sum(axis=0))),
         n,
     )
 
