@@ -19,7 +19,6 @@ from edgeq.calibrate import Inputs
 from edgeq.errors import QuantizeError
 from edgeq.feed import quantmod_of
 from edgeq.graph import Graph
-from edgeq.quantize.cells import LEAST_MODELS
 from edgeq.quantize.compare import Judge, answers, judged
 from edgeq.quantize.settle import Layer, outputs_means
 from edgeq.quantize.stretch import stretched
@@ -36,6 +35,12 @@ weights were trained as the codes that they are. (Rounded models that were looke
 
 SCORED: Final = 16384
 """Values of an output that judge: where pictures come out, all of them would take more memory than the model."""
+
+FEWEST: Final = 4
+"""Models that are asked before any decision."""
+
+SURE: Final = 1.28
+"""Standard errors: in nine of ten cases the truth is on the same side."""
 
 SEEN: Final = 512
 """Values of an output that it does so by."""
@@ -66,7 +71,7 @@ class Guide:
     def left_open(self) -> float:
         """Noise per signal of models that the codes leave open, against the one that the codes stand for."""
         signal = sum(float(np.sum(a.astype(np.float64) ** 2)) for a in self.wanted) or 1.0
-        told = self.told(LEAST_MODELS)
+        told = self.told(FEWEST)
         return float(np.mean([_distance(said, self.wanted) for said in told])) / signal if told else 0.0
 
     def risk(self, old: Graph, new: Graph, most: float = 0.5) -> float:
@@ -74,14 +79,14 @@ class Guide:
 
         Σ(x̂' − x)² − Σ(x̂ − x)² is linear in what a model says, a sum over many weights that are drawn independently:
         its mean and spread over the models give the chance by the normal distribution. Of one model that is 0 or 1.
-        Where the weights were TRAINED as codes, nothing is open. Models are asked until it is clear, by one and a half
-        standard errors, on which side of `most` the chance lies.
+        Where the weights were TRAINED as codes, nothing is open. Models are asked until it is clear, by SURE standard
+        errors, on which side of `most` the chance lies.
         """
         from edgeq.trials import Trials
 
         trials = Trials(self.judge.targets, self.witnesses, SEEN)
         was, now = (self._decoded(g, trials.answers(g)) for g in (old, new))
-        limit, count = _normal(most), LEAST_MODELS
+        limit, count = _normal(most), FEWEST
         open_ = self.left_open <= TRAINED
         while True:
             told = (open_ and self.told(count)) or (self.wanted,)
@@ -91,7 +96,7 @@ class Guide:
             if spread == 0.0:
                 return 0.0 if mean >= 0.0 else 1.0
             z = mean / spread
-            if n < count or abs(z - limit) > 1.5 * math.sqrt(1 / n + z * z / (2 * n)):
+            if n < count or abs(z - limit) > SURE * math.sqrt(1 / n + z * z / (2 * n)):
                 return 0.5 * math.erfc(z / math.sqrt(2.0))
             count *= 2
 
@@ -115,7 +120,8 @@ def guide_by(
     that tell the risk, none where that is `wanted` itself; judges, others: inputs for the judge, and those that are not held
     back. Raises QuantizeError for models whose scores are not as many, or not of the sizes, that the integer model has.
     """
-    held, taught = [*judges, *stretched(judges, others)], [*others, *stretched(others, others)]
+    far = stretched([*judges, *others], others)
+    held, taught = [*judges, *far[: len(judges)]], [*others, *far[len(judges) :]]
     there = _targets(graph, own, wanted)
     told = answers(wanted, there, [*held, *taught], SCORED)
     judge, trainer = (

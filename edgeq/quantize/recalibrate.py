@@ -21,7 +21,7 @@ from edgeq.quantize.guide import SCORED, WITNESSES, Guide, guide_by
 from edgeq.quantize.observation import HOLD_BACK, Budget, Observation, Saved, looked_at, observe_within
 from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.report import Quantized, integer_layers
-from edgeq.quantize.rescale import Scales, rescale, scales
+from edgeq.quantize.rescale import Counted, Scales, rescale, scales
 from edgeq.quantize.rewrite import Rewritten
 from edgeq.quantize.search import ENOUGH, FIXED, MOST_SLACK, Found, Search, Spans, chosen, noise, noisiest
 from edgeq.quantize.settle import Layer, layers, settle
@@ -45,6 +45,9 @@ ANSWERS = 2 << 20
 """Bytes of answers to those samples that are kept: where outputs are large, fewer samples are looked at."""
 
 LEAST_JUDGES = 8
+
+COMPARED = 8
+"""Of the samples held back, that tell how close each layer is."""
 
 DRAWING = 2e9
 """Values that drawn models may compute, as REFINING counts."""
@@ -136,7 +139,7 @@ def recalibrate(
     found = _guarded(found, old, seen, guide, verdict, bool(groups))
     changed = found.done is not old.done
     result = found.done.graph if changed else (deployed or graph)
-    comparison = compare(real, result, place, seen.judge.inputs)
+    comparison = compare(real, result, place, evenly(seen.judge.inputs, COMPARED))
     say(2, 2, "calibrated")
     return Recalibrated(
         result,
@@ -171,8 +174,10 @@ def _inputs_free(graph: Graph, found: Scales) -> Scales:
 
 
 def _maker(graph: Graph, free: Scales, place: Mapping[int, int]) -> Callable[[Spans], Rewritten]:
+    counted: Counted = {}
+
     def make(at: Spans) -> Rewritten:
-        return Rewritten(rescale(graph, free, at) if at else graph, dict(place), {})
+        return Rewritten(rescale(graph, free, at, counted) if at else graph, dict(place), {})
 
     return make
 

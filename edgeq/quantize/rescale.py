@@ -88,8 +88,18 @@ def transform(graph: Graph, group: int, a: float, b: float) -> QuantMod:
     return transform_of(a, b, graph.tensors[group].dtype)
 
 
-def rescale(graph: Graph, found: Scales, spans: Mapping[int, tuple[float, float]]) -> Graph:
-    """The graph with the free groups' tensors in new scales, and every bias counted in the new units."""
+Counted = dict[tuple[int, int, float], Tensor]
+"""Biases by tensor, input and the input's scale: what one graph was found to need in them."""
+
+
+def rescale(
+    graph: Graph, found: Scales, spans: Mapping[int, tuple[float, float]], counted: Counted | None = None
+) -> Graph:
+    """The graph with the free groups' tensors in new scales, and every bias counted in the new units.
+
+    counted: what earlier calls for this very graph have left, and this one leaves.
+    """
+    counted = {} if counted is None else counted
     new = {g: transform(graph, g, a, b) for g, (a, b) in spans.items()}
     _widen(graph, found, new)
     tensors = list(graph.tensors)
@@ -105,7 +115,10 @@ def rescale(graph: Graph, found: Scales, spans: Mapping[int, tuple[float, float]
         source, at = op.inputs[rule.data[0]], op.inputs[rule.bias]
         if found.groups.get(source) not in new:
             continue
-        bias = _recounted(graph.tensors[at], graph.tensors[source], tensors[source])
+        key = at, source, _scale(tensors[source])
+        if key not in counted:
+            counted[key] = _recounted(graph.tensors[at], graph.tensors[source], tensors[source])
+        bias = counted[key]
         if len(readers[at]) == 1:
             tensors[at] = bias
         else:  # each layer that shares it has its own input scale now
