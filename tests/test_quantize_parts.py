@@ -155,7 +155,7 @@ def test_rounding_under_a_hessian():
     h = gptq.damped(x.T @ x / len(x), len(x))
     w = rng.normal(0, 5, (16, 24))
     codes = gptq.rounded(w, h, lambda column, j: np.clip(np.rint(column), -127, 127))
-    assert gptq.cost(w, codes, h).sum() < 0.7 * gptq.cost(w, np.rint(w), h).sum()
+    assert gptq.cost(w, codes, h).sum() < 0.85 * gptq.cost(w, np.rint(w), h).sum()
     best = gptq.better(w, np.rint(w), h, codes)
     assert (gptq.cost(w, best, h) <= gptq.cost(w, np.rint(w), h)).all()
 

@@ -22,12 +22,10 @@ import numpy.typing as npt
 from edgeq import codebooks
 from edgeq.calibrate import Progress
 from edgeq.coding import deflate
-from edgeq.graph import Graph
-from edgeq.quantize.bias import mean_shift
+from edgeq.quantize.alone import alone
 from edgeq.quantize.compare import Judge
 from edgeq.quantize.job import Job
 from edgeq.quantize.rounding import Grade, all_rounded, rounded
-from edgeq.quantize.rules import RULES
 from edgeq.quantize.search import Spans
 from edgeq.quantize.weights import Coded
 from edgeq.records import dataclass, replace
@@ -121,37 +119,14 @@ def _offers(job: Job, n: int, h: Array, judge: Judge, given: Grade) -> list[Offe
     """What layer n may have: steps of all widths, and the codebook that the recipe gives it."""
     kind, found = job.recipe.codebook, []
     wide = rounded(job.graph, job.layout, n, h, Grade(step=TRIED), kind)
-    noise = _noise(job, n, wide, judge)
+    noise = alone(job.graph, n, wide, job.means or {}, judge)
     fine = rounded(job.graph, job.layout, n, None, Grade(), kind)
     more = _entropy(wide.data) / max(1.0, _entropy(np.rint(fine.data / TRIED)))  # than codes that were not made up for
     for step in STEPS:
         size = min(more * _entropy(np.rint(fine.data / step)), float(fine.data.size))
         found.append(Offer(Grade(step=step), size, noise * (step / TRIED) ** 2))
     book = rounded(job.graph, job.layout, n, h, given, kind)
-    return [*found, Offer(given, _booked(book), _noise(job, n, book, judge))]
-
-
-def _noise(job: Job, n: int, coded: Coded, judge: Judge) -> float:
-    """Noise per signal at the outputs of the float model, layer n alone having these weights, and its bias corrected."""
-    graph, op = job.graph, job.graph.ops[n]
-    rule = RULES[op.code]
-    assert rule.weights is not None
-    w = graph.tensors[op.inputs[rule.weights]]
-    shape = [1] * len(w.shape)
-    shape[coded.axis] = -1
-    real = coded.data * coded.scale.reshape(shape).astype(np.float64)
-    tensors = [*graph.tensors, replace(w, data=real.astype(np.float32), buffer=0)]
-    inputs = list(op.inputs)
-    inputs[rule.weights] = len(tensors) - 1
-    means = job.means or {}
-    if n in means and rule.bias is not None and rule.bias < len(inputs) and inputs[rule.bias] >= 0:
-        b = graph.tensors[inputs[rule.bias]]
-        bias = np.asarray(b.data) - mean_shift(op.code, real - np.asarray(w.data), means[n]).reshape(b.shape)
-        tensors.append(replace(b, data=bias.astype(np.float32), buffer=0))
-        inputs[rule.bias] = len(tensors) - 1
-    ops = (*graph.ops[:n], replace(op, inputs=tuple(inputs)), *graph.ops[n + 1 :])
-    other: Graph = graph.with_main(tensors=tuple(tensors), ops=ops)
-    return judge.error(other, {i: i for i in judge.targets})
+    return [*found, Offer(given, _booked(book), alone(job.graph, n, book, job.means or {}, judge))]
 
 
 def _entropy(codes: Array) -> float:

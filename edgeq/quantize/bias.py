@@ -96,27 +96,34 @@ def _mean(x: Array) -> Array:
 def correct(graph: Graph, coded: Graph, places: Mapping[int, int], means: Mapping[int, Array]) -> Graph:
     """The integer graph with corrected biases.
 
-    graph: the float graph; places: its operations → those of `coded` (int8 weights, int32 biases, each layer's own);
-    means: as `mean_inputs` gives them. A layer without a bias keeps being without.
+    graph: the float graph; places: its operations → those of `coded` (int8 weights; int32 biases, each layer's own, or float
+    ones); means: as `mean_inputs` gives them. A layer without a bias keeps being without.
     """
-    tensors = list(coded.tensors)
+    tensors, ops = list(coded.tensors), list(coded.ops)
+    sources = coded.main.producers()
     for n, m in means.items():
-        op = coded.ops[places[n]] if n in places else None
+        op = ops[places[n]] if n in places else None
         if op is None or len(op.inputs) < 3 or op.inputs[2] < 0:
             continue
-        w, rounded = np.asarray(graph.tensors[graph.ops[n].inputs[1]].data), coded.tensors[op.inputs[1]]
-        if rounded.dtype != "int8":
+        at = op.inputs[1]
+        while tensors[at].data is None and at in sources:  # behind a DEQUANTIZE
+            at = ops[sources[at]].inputs[0]
+        w, rounded = np.asarray(graph.tensors[graph.ops[n].inputs[1]].data), tensors[at]
+        bias = tensors[op.inputs[2]]
+        if rounded.dtype != "int8" or rounded.data is None or bias.data is None:
             continue
         moved = mean_shift(op.code, real(rounded).astype(np.float64) - w, m)
-        bias = coded.tensors[op.inputs[2]]
         if bias.quantization is None:  # weights are stored in int8, the rest is float
+            moved_bias = (np.asarray(bias.data, np.float64) - moved.reshape(bias.shape)).astype(np.float32)
+            tensors.append(replace(bias, data=moved_bias, buffer=0))  # others may share what was there
+            ops[places[n]] = replace(op, inputs=(*op.inputs[:2], len(tensors) - 1, *op.inputs[3:]))
             continue
         scale = bias.quantization.scale.astype(np.float64)
         codes = np.asarray(bias.data).astype(np.int64) - np.rint(moved / scale).astype(np.int64)
         most = WIDE_ROOM if bias.dtype == "int64" else INT32_MAX
         data = np.clip(codes, -most, most).astype(bias.dtype)
         tensors[op.inputs[2]] = replace(bias, data=data)
-    return coded.with_main(tensors=tuple(tensors))
+    return coded.with_main(tensors=tuple(tensors), ops=tuple(ops))
 
 
 def mean_shift(code: str, difference: Array, mean: Array) -> Array:

@@ -78,7 +78,7 @@ def fitted(
             fed = fed or [tuple(encode(coded.graph, x)) for x in inputs]  # what feeds the model is not fitted
             met = _rows(_until(coded.graph, at), {n: at}, graph, [n], fed)
             if n in exact and n in met:
-                found[n], bias = _layer(graph, layout, n, exact.pop(n), met[n], given.get(n, FINEST), kind)
+                found[n], bias = _layer(graph, layout, n, exact.pop(n), met[n], given.get(n, FINEST), kind, found[n])
                 if bias is not None:
                     biases[n] = bias
     return found, biases
@@ -156,7 +156,7 @@ def _rows(
 
 
 def _layer(
-    graph: Graph, layout: Layout, n: int, exact: Array, met: Array, grade: Grade, kind: str
+    graph: Graph, layout: Layout, n: int, exact: Array, met: Array, grade: Grade, kind: str, so_far: Coded
 ) -> tuple[Coded, Array | None]:
     """The codes of layer n and its real bias, None where it has none."""
     op = graph.ops[n]
@@ -184,7 +184,7 @@ def _layer(
         target = np.linalg.solve(h, np.einsum("ci,cij->cj", real, c)[..., None])[..., 0]
     else:
         target = np.linalg.solve(h, (real @ c).T).T
-    coded = levelled(graph, layout, n, target, h, grade, kind)
+    coded = levelled(graph, layout, n, target, h, grade, kind, so_far)
     if rule.bias is None or rule.bias >= len(op.inputs) or op.inputs[rule.bias] < 0:
         return coded, None
     codes = np.moveaxis(coded.data, rule.axis, 0).reshape(len(real), -1).astype(np.float64)

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from edgeq.calibrate import Inputs, Progress, Ranges, evenly, observe, silent
 from edgeq.graph import Array, Graph
 from edgeq.histogram import Histogram
+from edgeq.quantize.alone import alone
 from edgeq.quantize.bias import correct, mean_inputs
+from edgeq.quantize.compare import judge_by
 from edgeq.quantize.fitting import fitted
 from edgeq.quantize.gptq import MOST, hessians
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.parameters import histograms, parameters
 from edgeq.quantize.rewrite import Codes, Rewritten, rewrite
-from edgeq.quantize.rounding import Grade, all_rounded, layers, one_each, plain
+from edgeq.quantize.rounding import Grade, all_rounded, clipped, layers, one_each, plain
 from edgeq.quantize.search import Spans
 from edgeq.quantize.weights import Coded
 from edgeq.recipe import Recipe
@@ -21,6 +23,10 @@ from edgeq.records import dataclass, field, replace
 
 MEANS = 32
 """Inputs that tell the means of layers' inputs."""
+
+
+TRIED = 16
+"""Inputs that tell whether a layer had better stay on its grid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,14 +77,35 @@ class Job:
         touched = {self.layout.groups[i] for i in scaled if i in self.layout.groups}
         seen = {g: new[g] if g in touched else h for g, h in self.seen.items()}
         other = replace(self, graph=graph, seen=seen, codes={}, biases={}, means=None, plain={})
-        return other.rounding(self.known) if self.known else other.graded(self.grades) if self.codes else other
+        done = other.rounding(self.known) if self.known else other.graded(self.grades) if self.codes else other
+        return done.correcting() if self.means is not None and done.means is None else done
 
     def rounding(self, longest: int = MOST) -> Job:
         """With weights rounded under their layers' Hessians, or to codebooks; longest: of the rows for which that is done."""
         used = self.recipe.rounding != "nearest"
-        known = hessians(self.graph, layers(self.layout), self.derive, longest) if used else {}
+        if not used:
+            codes = all_rounded(self.graph, self.layout, {}, self.grades, self.recipe.codebook)
+            return replace(self, codes=codes, known=0)
+        corrected = self.recipe.bias_correction
+        known = hessians(self.graph, layers(self.layout), self.derive, longest, corrected)
         codes = all_rounded(self.graph, self.layout, known, self.grades, self.recipe.codebook)
-        return replace(self, codes=codes, known=longest if used else 0)
+        done = replace(self, codes=codes, known=longest)
+        return (done.correcting() if corrected else done)._on_grids(known)
+
+    def _on_grids(self, known: Mapping[int, Array]) -> Job:
+        """With layers on a grid that has weights beyond ±127 clipped to it, where that does less to the outputs."""
+        kind = self.recipe.codebook
+        tried = {n: clipped(self.graph, self.layout, n, h, kind) for n, h in known.items() if n not in self.grades}
+        some = {n: coded for n, coded in tried.items() if coded is not None}
+        if not some:
+            return self
+        judge, means = judge_by(self.graph, evenly(self.derive, TRIED)), self.means or {}
+
+        def noise(n: int, coded: Coded) -> float:
+            return alone(self.graph, n, coded, means, judge)
+
+        better = {n: coded for n, coded in some.items() if noise(n, coded) < noise(n, self.codes[n])}
+        return replace(self, codes={**self.codes, **better})
 
     def graded(self, grades: Mapping[int, Grade]) -> Job:
         """With weights of these grades, each at its nearest code or its codebook's nearest level."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.graph import Graph
-from edgeq.quantize import codebook, gptq
+from edgeq.quantize import codebook, gptq, grid
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.weights import Coded, quantize_weights
@@ -66,14 +66,20 @@ def codebook_layers(graph: Graph, layout: Layout) -> frozenset[int]:
 
 
 def plain(graph: Graph, layout: Layout, n: int) -> Coded:
-    """The weights of layer n, each at the nearest code."""
+    """The weights of layer n, each at the nearest code; of the grid they lie on (edgeq.quantize.grid) where that errs less."""
     op = graph.ops[n]
     rule = RULES[op.code]
     assert rule.weights is not None
+    w = np.asarray(graph.tensors[op.inputs[rule.weights]].data)
     per_channel = one_each(layout, n, op.code)
-    return quantize_weights(
-        np.asarray(graph.tensors[op.inputs[rule.weights]].data), rule.axis, None, 1.0, 1.0, per_channel
-    )[0]
+    near = quantize_weights(w, rule.axis, None, 1.0, 1.0, per_channel)[0]
+    real = _by_channel(w, rule.axis).astype(np.float64)
+    found = grid.steps(real, per_channel).astype(np.float32)
+    if not found.any():
+        return near
+    at = np.where(found > 0, found, near.scale)
+    best = _less(real, (_by_channel(near.data, rule.axis), near.scale), (_nearest(real, at), at), None)
+    return _laid_out(graph, n, best, near.axis)
 
 
 def one_each(layout: Layout, n: int, code: str) -> bool:
@@ -86,66 +92,119 @@ def one_each(layout: Layout, n: int, code: str) -> bool:
 def rounded(graph: Graph, layout: Layout, n: int, h: Array | None, grade: Grade, kind: str) -> Coded:
     """The weights of layer n under its Hessian (see edgeq.quantize.gptq; None: unknown), or each at the nearest code.
 
-    kind: of codebook.
+    kind: of codebook. Weights that lie on a grid count in its step, others in a 127th of their channel's largest. One scale for
+    all is that of several that costs least.
     """
     op = graph.ops[n]
     rule = RULES[op.code]
     assert rule.weights is not None
-    w = _by_channel(np.asarray(graph.tensors[op.inputs[rule.weights]].data), rule.axis).astype(np.float64)
+    real = _by_channel(np.asarray(graph.tensors[op.inputs[rule.weights]].data), rule.axis).astype(np.float64)
     if h is not None and h.ndim == 3:
-        h = np.repeat(h, len(w) // len(h), axis=0)
+        h = np.repeat(h, len(real) // len(h), axis=0)
     near = plain(graph, layout, n)
-    return _coded(graph, n, w, near.scale, near.axis, h, grade, kind)
+    if grade == FINEST and (h is None or _same(real, near, rule.axis)):
+        return near
+    per_channel = one_each(layout, n, op.code)
+    scale = np.asarray(quantize_weights(real.astype(np.float32), 0, None, 1.0, 1.0, per_channel)[0].scale)
+    if h is not None and not per_channel:
+        scale = _cheapest(real, h)
+    best = _codes(real, scale, h, grade, kind), scale
+    found = grid.steps(real, per_channel).astype(np.float32)
+    if found.any():
+        at = np.where(found > 0, found, scale)
+        best = _less(real, best, (_codes(real, at, h, grade, kind), at), h, grade)
+    return _laid_out(graph, n, (best[0], best[1] * np.float32(grade.step)), near.axis)
 
 
-def levelled(graph: Graph, layout: Layout, n: int, w: Array, h: Array, grade: Grade, kind: str) -> Coded:
+def clipped(graph: Graph, layout: Layout, n: int, h: Array, kind: str) -> Coded | None:
+    """The weights of layer n in the step of the grid that all of them lie on, those beyond ±127 clipped and made up for.
+
+    None where there is no such grid, no weight beyond, or a scale per channel.
+    """
+    op = graph.ops[n]
+    rule = RULES[op.code]
+    assert rule.weights is not None
+    if one_each(layout, n, op.code):
+        return None
+    real = _by_channel(np.asarray(graph.tensors[op.inputs[rule.weights]].data), rule.axis).astype(np.float64)
+    step = grid.steps(real, False).astype(np.float32)
+    if not step[0] or np.abs(real).max() < 127.5 * step[0]:
+        return None
+    if h.ndim == 3:
+        h = np.repeat(h, len(real) // len(h), axis=0)
+    return _laid_out(graph, n, (_codes(real, step, h, FINEST, kind), step), 0)
+
+
+def levelled(graph: Graph, layout: Layout, n: int, w: Array, h: Array, grade: Grade, kind: str, so_far: Coded) -> Coded:
     """Other real weights (channels, k) of layer n, rounded under a Hessian (k, k) or (channels, k, k).
 
-    One scale for all is not that of the largest weight, but the one of several that costs least: what is clipped errs
-    more, all else less (Nagel et al., "A White Paper on Neural Network Quantization", 2021, section 3.1).
-    """
-    top = np.abs(w).max(axis=1)
-    if one_each(layout, n, graph.ops[n].code):
-        scale = np.maximum(top, 1e-30) / 127
-    else:
-        best = min(
-            (float(gptq.cost(w / s, np.clip(np.rint(w / s), -127, 127), h).sum()) * s * s, -s) for s in _steps(top)
-        )
-        scale = np.array([-best[1]])
-    near = plain(graph, layout, n)
-    scale = np.maximum(scale, near.scale.min() / 1024).astype(np.float32)
-    return _coded(graph, n, w, scale, near.axis, h, grade, kind, exact=True)
-
-
-def _steps(top: Array) -> Array:
-    """Scales to try for all channels together."""
-    return np.asarray(
-        max(float(top.max(initial=0.0)), 1e-30) / 127 * np.array([1.0, 0.92, 0.84, 0.76, 0.68, 0.6, 0.5, 0.4])
-    )
-
-
-def _coded(
-    graph: Graph,
-    n: int,
-    w: Array,
-    scale: Array,
-    axis: int,
-    h: Array | None,
-    grade: Grade,
-    kind: str,
-    exact: bool = False,
-) -> Coded:
-    """Real weights (channels, k) at these scales, (channels,) or (1,), times the grade's step.
-
-    exact: short depthwise windows at the very least cost. That pays under moments about the mean alone: what is gained by
-    sparing the mean, bias correction would have had for nothing (5 dB were lost where it was tried under E[x·xᵀ]).
+    so_far: the layer's codes, of its own weights. Where those lie on a grid, and are in its step, they are held against the
+    others channel by channel: rounding them costs nothing. Otherwise one scale for all is not that of the largest weight, but
+    the one of several that costs least: what is clipped errs more, all else less (Nagel et al., "A White Paper on Neural Network
+    Quantization", 2021, section 3.1).
     """
     op = graph.ops[n]
     rule = RULES[op.code]
     assert rule.weights is not None
-    if grade.step != 1.0:
-        scale = (scale * np.float32(grade.step)).astype(np.float32)
-    real = w / scale.astype(np.float64)[:, None]  # in units of their scales
+    per_channel = one_each(layout, n, op.code)
+    own = _by_channel(np.asarray(graph.tensors[op.inputs[rule.weights]].data), rule.axis).astype(np.float64)
+    there = grade == FINEST and len(so_far.scale) == (len(w) if per_channel else 1)
+    at = grid.steps(own, per_channel).astype(np.float32) if there else np.zeros(1, np.float32)
+    there = there and bool((at > 0).any()) and (per_channel or bool(at[0] == so_far.scale[0]))
+    codes = _by_channel(so_far.data, rule.axis).astype(np.float64)
+    if there and not per_channel:
+        moved = _codes(w, at, h, grade, kind)
+        return _laid_out(graph, n, (gptq.better(w / at, codes, h, moved), at), 0)
+    scale = np.maximum(np.abs(w).max(axis=1), 1e-30) / 127 if per_channel else _cheapest(w, h)
+    scale = np.maximum(scale, so_far.scale.min() / 1024).astype(np.float32)
+    best = _codes(w, scale, h, grade, kind), scale
+    if there:
+        best = _less(w, best, (codes, so_far.scale), h)
+    return _laid_out(graph, n, (best[0], best[1] * np.float32(grade.step)), rule.axis if per_channel else 0)
+
+
+Codes = tuple[Array, Array]
+"""Codes (channels, k), and their scale, (channels,) or (1,)."""
+
+
+def _less(w: Array, a: Codes, b: Codes, h: Array | None, grade: Grade = FINEST) -> Codes:
+    """Channel by channel, or with one scale as a whole, the codes that cost less; of equals `a`."""
+
+    def costs(codes: Array, scale: Array) -> Array:
+        s = scale.astype(np.float64)[:, None] * grade.step
+        each = ((w - codes * s) ** 2).sum(axis=1) if h is None else gptq.cost(w, codes * s, h)
+        return each if len(scale) == len(w) else each.sum(keepdims=True)
+
+    less = costs(*b) < costs(*a)
+    return np.where(less[:, None], b[0], a[0]), np.where(less, b[1], a[1])
+
+
+def _cheapest(w: Array, h: Array) -> Array:
+    """The one scale of several, (1,) float32, at which the nearest codes of all channels cost least; of equals the larger."""
+    top = max(float(np.abs(w).max(initial=0.0)), 1e-30) / 127
+    scales = top * np.array([1.0, 0.92, 0.84, 0.76, 0.68, 0.6, 0.5, 0.4])
+    costs = (float(gptq.cost(w / s, _nearest(w, np.array([s])), h).sum()) * s * s for s in scales)
+    return np.array([-min(zip(costs, -scales, strict=True))[1]], np.float32)
+
+
+def _nearest(w: Array, scale: Array) -> Array:
+    """The code next to each weight."""
+    codes: Array = np.clip(np.rint(w / scale.astype(np.float64)[:, None]), -127, 127)
+    return codes
+
+
+def _same(w: Array, coded: Coded, axis: int) -> bool:
+    """Whether the codes stand for these very weights, as far as float32 tells."""
+    codes = _by_channel(coded.data, axis) * coded.scale.astype(np.float64)[:, None]
+    return bool((np.abs(codes - w) <= grid.NEAR * coded.scale[:, None]).all())
+
+
+def _codes(w: Array, scale: Array, h: Array | None, grade: Grade, kind: str) -> Array:
+    """Codes of real weights (channels, k) at these scales, (channels,) or (1,), times the grade's step.
+
+    Short depthwise windows are rounded at the very least cost.
+    """
+    real = w / (scale.astype(np.float64)[:, None] * grade.step)  # in units of their scales
     count = grade.levels
     if count:
         importance = np.ones(real.shape[1]) if h is None or h.ndim != 2 else np.diag(h)
@@ -163,11 +222,19 @@ def _coded(
     if h is not None:
         better = gptq.rounded_depthwise(real, h, nearest) if h.ndim == 3 else gptq.rounded(real, h, nearest)
         codes = gptq.better(real, codes, h, better)
-        if exact and h.ndim == 3 and not count and real.shape[1] <= gptq.TAPS:
+        if h.ndim == 3 and not count and real.shape[1] <= gptq.TAPS:
             codes = gptq.better(real, codes, h, gptq.exact_depthwise(real, h))
+    return codes
+
+
+def _laid_out(graph: Graph, n: int, found: Codes, axis: int) -> Coded:
+    """Codes of layer n in the order of its weights."""
+    op = graph.ops[n]
+    rule = RULES[op.code]
+    assert rule.weights is not None
     shape = np.moveaxis(np.empty(graph.tensors[op.inputs[rule.weights]].shape, np.int8), rule.axis, 0).shape
-    data = np.ascontiguousarray(np.moveaxis(codes.reshape(shape), 0, rule.axis)).astype(np.int8)
-    return Coded(data, scale, axis)
+    data = np.ascontiguousarray(np.moveaxis(found[0].reshape(shape), 0, rule.axis)).astype(np.int8)
+    return Coded(data, found[1], axis)
 
 
 def all_rounded(

@@ -210,6 +210,9 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
         best = replace(found if kept else best, steps=steps)
 
     # What is lost most is looked after first: coarse weights by rounding, fine ones are rounded once scale has moved.
+    if recipe.bias_correction and not fast:
+        say(1, STEPS, "correcting biases")
+        attempt("bias correction", job.correcting())
     on_coarse = codebooks or _coarse(job) or recipe.rounding == "gptq"
     for step in ("rounding", "equalising") if on_coarse else ("equalising", "rounding"):
         if fast and not on_coarse:
@@ -231,7 +234,7 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
             replace(job, layout=layout, codes=codes),
             gain=WORTH,
         )
-    if recipe.bias_correction:
+    if recipe.bias_correction and job.means is None:
         say(3, STEPS, "correcting biases")
         attempt("bias correction", job.correcting(FEW if fast else MEANS))
     if not fast and recipe.rounding != "nearest" and job.layout.rules:
@@ -274,11 +277,16 @@ def _equalized(job: Job) -> list[tuple[str, Job]]:
     coarse = _coarse(job)
     if not coarse:  # channels under RELU6 have like ranges
         found = [link for link in found if not link.capped]
+    free = [link for link in found if all(job.graph.ops[k].code == "DEPTHWISE_CONV_2D" for k in link.readers)]
     if not found or not (coarse or job.layout.rules):
         return []
     seen = equalize.ends(job.graph, found, job.derive[:ENDS])
     forms: list[tuple[str, Callable[[], Graph]]] = []
     if job.layout.rules and not coarse:
+        if free and len(free) < len(found):
+            forms.append(
+                ("channels lifted that depthwise layers read", lambda: equalize.by_activations(job.graph, free, seen))
+            )
         forms.append(("channels lifted", lambda: equalize.by_activations(job.graph, found, seen)))
     if coarse:
         forms.append(("weights equalised", lambda: equalize.by_weights(job.graph, found, seen)))
