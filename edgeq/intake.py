@@ -240,6 +240,11 @@ def _sounds(paths: Sequence[Path], t: Tensor, span: tuple[float, float] | None, 
             yield sound
             continue
         size = math.prod(t.shape)
+        if sum(d > 1 for d in t.shape) > 1:  # no waveform, but what somebody makes of one
+            raise InputError(
+                f"{path}: input {t.name!r} of shape {list(t.shape)} takes no plain sound: a function that makes of it what the "
+                "model takes is expected (--preprocess FILE.py:f)"
+            )
         if len(sound) < size:
             raise InputError(f"{path}: {len(sound)} samples of sound, input {t.name!r} takes {size}")
         for start in range(0, len(sound) - size + 1, size):

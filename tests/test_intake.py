@@ -56,6 +56,13 @@ def test_sound_through_a_function(tmp_path) -> None:
     np.testing.assert_allclose(x.reshape(-1)[:3], 2 * np.linspace(-0.5, 0.5, 300)[:3], atol=1e-4)
 
 
+def test_sound_where_features_are_expected(tmp_path) -> None:
+    """A model whose input is no waveform takes sound through a function alone: cut up it would be calibrated on noise."""
+    wav(tmp_path / "a.wav", np.zeros((4000, 1)), 2)
+    with pytest.raises(InputError, match=r"takes no plain sound: .* expected \(--preprocess FILE.py:f\)"):
+        taken(tmp_path, conv("int8"))
+
+
 def test_images_and_labels(tmp_path) -> None:
     """Images are squeezed to the input's size, mapped as asked; folders of numbers are labels."""
     from PIL import Image

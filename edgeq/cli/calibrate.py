@@ -264,8 +264,10 @@ def _watching(
             if live and time.monotonic() - last[0] > 0.5:
                 clipped = observation.clipped(graph, seen.histograms)
                 over = sorted(((share, i) for i, share in clipped.items() if share > 0), reverse=True)[:3]
-                worst = ", ".join(f"{graph.tensors[i].name[-24:]} {share:.1%}" for share, i in over) or "nothing"
-                advance(seen.consumed, what=f"calibrating; clipped: {show.plain(worst)}")
+                worst = (
+                    ", ".join(f"{show.tensor(graph.tensors[i].name, 24)} {share:.1%}" for share, i in over) or "nothing"
+                )
+                advance(seen.consumed, what=f"calibrating; clipped: {worst}")
                 last[0] = time.monotonic()
 
         def say(done: int, total: int, what: str) -> None:

@@ -171,7 +171,7 @@ def view(seen: Seen, report: DriftReport) -> Any:
     for t in sorted(report.tensors, key=lambda t: -t.unusual)[:16]:
         bar = "█" * min(20, round(200 * t.beyond))
         before = "" if t.beyond_before is None else f"{t.beyond_before:.2%}"
-        tensors.add_row(Text(show.plain(t.name)[-40:]), f"{t.beyond:.2%}", bar, before, f"{t.unusual:.1f}")
+        tensors.add_row(Text(show.tensor(t.name)), f"{t.beyond:.2%}", bar, before, f"{t.unusual:.1f}")
     return Group(Panel(head, title="edgeq monitor"), Panel(tensors), Panel(Text("\n".join(_tops(seen)))))
 
 
@@ -183,7 +183,7 @@ def _tops(seen: Seen) -> list[str]:
     for name, values in seen.outputs.items():
         flat = np.asarray(values).reshape(-1)
         best = np.argsort(-flat, kind="stable")[:5]
-        lines.append(f"{show.plain(name)[-32:]}: " + "   ".join(f"[{i}] {flat[i]:.4g}" for i in best))
+        lines.append(f"{show.tensor(name, 32)}: " + "   ".join(f"[{i}] {flat[i]:.4g}" for i in best))
     return lines
 
 

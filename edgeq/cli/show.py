@@ -31,6 +31,12 @@ def plain(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
+def tensor(name: str, most: int = 40) -> str:
+    """A tensor's name on part of a line: of several that a converter has joined the first, of a long one the end."""
+    first = plain(name.split(";", 1)[0])
+    return first if len(first) <= most else f"…{first[1 - most :]}"
+
+
 def result(text: str = "") -> None:
     """A line of the result, on stdout."""
     click.echo(plain(text))
@@ -103,7 +109,7 @@ def drift(report: DriftReport) -> None:
     """What a watched model has seen, tensor by tensor, and what follows."""
     rows = [
         [
-            t.name,
+            tensor(t.name),
             f"{100 * t.beyond:.3f}",
             "" if t.beyond_before is None else f"{100 * t.beyond_before:.3f}",
             f"{t.unusual:.2f}",
