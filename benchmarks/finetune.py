@@ -103,7 +103,7 @@ def measure(name: str, kind: str, options: Options, share: float, sources: Seque
         done = finetune(graph, given, start, labels=labels, options=options)
         yield Result(
             name, kind, source, task.metric_name, len(x), task.metric(wanted, wanted, x, truth), score(start),
-            score(done.graph), done.history[0].distance, done.history[done.best].distance, len(done.history) - 1,
+            score(done.graph), done.history[0].distance, done.history[done.best].distance, done.epochs,
             time.perf_counter() - begun,
         )  # fmt: skip
 

@@ -15,9 +15,10 @@ from edgeq.cli import main
 from edgeq.errors import InputError, QuantizeError
 from edgeq.feed import quantmod_of
 from edgeq.finetune import Options, finetune
-from edgeq.finetune.codebook import bits_of, codebook_of
+from edgeq.finetune.codebook import codebook_of, levels_of
 from edgeq.finetune.goal import Target, distance, loss
 from edgeq.finetune.run import HOLD_OUT, JUDGES
+from edgeq.finetune.sought import LEVEL, Sought
 from edgeq.finetune.steps import Codes, fake
 from edgeq.finetune.student import Student
 from edgeq.finetune.varied import Spread, varied
@@ -97,13 +98,13 @@ def test_the_student_starts_as_the_integer_graph(recipe: Recipe, make: Any) -> N
     x = pictures(16)
     start = quantize(graph, x, recipe).graph
     student = Student(start, graph)
-    again = student.graph_of(student.initial, student.codebooks)
+    again = student.graph_of(student.initial)
     for a, b in zip(start.tensors, again.tensors, strict=True):
         if a.data is not None and a.quantization is not None:
             assert np.abs(np.asarray(a.data).astype(np.int64) - np.asarray(b.data)).max() <= (a.dtype == "int32")
         if a.quantization is not None:
             np.testing.assert_array_equal(a.quantization.scale, b.quantization.scale)
-    found = student.forward(student.initial, {start.inputs[0]: x[:4]}, student.codebooks)
+    found = student.forward(student.initial, {start.inputs[0]: x[:4]})
     (target,) = student.targets
     q = quantmod_of(start.tensors[target])
     assert q is not None
@@ -125,7 +126,7 @@ def test_gradients_of_steps_and_biases_are_finite_differences() -> None:
     at = {k: v.astype(np.float64) for k, v in student.initial.items()}
     given = {start.inputs[0]: pictures(2, 3)}
     (target,) = student.targets
-    found = student.forward(at, given, {})
+    found = student.forward(at, given)
     gradients = student.backward({target: np.ones_like(found[target])})
     assert set(gradients) == set(at)
     last = student.layers[-1]
@@ -331,17 +332,86 @@ def test_codebooks_are_found_and_shared() -> None:
     """Few levels in long rows are a codebook, shared by as many neighbours as agree; nine different weights are none."""
     rng = np.random.default_rng(0)
     long, short = rng.choice([-90, -10, 20, 100], (6, 80)), np.repeat(rng.choice([-5, 0, 9, 11], (2, 9)), 3, axis=0)
-    assert bits_of([long, short]) == 4
-    assert bits_of([rng.integers(-127, 128, (6, 80)), short]) is None
-    assert bits_of([short]) is None
+    assert levels_of(long) == 4
+    assert levels_of(rng.choice(np.arange(0, 90, 6), (6, 80))) == 16
+    assert levels_of(rng.integers(-127, 128, (6, 80))) is None
+    assert levels_of(short) is None
     book = codebook_of(long, 4)
     assert book is not None
     assert book.levels.shape == (1, 4)
     codes, which = book.read(long + 0.3)
     assert (codes == long).all()
-    moved = book.followed(which, np.full(long.shape, 0.6), -127, 127)
-    assert np.rint(moved.levels).tolist() == [[-89, -9, 21, 101]]
+    gathered = book.gathered(which, np.ones(long.shape))
+    assert gathered.tolist() == [[(long == level).sum() for level in (-90, -10, 20, 100)]]
     assert codebook_of(rng.integers(-127, 128, (3, 9)), 4) is None
+
+
+def idle() -> Graph:
+    """[1, 24] → 16 units, of which six answer to the last eight values alone → [1, 24]."""
+    net = Net((1, 24), seed=3)
+    graph = net.graph(net.dense(net.dense(0, 16, act=1), 24))
+    first = graph.ops[0].inputs[1]
+    w = np.array(graph.tensors[first].data)
+    w[:6, :16], w[6:, 16:] = 0, 0
+    tensors = list(graph.tensors)
+    tensors[first] = replace(tensors[first], data=w, buffer=0)
+    bias = graph.ops[0].inputs[2]
+    b = np.array(graph.tensors[bias].data)
+    b[:6] = -0.5
+    tensors[bias] = replace(tensors[bias], data=b, buffer=0)
+    return graph.with_main(tensors=tuple(tensors))
+
+
+def quiet(n: int, seed: int) -> Array:
+    """Samples of `idle` whose last eight values are small: six units hardly ever answer."""
+    x = np.random.default_rng(seed).normal(0, 1, (n, 24)).astype(np.float32)
+    x[:, 16:] *= 0.05
+    x[0, 16:] = 1.5  # what inputs may be at all
+    return x
+
+
+def test_idle_units_are_woken() -> None:
+    """Samples are moved until a unit that slept is as awake as others, no further than its layer goes and inputs reach."""
+    graph, x = idle(), quiet(64, 2)
+    seen = [Spread.of(x)]
+    sought = Sought(graph, graph.outputs, [x], seen)
+    assert len(sought.layers) == 1
+    first = graph.ops[0]
+    w, b = (np.array(graph.tensors[i].data) for i in first.inputs[1:])
+    values = np.abs(x @ w.T + b)
+    assert sought.layers[0].level == pytest.approx(float(np.quantile(values, LEVEL)), rel=1e-5)
+    draw = np.random.default_rng(0)
+    (moved,) = (np.concatenate(parts) for parts in zip(*(sought.moved([x], draw) for _ in range(20)), strict=True))
+    assert moved.min() >= x.min()
+    assert moved.max() <= x.max()
+    before, after = ((np.maximum(a @ w.T + b, 0) > 0)[:, :6].mean() for a in (x, moved))
+    assert after > 5 * before
+
+
+def test_samples_begin_elsewhere_on_even_axes() -> None:
+    """Waves are alike along their length, and are moved on it; what differs from place to place stays in its place."""
+    rng = np.random.default_rng(4)
+    t = np.arange(40)[None, :, None] / 6
+    waves = np.sin(t + rng.uniform(0, 6, (64, 1, 5))) + 0.1 * rng.normal(size=(64, 40, 5))
+    uneven = waves * np.linspace(0.2, 3, 40)[None, :, None]
+    assert Spread.of(waves.astype(np.float32)).even == (1,)
+    assert Spread.of(uneven.astype(np.float32)).even == ()
+    assert Spread.of(rng.normal(size=(64, 40, 5)).astype(np.float32)).even == ()
+
+
+def test_a_layer_left_whole_does_not_hide_the_codebooks_of_others() -> None:
+    """A codebook model keeps its levels where one of its layers has none."""
+    graph, x = deep(), pictures(48)
+    start = quantize(graph, x, PLAIN).graph
+    mixed, first = coarse(start, 4), layers(start)[0]
+    tensors = list(mixed.tensors)
+    tensors[first] = start.tensors[first]
+    mixed = mixed.with_main(tensors=tuple(tensors))
+    done = finetune(graph, x, mixed, options=Options(epochs=3, batch=16, rate=3.0))
+    assert done.codebooks == 2
+    for i in layers(done.graph)[1:]:
+        rows = np.asarray(done.graph.tensors[i].data)
+        assert max(len(np.unique(row)) for row in rows.reshape(len(rows), -1)) <= 4
 
 
 @pytest.mark.parametrize(

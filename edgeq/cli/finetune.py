@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     "--epochs", type=click.IntRange(1), help="Passes over the samples.  [default: by the model's size, at most 200]"
 )
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Stop after this long, with the best so far.")
-@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Samples a step.")
+@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Samples a step.")
 @click.option(
     "--rate", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Times the usual rates."
 )
@@ -114,10 +114,10 @@ def _say(done: Finetuned, output: str, size: int) -> None:
             ("model", output),
             ("size", figures.size(size)),
             ("samples", f"{done.learned} learned from, {done.held} held out"),
-            ("epochs", f"{len(done.history) - 1} ({ended})"),
+            ("epochs", f"{done.epochs} ({ended})"),
             ("before", first),
             ("after", best if done.changed else f"{first}: nothing better was found, the model is as it was"),
-            *([("best epoch", done.best)] if done.changed else []),
+            *([("best figure", f"{done.best} of {len(done.history) - 1}")] if done.changed else []),
             *([("codebooks", f"{done.codebooks} layers keep their number of levels")] if done.codebooks else []),
         ]
     )

@@ -11,7 +11,6 @@ import numpy as np
 from edgeq.errors import InputError
 from edgeq.files import PathLike
 from edgeq.finetune.adam import Adam
-from edgeq.finetune.codebook import Codebook
 from edgeq.finetune.goal import Figure
 from edgeq.graph import Array
 from edgeq.records import dataclass, field
@@ -19,23 +18,15 @@ from edgeq.samples import Samples, write_npz
 
 
 @dataclass(frozen=True, eq=False)
-class Point:
-    """Parameters and codebooks after some epoch."""
-
-    parameters: Mapping[str, Array]
-    books: Mapping[int, Codebook]
-
-
-@dataclass(frozen=True, eq=False)
 class Standing:
-    """A run after `epoch` epochs. history: the figure after each, the start's first; best: which of them; sound: what that one
-    counts for; rate: that it learns at; begun: the epoch since which that falls."""
+    """A run after `epoch` epochs. now, best_point: parameters; history: the start's figure and those since; best: which of
+    them; sound: what that one counts for; rate: that it learns at; begun: the epoch since which that falls."""
 
     epoch: int
-    now: Point
+    now: Mapping[str, Array]
     adam: Adam
     best: int
-    best_point: Point
+    best_point: Mapping[str, Array]
     sound: Figure
     history: tuple[Figure, ...] = field(default_factory=tuple)
     rate: float = 1.0
@@ -66,9 +57,7 @@ def save(path: PathLike, run: str, at: Standing) -> None:
         "history": np.array([(f.wrong, f.distance) for f in at.history], np.float64).reshape(-1, 2),
     }
     for kind, point in (("now", at.now), ("best", at.best_point)):
-        arrays |= {f"{kind}/{k}": np.asarray(v) for k, v in point.parameters.items()}
-        arrays |= {f"{kind}-levels/{i}": b.levels for i, b in point.books.items()}
-        arrays |= {f"{kind}-books/{i}": b.book for i, b in point.books.items()}
+        arrays |= {f"{kind}/{k}": np.asarray(v) for k, v in point.items()}
     for kind, moments in (("first", at.adam.first), ("second", at.adam.second)):
         arrays |= {f"{kind}/{k}": np.asarray(v) for k, v in moments.items()}
     write_npz(path, arrays)
@@ -87,12 +76,8 @@ def load(path: PathLike, run: str) -> Standing | None:
     def group(kind: str) -> dict[str, Array]:
         return {name[len(kind) + 1 :]: np.array(arrays[name]) for name in arrays if name.startswith(f"{kind}/")}
 
-    def point(kind: str) -> Point:
-        books = group(f"{kind}-books")
-        return Point(group(kind), {int(i): Codebook(a, books[i]) for i, a in group(f"{kind}-levels").items()})
-
     epoch, best, step, begun = (int(n) for n in arrays["counts"])
     history = tuple(Figure(float(a), float(b)) for a, b in arrays["history"])
     adam, rate = Adam(step, group("first"), group("second")), float(np.ravel(arrays["rate"])[0])
     sound = Figure(*(float(v) for v in arrays["sound"]))
-    return Standing(epoch, point("now"), adam, best, point("best"), sound, history, rate, begun)
+    return Standing(epoch, group("now"), adam, best, group("best"), sound, history, rate, begun)

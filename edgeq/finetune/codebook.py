@@ -1,8 +1,8 @@
 """Weights of few levels: what a codebook model's channels hold, and what learning may do to them.
 
-Such a model stays what it is: each channel keeps its number of levels, which lie on the integer grid. Two things move.
-Weights are learned in full precision and read as the nearest level (steps.py says what gradient that has); a level moves
-along with the mean of the weights that are read as it (Lloyd's step of k-means).
+Such a layer stays what it is: each channel keeps its number of levels, which lie on the integer grid. Two things are
+learned. Weights are kept in full precision and read as the nearest level (steps.py says what gradient that has); a level has
+the gradient of all weights that are read as it.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class Codebook:
         which = np.zeros(v.shape, np.int64)
         for k in range(middles.shape[1]):
             which += v > middles[:, k : k + 1]
-        return np.take_along_axis(codes[self.book], which, axis=1), which
+        return codes.reshape(-1).take(which + codes.shape[1] * self.book[:, None]), which
 
-    def followed(self, which: Array, moves: Array, low: int, high: int) -> Codebook:
-        """The codebook after its weights moved by `moves` (channels, n), in steps: each level by the mean of those that
-        are read as it."""
+    def gathered(self, which: Array, gradient: Array) -> Array:
+        """The levels' gradient (books, k): the sum of `gradient` (channels, n) over the weights that are read as each."""
         books, k = self.levels.shape
         flat = (which + k * self.book[:, None]).reshape(-1)
-        count = np.bincount(flat, minlength=books * k)
-        total = np.bincount(flat, moves.reshape(-1), books * k)
-        moved = (total / np.maximum(count, 1)).reshape(books, k)
-        return Codebook(np.clip(np.sort(self.levels + moved, axis=1), low, high), self.book)
+        return np.bincount(flat, gradient.reshape(-1), books * k).reshape(books, k)
+
+    def at(self, levels: Array) -> Codebook:
+        """The codebook with other levels."""
+        return Codebook(levels, self.book)
 
 
 def codebook_of(rows: Array, most: int) -> Codebook | None:
@@ -63,13 +63,11 @@ def codebook_of(rows: Array, most: int) -> Codebook | None:
     return None
 
 
-def bits_of(tensors: list[Array]) -> int | None:
-    """The size of codebooks that all of a model's weights (channels, n) keep to, None for a model without.
+def levels_of(rows: Array) -> int | None:
+    """The size of the codebooks that a layer's codes (channels, n) keep to, None for a layer without.
 
-    Channels of nine weights have few levels in any model; those of 64 or more decide.
+    Each layer is told by itself: a codebook recipe leaves some of them whole. Nine weights have few levels in any layer;
+    where there are four times as many weights as levels, few levels are meant.
     """
-    large = [rows for rows in tensors if rows.shape[1] >= 4 * SIZES[-1]]
-    if not large:
-        return None
-    most = max(len(np.unique(row)) for rows in large for row in rows)
-    return next((size for size in SIZES if most <= size), None)
+    most = max(len(np.unique(row)) for row in rows)
+    return next((size for size in SIZES if most <= size and 4 * most <= rows.shape[1]), None)

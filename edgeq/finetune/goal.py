@@ -117,12 +117,18 @@ class Figure:
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """The samples held out. inputs: (N·shape[0], …), in order; wanted: the teacher's answers; labels: (N, …) or None."""
+    """The samples held out. inputs: (N·shape[0], …), in order; wanted: the teacher's answers; labels: (N, …) or None; wide,
+    asked: inputs that wake other units (sought.py) and the teacher's answers to them, None where there are none.
+
+    The distance is then the geometric mean of both: what is won on one of them by losing as much on the other is nothing.
+    """
 
     targets: tuple[Target, ...]
     inputs: Sequence[Array]
     wanted: tuple[Array, ...]
     labels: Array | None
+    wide: Sequence[Array] | None = None
+    asked: tuple[Array, ...] = ()
 
     def figure(self, graph: Graph, tensors: Sequence[int]) -> Figure:
         """That of an integer graph, measured on edgeq's engine; tensors: its own at the places of the targets."""
@@ -130,8 +136,11 @@ class Judge:
         model = answering(graph, tensors)
         with model:
             given = answers(model, self.inputs)
+            woken = answers(model, self.wide) if self.wide is not None else None
         found = [given[unique.index(i)] for i in tensors]
-        far = [distance(t, f, w) for t, f, w in zip(self.targets, found, self.wanted, strict=True)]
+        far = self._far(found, self.wanted)
+        if woken is not None:
+            far = float(np.sqrt(far * self._far([woken[unique.index(i)] for i in tensors], self.asked)))
         wrong = 0.0
         if self.labels is not None:
             if self.labels.dtype.kind in "iu":
@@ -139,7 +148,10 @@ class Judge:
                 wrong = float((scores.argmax(axis=1) != self.labels.reshape(-1)).mean())
             else:
                 wrong = distance(Target(0, 0.0), found[0], self.labels.reshape(found[0].shape))
-        return Figure(wrong, float(np.mean(far)))
+        return Figure(wrong, far)
+
+    def _far(self, found: Sequence[Array], wanted: Sequence[Array]) -> float:
+        return float(np.mean([distance(t, f, w) for t, f, w in zip(self.targets, found, wanted, strict=True)]))
 
 
 def checked_labels(labels: Array, count: int, target: Target, shape: tuple[int, ...]) -> tuple[Array, Target]:

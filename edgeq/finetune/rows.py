@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
 from edgeq.feed import Source, count, feed
 from edgeq.graph import Array, Graph
 
+KEPT = 64 << 20
+"""Bytes of samples that are kept as they are asked for, if all of them are no more."""
+
 
 class Rows:
-    """The inferences of a source, by number. Arrays are sliced when asked for; what only goes by once is kept."""
+    """The inferences of a source, by number. Arrays are sliced when asked for, or kept if they are small; what only goes by
+    once is kept."""
 
     def __init__(self, graph: Graph, source: Source) -> None:
         self._graph = graph
@@ -29,6 +34,20 @@ class Rows:
 
     def take(self, numbers: Sequence[int] | Array) -> list[Array]:
         """The inputs (n·shape[0], …) of these inferences, in the order of the graph's inputs, as edgeq.feed gives them."""
+        if self._whole is not None:
+            at = np.asarray(numbers, np.int64)
+            return [a[at].reshape(-1, *a.shape[2:]) for a in self._whole]
+        return self._joined(numbers)
+
+    @cached_property
+    def _whole(self) -> list[Array] | None:
+        """All inputs (count, shape[0], …), None where they are too large to keep, or have no axis to tell them by."""
+        one = self._one(0) if self._count else ()
+        if not one or self._count * sum(a.nbytes for a in one) > KEPT or not all(a.ndim for a in one):
+            return None
+        return [np.stack(parts) for parts in zip(*(self._one(k) for k in range(self._count)), strict=True)]
+
+    def _joined(self, numbers: Sequence[int] | Array) -> list[Array]:
         found = [self._one(int(k)) for k in numbers]
         return [np.concatenate(parts) if parts[0].ndim else np.stack(parts) for parts in zip(*found, strict=True)]
 

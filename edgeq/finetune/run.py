@@ -1,8 +1,9 @@
 """Quantization-aware fine-tuning: an integer model learns to answer as its float model does.
 
-Every fourth sample is held out, those that the start was not fitted to; after each epoch the integer model is built, run on
-those by edgeq's engine, and kept if it came nearer. The rest is learned from in batches of samples that were varied
-(varied.py): the float model answers those too, so a hundred samples go further than a hundred.
+Every fourth sample is held out, those that the start was not fitted to; every now and then the integer model is built, run
+on those by edgeq's engine, and kept if it came nearer. The rest is learned from in batches of samples that were varied
+(varied.py) or moved to where they wake other units (sought.py): the float model answers those too, so a hundred samples go
+further than a hundred.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from edgeq.feed import Source
 from edgeq.files import PathLike
 from edgeq.finetune import checkpoint
 from edgeq.finetune.adam import Adam, falling
-from edgeq.finetune.checkpoint import Point, Standing
+from edgeq.finetune.asked import Asked, some_of
+from edgeq.finetune.checkpoint import Standing
 from edgeq.finetune.goal import Figure, Judge, Target, answering, answers, checked_labels, loss, targets
 from edgeq.finetune.rows import Rows
-from edgeq.finetune.student import Student
-from edgeq.finetune.varied import Spread, varied
+from edgeq.finetune.student import Parameters, Student
 from edgeq.graph import Array, Graph
 from edgeq.quantize.blas import one_thread
 from edgeq.quantize.canonical import fold_weights
@@ -45,19 +46,22 @@ BUDGET = 1.5e12
 """Multiplications that learning may take where no number of epochs is given: counted, and not timed, so that the same
 samples give the same model on every machine. Some minutes of two cores."""
 
-MOST_EPOCHS = 1000
+MOST_EPOCHS = 4000
 
-FACTORS = (1.0, 0.3, 0.1)
+FACTORS = (10.0, 3.0, 1.0, 0.3, 0.1)
 """Of the rate, each tried for a share TRIAL of the epochs, falling to nothing like the whole: a start that is near already is
 lost at a rate that serves one that is far. The run goes on from where the best of them came to."""
 
-TRIAL = 0.08
+TRIAL = 0.05
 
 LAST = 5
-"""Epochs that an epoch is seen among when it is judged."""
+"""Figures that a figure is seen among."""
 
-MOST_SEEN = 1024
-"""Samples that mean and spread come from."""
+TURN, TURNS = 1024, 25
+"""Samples between two figures, as long as so many figures are taken."""
+
+MOST_HELD = 4096
+"""Samples that judge."""
 
 LEAST_EPOCHS = 20
 """For fewer it is not worth trying."""
@@ -65,8 +69,8 @@ LEAST_EPOCHS = 20
 MEMORY = 192 << 20
 """Bytes that the values of one pass may take, about; batches that need more go through in pieces."""
 
-RATES = {"w": 2e-3, "b": 5e-4, "s": 5e-4, "a": 5e-4}
-"""Of weights and biases in units of their own (student.py), of the logarithms of weights' and activations' steps."""
+RATES = {"w": 2e-3, "c": 6e-4, "b": 5e-4, "s": 5e-4, "a": 5e-4}
+"""Of weights, levels and biases in units of their own (student.py), of the logarithms of weights' and activations' steps."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Options:
 
     epochs: int | None = None
     minutes: float | None = None
-    batch: int = 16
+    batch: int = 32
     seed: int = 0
     rate: float = 1.0
     mix: float | None = None
@@ -99,13 +103,14 @@ class Finetuned:
     """What came of it.
 
     graph: the best model on the samples held out, the start itself (`changed` False) if nothing was better; history: the
-    figure at the start and after each epoch; best: which of them; learned, held: how many samples; finished: whether all
-    epochs were gone through (else time was up, or it was interrupted).
+    figure at the start and those taken since; best: which of them; epochs: passes over the samples; learned, held: how many
+    samples; finished: whether all epochs were gone through (else time was up, or it was interrupted).
     """
 
     graph: Graph
     history: tuple[Figure, ...]
     best: int
+    epochs: int
     learned: int
     held: int
     finished: bool
@@ -155,11 +160,15 @@ def finetune(
         return 0.0 if options.minutes is None else (time.monotonic() - began) / (60 * options.minutes)
 
     def through(at: Standing, end: int, what: str) -> Standing:
-        """The run an epoch later, of `end`."""
-        nonlocal done
-        before, told = done, f"{what} {at.epoch + 1}, {at.history[at.best]}"
-        done += steps
-        return run.epoch(at, end, lambda n: say(before + n, every, told), spent)
+        """The run some epochs later, of `end`."""
+        told = f"{what} {at.epoch + 1}, {at.history[at.best]}"
+
+        def advance(n: int) -> None:
+            nonlocal done
+            done += n
+            say(done, every, told)
+
+        return run.turn(at, end, advance, spent)
 
     try:
         for rate, end in trials:
@@ -181,16 +190,17 @@ def finetune(
                 checkpoint.save(saved, key, at)
     except KeyboardInterrupt:
         interrupted = True
-    best = run.student.graph_of(at.best_point.parameters, at.best_point.books) if at.best else start
+    best = run.student.graph_of(at.best_point) if at.best else start
     return Finetuned(
         best,
         at.history,
         at.best,
+        at.epoch,
         run.learned,
         run.held,
         at.epoch >= run.epochs,
         interrupted,
-        len(run.student.codebooks),
+        run.student.codebooks,
     )
 
 
@@ -227,16 +237,20 @@ class _Run:
             held_labels, _ = self._checked(validation[1], len(held_rows))
             if labels is None:
                 held_labels = None
+        held = some_of(held, held_rows, MOST_HELD)
         inputs = held_rows.take(held)
+        self._asked = Asked(teacher, [g.tensor for g in self.goals], self.rows, self._learn)
+        wide = self._asked.woken(inputs, np.random.default_rng(options.seed))
         wanted = tuple(self._teach(inputs))
-        self._judge = Judge(self.goals, inputs, wanted, self._of(held_labels, held))
+        asked = tuple(self._teach(wide)) if wide is not None else ()
+        self._judge = Judge(self.goals, inputs, wanted, self._of(held_labels, held), wide, asked)
         self.learned, self.held = len(self._learn), len(held)
         self._signals = [max(float((w.astype(np.float64) ** 2).mean()), 1e-30) for w in wanted]
         self._piece = _piece(self.student, options.batch)
         self.epochs = options.epochs or _epochs(self.student, self.learned)
         if labels is None and self.standing.history[0].distance < ENOUGH:
             self.epochs = 0  # what could be won on such samples costs more on others (docs/finetuning.md)
-        self._spread = [Spread.of(a) for a in self.rows.take(self._learn[:MOST_SEEN])]
+        self._turn = min(ceil(TURN / self.learned), max(1, self.epochs // TURNS))
 
     def _match(self, start: Graph) -> None:
         """Refuse a start that is not a form of the float model."""
@@ -277,7 +291,7 @@ class _Run:
     @cached_property
     def standing(self) -> Standing:
         """The run before its first epoch."""
-        point, figure = Point(self.student.initial, self.student.codebooks), self._figure(self.student.start)
+        point, figure = self.student.initial, self._figure(self.student.start)
         return Standing(0, point, Adam(), 0, point, figure, (figure,), self.options.rate)
 
     @cached_property
@@ -291,8 +305,31 @@ class _Run:
         """Batches of an epoch."""
         return ceil(len(self._learn) / self.options.batch)
 
-    def epoch(self, at: Standing, end: int, advance: Callable[[int], object], spent: Callable[[], float]) -> Standing:
-        """The run one epoch later, of those up to `end`. The order is the seed's and the epoch's, whatever came before."""
+    def turn(self, at: Standing, end: int, advance: Callable[[int], object], spent: Callable[[], float]) -> Standing:
+        """The run some epochs later, judged again, of those up to `end`."""
+        point, adam, epoch = at.now, at.adam, at.epoch
+        while epoch < min(at.epoch + self._turn, end) and (spent() < 1 or epoch == at.epoch):
+            point, adam = self._epoch(replace(at, now=point, adam=adam, epoch=epoch), end, advance, spent)
+            epoch += 1
+        figure = self._figure(self.student.graph_of(point))
+        # One figure among many is near by luck: it counts for no more than the middle one of the last few.
+        sound = max(figure, sorted((*at.history[1:], figure)[-LAST:])[(min(len(at.history), LAST)) // 2])
+        better = sound < at.sound and sound < self._least(at.history[0])
+        return replace(
+            at,
+            epoch=epoch,
+            now=point,
+            adam=adam,
+            best=len(at.history) if better else at.best,
+            best_point=point if better else at.best_point,
+            sound=sound if better else at.sound,
+            history=(*at.history, figure),
+        )
+
+    def _epoch(
+        self, at: Standing, end: int, advance: Callable[[int], object], spent: Callable[[], float]
+    ) -> tuple[Parameters, Adam]:
+        """Parameters an epoch later. The order is the seed's and the epoch's, whatever came before."""
         draw = np.random.default_rng([self.options.seed, at.epoch])
         order = draw.permutation(self._learn)
         share = self.options.mix
@@ -304,50 +341,33 @@ class _Run:
             # The rate has fallen when time is up, too.
             gone = (at.epoch - at.begun + k / steps) / (end - at.begun)
             rate = at.rate * falling(max(gone, spent()))
-            moved, adam = adam.moved(point.parameters, gradients, {n: r * rate for n, r in RATES.items()})
+            point, adam = adam.moved(point, gradients, {n: r * rate for n, r in RATES.items()})
             if self._labels is None:  # labels may teach what the float model does not know
-                moved = self.student.held(moved)
-            point = Point(moved, self.student.followed(point.parameters, moved, point.books))
-            advance(k + 1)
-        figure = self._figure(self.student.graph_of(point.parameters, point.books))
-        # One epoch among many is near by luck: it counts for no more than the middle one of the last few.
-        sound = max(figure, sorted((*at.history[1:], figure)[-LAST:])[(min(len(at.history), LAST)) // 2])
-        better = sound < at.sound and sound < self._least(at.history[0])
-        return replace(
-            at,
-            epoch=at.epoch + 1,
-            now=point,
-            adam=adam,
-            best=at.epoch + 1 if better else at.best,
-            best_point=point if better else at.best_point,
-            sound=sound if better else at.sound,
-            history=(*at.history, figure),
-        )
+                point = self.student.held(point)
+            advance(1)
+        return point, adam
 
     def _least(self, start: Figure) -> Figure:
         """What is worth a change: fewer wrong answers, or a distance shorter by LEAST_GAIN."""
         return Figure(start.wrong, (1 - LEAST_GAIN) * start.distance)
 
-    def _gradients(self, point: Point, numbers: Array, draw: np.random.Generator | None) -> dict[str, Array]:
+    def _gradients(self, point: Parameters, numbers: Array, draw: np.random.Generator | None) -> dict[str, Array]:
         """The mean gradient of a batch, in pieces that fit into memory."""
-        others = draw.choice(self._learn, len(numbers)) if draw is not None else numbers
         total: dict[str, Array] = {}
         for start in range(0, len(numbers), self._piece):
-            piece = slice(start, start + self._piece)
-            inputs = self.rows.take(numbers[piece])
-            labels = self._of(self._labels, numbers[piece])
-            if draw is not None:
-                labels = None  # a mixture has no label; the float model answers it
-                inputs = varied(inputs, self.rows.take(others[piece]), len(numbers[piece]), self._spread, draw)
-            weight = len(numbers[piece]) / len(numbers)
+            piece = numbers[start : start + self._piece]
+            # A mixture has no label; the float model answers it.
+            inputs = self.rows.take(piece) if draw is None else self._asked.varied(piece, draw)
+            labels = self._of(self._labels, piece) if draw is None else None
+            weight = len(piece) / len(numbers)
             for name, g in self._piece_gradients(point, inputs, labels).items():
                 total[name] = total[name] + weight * g if name in total else weight * g
         return total
 
-    def _piece_gradients(self, point: Point, inputs: list[Array], labels: Array | None) -> dict[str, Array]:
+    def _piece_gradients(self, point: Parameters, inputs: list[Array], labels: Array | None) -> dict[str, Array]:
         wanted = self._teach(inputs)
         given = dict(zip(self.student.start.inputs, inputs, strict=True))
-        found = self.student.forward(point.parameters, given, point.books)
+        found = self.student.forward(point, given)
         gradients: dict[int, Array] = {}
         for goal, tensor, want, signal in zip(self.goals, self.student.targets, wanted, self._signals, strict=True):
             target = self._truth if labels is not None and self._truth is not None else goal

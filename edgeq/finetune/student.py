@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.feed import quantmod_of
-from edgeq.finetune.codebook import Codebook, bits_of, codebook_of
+from edgeq.finetune.codebook import Codebook, codebook_of, levels_of
 from edgeq.finetune.steps import Codes, fake
 from edgeq.graph import Array, Graph, Quantization, Tensor
 from edgeq.quantize.canonical import real
@@ -29,7 +29,7 @@ Parameters = Mapping[str, Array]
 
 _MOVING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "PAD", "MAX_POOL_2D", "CONCATENATION", "STRIDED_SLICE", "TRANSPOSE")
 REACH = 1.0
-"""How many codes, or levels of a codebook, a weight may move: what it was is known, and samples are few."""
+"""How many codes a weight may move: what it was is known, and samples are few. Levels of a codebook lie too far apart for it."""
 
 _CELL = 0.45
 """How far from its code, in steps, a weight may start: inside what is read as this code, so that the start is the start."""
@@ -70,19 +70,21 @@ class Student:
         self._units: dict[str, Array] = {}
         self._weights: dict[int, Codes] = {}
         self._reach: dict[int, Array] = {}
-        # Of the last forward pass: steps' gradients, what takes a weight's gradient on, which level each weight is.
+        # Of the last forward pass: steps' gradients, and what takes a weight's gradient on.
         self._grads: dict[str, Array] = {}
         self._backs: dict[int, Any] = {}
-        self._which: dict[int, Array] = {}
-        self.initial, self.codebooks = self._parameters(teacher)
+        self._books: dict[int, Codebook] = {}
+        self.initial = self._parameters(teacher)
 
     # --- parameters ---------------------------------------------------------------------------------------------------
 
-    def _parameters(self, teacher: Graph | None) -> tuple[dict[str, Array], dict[int, Codebook]]:
+    @property
+    def codebooks(self) -> int:
+        """How many layers keep to few levels."""
+        return len(self._books)
+
+    def _parameters(self, teacher: Graph | None) -> dict[str, Array]:
         found: dict[str, Array] = {}
-        codebooks: dict[int, Codebook] = {}
-        coded = [y for y in self.layers if y.coded]
-        size = bits_of([self._rows(y, self._codes_of(y)) for y in coded])
         floats = _float_weights(teacher, self.start, self.layers) if teacher is not None else {}
         for y in self.layers:
             w = real(self.start.tensors[y.weights]).astype(np.float64)
@@ -94,9 +96,12 @@ class Student:
                     self.start.tensors[y.weights].dtype, int(q.zero_point[0]) if len(q.zero_point) else 0, True
                 )
                 codes = w / step
-                book = codebook_of(self._rows(y, np.rint(codes)), size) if size else None
+                rows = self._rows(y, np.rint(codes))
+                book = codebook_of(rows, size) if (size := levels_of(rows)) else None
                 if book is not None:
-                    codebooks[y.weights] = book
+                    size_levels = np.maximum(np.sqrt((book.levels**2).mean(axis=1, keepdims=True)), 1.0)
+                    self._books[y.weights], self._units[f"c{y.weights}"] = book, size_levels
+                    found[f"c{y.weights}"] = book.levels / size_levels
                 if y.op in floats:
                     codes = self._within(y, codes, floats[y.op] / step, book)
                 w = codes * step
@@ -118,7 +123,7 @@ class Student:
         for group, members in self.free.free().items():
             if any(i in self._quantmods for i in members):
                 found[f"a{group}"] = np.array(np.log(float(self._quantmods[members[0]].scale)))
-        return found, codebooks
+        return found
 
     def _codes_of(self, y: Layer) -> Array:
         q = self.start.tensors[y.weights].quantization
@@ -143,6 +148,11 @@ class Student:
         held = np.where((target >= low) & (target <= high), held, levels)
         return self._unrows(y, held, codes.shape)
 
+    def _book(self, y: Layer, at: Parameters) -> Codebook:
+        name, codes = f"c{y.weights}", self._weights[y.weights]
+        levels = np.sort(at[name] * self._units[name], axis=1)
+        return self._books[y.weights].at(np.clip(levels, codes.low, codes.high))
+
     def _along(self, y: Layer, per_channel: Array) -> Array:
         if per_channel.size == 1:
             return per_channel.reshape(())
@@ -165,15 +175,13 @@ class Student:
 
     # --- there ----------------------------------------------------------------------------------------------------------
 
-    def forward(
-        self, at: Parameters, inputs: Mapping[int, Array], books: Mapping[int, Codebook], learn: bool = True
-    ) -> dict[int, Array]:
+    def forward(self, at: Parameters, inputs: Mapping[int, Array], learn: bool = True) -> dict[int, Array]:
         """The targets' values (float32) for a batch of inferences, inputs by tensor."""
-        self._grads, self._backs, self._which = {}, {}, {}
+        self._grads, self._backs = {}, {}
         constants: dict[int, Array] = {}
         for y in self.layers:
             if y.weights not in constants:
-                constants[y.weights] = self._read(y, at, books)
+                constants[y.weights] = self._read(y, at)
             if y.bias is not None:
                 constants[y.bias] = (at[f"b{y.bias}"] * self._units[f"b{y.bias}"]).astype(np.float32)
         learned = constants if learn else ()
@@ -193,7 +201,7 @@ class Student:
                 self._backs[y.weights](found.pop(y.weights), out)
         return out
 
-    def _read(self, y: Layer, at: Parameters, books: Mapping[int, Codebook]) -> Array:
+    def _read(self, y: Layer, at: Parameters) -> Array:
         """The weights as their codes have them, float32."""
         name, unit = f"w{y.weights}", self._units[f"w{y.weights}"]
         unit = unit.astype(np.float32)
@@ -203,12 +211,17 @@ class Student:
             return w.astype(np.float32)
         log_step = at[f"s{y.weights}"]
         step = self._along(y, np.exp(log_step)).astype(np.float32)
-        if y.weights in books:
-            codes, self._which[y.weights] = books[y.weights].read(self._rows(y, w / step))
-            values = self._unrows(y, codes, w.shape) * step
-            # The grid under a codebook stays: its levels are what moves.
-            self._backs[y.weights] = lambda g, out: out.__setitem__(name, g * unit)
-            return values.astype(np.float32)
+        if y.weights in self._books:
+            book, levels = self._book(y, at), f"c{y.weights}"
+            codes, which = book.read(self._rows(y, w / step))
+
+            def few(g: Array, out: dict[str, Array]) -> None:
+                # The grid under a codebook stays: its levels are what moves.
+                out[name] = g * unit
+                out[levels] = book.gathered(which, self._rows(y, g * step)) * self._units[levels]
+
+            self._backs[y.weights] = few
+            return (self._unrows(y, codes, w.shape) * step).astype(np.float32)
         values, back = fake(w, step, self._weights[y.weights])
 
         def learned(g: Array, out: dict[str, Array]) -> None:
@@ -236,31 +249,18 @@ class Student:
         return values, gradient
 
     def held(self, at: Parameters) -> dict[str, Array]:
-        """The parameters with each coded weight within REACH codes (or levels) of where it started."""
+        """The parameters with each coded weight within REACH codes of where it started; those of codebooks go where they like."""
         out = dict(at)
         for y in self.layers:
-            if y.weights in self._reach:
+            if y.weights in self._reach and y.weights not in self._books:
                 name = f"w{y.weights}"
                 reach = (REACH * self._reach[y.weights] / self._units[name]).astype(np.float32)
                 out[name] = np.clip(at[name], self.initial[name] - reach, self.initial[name] + reach)
         return out
 
-    def followed(self, before: Parameters, after: Parameters, books: Mapping[int, Codebook]) -> dict[int, Codebook]:
-        """The codebooks after the parameters of the last `forward`, `before`, moved."""
-        out = dict(books)
-        for y in self.layers:
-            if y.weights in books and y.weights in out:
-                name = f"w{y.weights}"
-                step = self._along(y, np.exp(before[f"s{y.weights}"]))
-                unit = self._units[name]
-                moves = self._rows(y, (after[name] - before[name]) * (unit / step))
-                codes = self._weights[y.weights]
-                out[y.weights] = books[y.weights].followed(self._which[y.weights], moves, codes.low, codes.high)
-        return out
-
     # --- and back -------------------------------------------------------------------------------------------------------
 
-    def graph_of(self, at: Parameters, books: Mapping[int, Codebook]) -> Graph:
+    def graph_of(self, at: Parameters) -> Graph:
         """The integer graph with these parameters: the start's tensors and operations, other numbers."""
         tensors, ops = list(self.start.tensors), list(self.start.ops)
         steps = self._activation_steps(at)
@@ -274,7 +274,7 @@ class Student:
             if y.coded:
                 s_w = np.exp(at[f"s{y.weights}"]).astype(np.float32)
                 w = at[f"w{y.weights}"] * self._units[f"w{y.weights}"]
-                tensors[y.weights] = self._constant(y, w, s_w, books)
+                tensors[y.weights] = self._constant(y, w, s_w, at)
             else:
                 w = at[f"w{y.weights}"] * self._units[f"w{y.weights}"]
                 tensors[y.weights] = replace(self.start.tensors[y.weights], data=w.astype(np.float32), buffer=0)
@@ -294,12 +294,12 @@ class Student:
                 ops[y.op] = replace(ops[y.op], inputs=tuple(inputs))
         return self.start.with_main(tensors=tuple(tensors), ops=tuple(ops))
 
-    def _constant(self, y: Layer, w: Array, s_w: Array, books: Mapping[int, Codebook]) -> Tensor:
+    def _constant(self, y: Layer, w: Array, s_w: Array, at: Parameters) -> Tensor:
         t = self.start.tensors[y.weights]
         v = w / self._along(y, s_w.astype(np.float64))
         codes = self._weights[y.weights]
-        if y.weights in books:
-            v = self._unrows(y, books[y.weights].read(self._rows(y, v))[0], w.shape)
+        if y.weights in self._books:
+            v = self._unrows(y, self._book(y, at).read(self._rows(y, v))[0], w.shape)
         assert t.quantization is not None
         zero = int(t.quantization.zero_point[0]) if len(t.quantization.zero_point) else 0
         data = (np.clip(np.rint(v), codes.low, codes.high) + zero).astype(np.asarray(t.data).dtype)
