@@ -31,11 +31,9 @@ if TYPE_CHECKING:
     help="What learns: a recipe that quantizes FLOAT, or a .tflite that is quantized already.",
 )
 @click.option("-v", "--validation", metavar="NPZ", help="Samples to judge by, in place of every fourth of --data.")
-@click.option(
-    "--epochs", type=click.IntRange(1), help="Passes over the samples.  [default: by the model's size, at most 200]"
-)
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the samples.  [default: by the model's size]")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Stop after this long, with the best so far.")
-@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Samples a step.")
+@click.option("--batch", type=click.IntRange(1), help="Samples a step.  [default: 32, or 128 for dense layers]")
 @click.option(
     "--rate", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Times the usual rates."
 )
@@ -44,7 +42,7 @@ if TYPE_CHECKING:
 @models.access_options
 def finetune(
     model: str, data: str, output: str, labelled: bool, start: str, validation: str | None, epochs: int | None,
-    minutes: float | None, batch: int, rate: float, seed: int, checkpoint: str | None, access: Access,
+    minutes: float | None, batch: int | None, rate: float, seed: int, checkpoint: str | None, access: Access,
 ) -> None:  # fmt: skip
     """Fine-tune a quantized model, with its float model as the teacher.
 

@@ -52,6 +52,9 @@ FACTORS = (10.0, 3.0, 1.0, 0.3, 0.1)
 """Of the rate, each tried for a share TRIAL of the epochs, falling to nothing like the whole: a start that is near already is
 lost at a rate that serves one that is far. The run goes on from where the best of them came to."""
 
+CODEBOOKS_FACTOR = 3.0
+"""Of the rate, for codebooks, where none are tried."""
+
 TRIAL = 0.05
 
 LAST = 5
@@ -66,6 +69,9 @@ MOST_HELD = 4096
 LEAST_EPOCHS = 20
 """For fewer it is not worth trying."""
 
+BATCH = (32, 128)
+"""Samples a step, and where a step costs as much for its weights as for dozens of samples: each is used a few times only."""
+
 MEMORY = 192 << 20
 """Bytes that the values of one pass may take, about; batches that need more go through in pieces."""
 
@@ -78,13 +84,13 @@ class Options:
     """How to learn.
 
     epochs: passes over the samples, None for what BUDGET allows; minutes: of time at most, None for no end; batch: samples
-    a step; seed: of order and variations; rate: times RATES; mix: the share of batches that are varied, None for all of
-    them, or half of them where there are labels, which a mixture has not.
+    a step, None for BATCH; seed: of order and variations; rate: times RATES; mix: the share of batches that are varied, None
+    for all of them, or half of them where there are labels, which a mixture has not.
     """
 
     epochs: int | None = None
     minutes: float | None = None
-    batch: int = 32
+    batch: int | None = None
     seed: int = 0
     rate: float = 1.0
     mix: float | None = None
@@ -246,7 +252,8 @@ class _Run:
         self._judge = Judge(self.goals, inputs, wanted, self._of(held_labels, held), wide, asked)
         self.learned, self.held = len(self._learn), len(held)
         self._signals = [max(float((w.astype(np.float64) ** 2).mean()), 1e-30) for w in wanted]
-        self._piece = _piece(self.student, options.batch)
+        self._batch = options.batch or BATCH[_macs(self.student) <= 4 * sum(_weights(self.student))]
+        self._piece = _piece(self.student, self._batch)
         self.epochs = options.epochs or _epochs(self.student, self.learned)
         if labels is None and self.standing.history[0].distance < ENOUGH:
             self.epochs = 0  # what could be won on such samples costs more on others (docs/finetuning.md)
@@ -292,7 +299,9 @@ class _Run:
     def standing(self) -> Standing:
         """The run before its first epoch."""
         point, figure = self.student.initial, self._figure(self.student.start)
-        return Standing(0, point, Adam(), 0, point, figure, (figure,), self.options.rate)
+        # Where rates are tried, those start with others.
+        rate = self.options.rate * (CODEBOOKS_FACTOR if self.student.codebooks else 1.0)
+        return Standing(0, point, Adam(), 0, point, figure, (figure,), rate)
 
     @cached_property
     def trials(self) -> tuple[tuple[float, int], ...]:
@@ -303,7 +312,7 @@ class _Run:
 
     def steps_an_epoch(self) -> int:
         """Batches of an epoch."""
-        return ceil(len(self._learn) / self.options.batch)
+        return ceil(len(self._learn) / self._batch)
 
     def turn(self, at: Standing, end: int, advance: Callable[[int], object], spent: Callable[[], float]) -> Standing:
         """The run some epochs later, judged again, of those up to `end`."""
@@ -385,11 +394,21 @@ class _Run:
 
 def _epochs(student: Student, samples: int) -> int:
     """Passes that BUDGET allows: forwards, and twice as much back."""
+    return int(min(MOST_EPOCHS, max(8, BUDGET / (3 * max(_macs(student), 1) * samples))))
+
+
+def _weights(student: Student) -> list[int]:
+    """The sizes of the layers' weights."""
+    return [student.real.tensors[y.weights].size for y in student.layers]
+
+
+def _macs(student: Student) -> int:
+    """Multiplications of an inference."""
     macs = 0
     for y in student.layers:
         out, w = (student.real.tensors[i] for i in (student.real.ops[y.op].outputs[0], y.weights))
         macs += out.size * w.size // w.shape[y.axis]
-    return int(min(MOST_EPOCHS, max(8, BUDGET / (3 * max(macs, 1) * samples))))
+    return macs
 
 
 def _piece(student: Student, batch: int) -> int:
