@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeq.finetune.rows import Rows
 from edgeq.finetune.sought import Sought
-from edgeq.finetune.varied import Spread, is_picture, varied
+from edgeq.finetune.varied import Spread, varied
 from edgeq.graph import Array, Graph
 
 SOUGHT = 0.5
@@ -29,9 +29,7 @@ class Asked:
         self.rows, self.learn = rows, learn
         some = rows.take(some_of(learn, rows, MOST_SEEN))
         self._spread = [Spread.of(a) for a in some]
-        # Pictures are varied enough, and a unit of a convolution meets more of them.
-        seek = Sought.possible(graph, some) and not all(is_picture(a) for a in some)
-        self._sought = Sought(graph, targets, some, self._spread) if seek else None
+        self._sought = Sought(graph, targets, some, self._spread) if Sought.possible(graph, some) else None
 
     def varied(self, numbers: Array, draw: np.random.Generator) -> list[Array]:
         """As many samples as `numbers`, made from these and others by chance."""

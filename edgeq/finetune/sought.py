@@ -6,7 +6,8 @@ picked by chance has a value as large as its layer's are (activation maximisatio
 Features of a Deep Network", 2009), by the shortest way in standard deviations of the samples: where values are Gaussian and
 independent, the likeliest sample that wakes it. That is Newton's step along the gradient of the unit's value.
 
-The float model answers those, too; that they look like no sample does not matter to a student that is to answer as it does.
+That is done for the units of dense layers, which see each sample once. The float model answers those samples, too; that they look
+like none of the given ones does not matter to a student that is to answer as it does.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class Sought:
         for n in path(graph, targets)[:-1]:
             op = graph.ops[n]
             rule = RULES.get(op.code)
-            if rule is None or rule.weights is None:
+            # A unit of a convolution meets as many parts of samples as it has positions, and sleeps on few models' samples.
+            if op.code != "FULLY_CONNECTED" or rule is None or rule.weights is None:
                 continue
             plain = _unactivated(graph, n)
             tape = Tape(plain, op.outputs[:1])

@@ -103,7 +103,7 @@ def is_picture(a: Array) -> bool:
 
 
 def _pasted(a: Array, b: Array, draw: np.random.Generator) -> Array:
-    """Pictures (n, h, w, c) moved, a share CUT of them with a rectangle of any size from others (Yun et al., "CutMix", ICCV 2019)."""
+    """Pictures (n, h, w, c) moved, a share CUT of them with a rectangle from others (Yun et al., "CutMix", ICCV 2019)."""
     a = _moved(a, draw)
     if not CUT:
         return a
