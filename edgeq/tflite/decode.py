@@ -8,6 +8,7 @@ aliasing could multiply is bounded by the budget in `limits`.
 from __future__ import annotations
 
 import struct
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from edgeq.errors import FormatError
 from edgeq.graph import Array, Table
 from edgeq.tflite import limits
-from edgeq.tflite.schema import FILE_IDENTIFIER, UNION_MEMBERS, Field, layout
+from edgeq.tflite.schema import FILE_IDENTIFIER, UNION_MEMBERS, Field, Layout, layout
 
 ARRAY_TABLES = frozenset({"QuantizationParameters", "Buffer"})
 """Tables whose scalar vectors come as read-only arrays; elsewhere a vector is a tuple, a vector of bytes is `bytes`."""
@@ -27,6 +28,17 @@ _U16 = struct.Struct("<H")
 _I32 = struct.Struct("<i")
 _U32 = struct.Struct("<I")
 _SCALARS = {letter: struct.Struct("<" + letter) for letter in "bBhHiIqQf?"}
+_DTYPES = {letter: np.dtype("<" + letter) for letter in "bBhHiIqQf?"}
+
+
+class _Form:
+    """A table's layout as the decoder goes through it: values of what the file leaves out, and fields by the slot that says
+    whether they are there."""
+
+    def __init__(self, shape: Layout) -> None:
+        self.defaults: dict[str, Any] = {f.name: f.default for f in shape.fields}
+        self.by_slot = {f.slot - (f.kind == "union"): f for f in shape.fields}
+        self.slots = shape.slots
 
 
 class Decoder:
@@ -42,6 +54,8 @@ class Decoder:
         self.unknown: set[str] = set()
         self._budget = limits.ALIASING_FACTOR * self.size + limits.ALIASING_SLACK
         self._tables = 0
+        self._forms: dict[str, _Form] = {}
+        self._vtables: dict[int, tuple[tuple[int, ...], int]] = {}
 
     def root(self, table: str) -> Table:
         """The file's root table, which is one of type `table`.
@@ -73,17 +87,22 @@ class Decoder:
         if self._tables > limits.MAX_TABLES:
             raise FormatError(f"{where}: more than {limits.MAX_TABLES} tables")
         slots = self._vtable(pos, where)
-        shape = layout(name)
-        values: dict[str, Any] = {}
-        present = len(slots)
-        for f in shape.fields:
-            slot, kind = f.slot, f.kind
-            offset = slots[slot] if slot < present else 0
-            if kind == "union":
-                code_offset = slots[slot - 1] if slot <= present else 0
-                values[f.name] = self._union(f, pos, code_offset, offset, where)
-            elif offset == 0:
-                values[f.name] = f.default
+        form = self._forms.get(name)
+        if form is None:
+            form = self._forms[name] = _Form(layout(name))
+        values = form.defaults.copy()
+        for slot, offset in enumerate(slots):
+            if offset == 0:
+                continue
+            f = form.by_slot.get(slot)
+            if f is None:
+                if slot >= form.slots:
+                    self.unknown.add(f"{name} slot {slot}")
+                continue
+            kind = f.kind
+            if kind == "union":  # which is found by its code's slot
+                at = slots[f.slot] if f.slot < len(slots) else 0
+                values[f.name] = self._union(f, pos, offset, at, where)
             elif kind == "scalar":
                 if offset < 4 or pos + offset > self.size - f.size:
                     self._inside(pos, offset, f.size, f"{where}.{f.name}")
@@ -92,10 +111,10 @@ class Decoder:
                 if offset < 4 or pos + offset > self.size - 4:
                     self._inside(pos, offset, 4, f"{where}.{f.name}")
                 values[f.name] = self._field(name, f, pos + offset, where)
-        for slot in range(shape.slots, present):
-            if slots[slot]:
-                self.unknown.add(f"{name} slot {slot}")
-        return Table(name, values)
+        # What Table.__init__ would do, without another copy of `values`, which nobody else has: there are hundreds.
+        table = Table.__new__(Table)
+        table.__dict__.update(type=name, values=MappingProxyType(values))
+        return table
 
     def _vtable(self, pos: int, where: str) -> tuple[int, ...]:
         """The offsets in the vtable of the table at `pos`.
@@ -105,6 +124,10 @@ class Decoder:
         """
         self._need(pos, 4, where)
         vtable = pos - _I32.unpack_from(self.data, pos)[0]
+        known = self._vtables.get(vtable)  # tables of one form share it
+        if known is not None:
+            self.charge(known[1], where)
+            return known[0]
         self._need(vtable, 4, f"{where}'s vtable")
         length = _U16.unpack_from(self.data, vtable)[0]
         if length < 4 or length % 2 or length > 4 + 2 * limits.MAX_SLOTS:
@@ -112,7 +135,9 @@ class Decoder:
         self._need(vtable, length, f"{where}'s vtable")
         slots = struct.unpack_from(f"<{length // 2 - 2}H", self.data, vtable + 4)
         # An honest table takes 8 bytes at least, for the offsets to it and to its vtable, and one for each field.
-        self.charge(limits.ALIASING_FACTOR * 8 + len(slots) - slots.count(0), where)
+        cost = limits.ALIASING_FACTOR * 8 + len(slots) - slots.count(0)
+        self.charge(cost, where)
+        self._vtables[vtable] = slots, cost
         return slots
 
     def _inside(self, table: int, offset: int, count: int, where: str) -> None:
@@ -174,7 +199,10 @@ class Decoder:
             return view(self.data, start, nbytes)
         self.charge(nbytes + 4, where)
         if table in ARRAY_TABLES:
-            out = np.frombuffer(self.data, "<" + f.letter, count, start).copy() if count else np.empty(0, f.letter)
+            # Of bytes of its own, which nobody can write, and which lie as the elements need it.
+            if count:
+                return np.frombuffer(bytes(self.data[start : start + nbytes]), _DTYPES[f.letter])
+            out = np.empty(0, f.letter)
             out.setflags(write=False)
             return out
         if f.letter == "B":
