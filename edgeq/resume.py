@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -96,14 +97,16 @@ def _label(rounding: str) -> bytes:
     return "\n".join(facts).encode()
 
 
-def _modules() -> Iterator[str]:
-    """The files of FOLDERS and MODULES, each with its size and date, as Python's own cache knows a module again."""
+@cache
+def _modules() -> tuple[str, ...]:
+    """The files of FOLDERS and MODULES, each with its size and date, as Python's own cache knows a module again; once in a
+    process, which does not import them again either."""
     package = os.path.dirname(__file__)
-    for name in MODULES:
-        yield _dated(name, os.stat(f"{package}/{name}.py"))
+    found = [_dated(name, os.stat(f"{package}/{name}.py")) for name in MODULES]
     for below in FOLDERS:
         with os.scandir(f"{package}/{below}") as entries:
-            yield from sorted(_dated(f"{below}/{e.name}", e.stat()) for e in entries if e.name.endswith(".py"))
+            found += sorted(_dated(f"{below}/{e.name}", e.stat()) for e in entries if e.name.endswith(".py"))
+    return tuple(found)
 
 
 def _dated(name: str, status: os.stat_result) -> str:
