@@ -55,8 +55,9 @@ def __getattr__(name: str) -> Any:
         if name == "load":
             from edgeq import bytecode
 
-            bytecode.begin()
-        value = getattr(import_module(_HOME[name]), name)
+            value = bytecode.begin(lambda: getattr(import_module(_HOME[name]), name))
+        else:
+            value = getattr(import_module(_HOME[name]), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'edgeq' has no attribute {name!r}")

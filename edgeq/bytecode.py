@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib.machinery import ModuleSpec, SourceFileLoader
+from threading import RLock
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 PACKAGE = os.path.dirname(__file__)
 MAGIC = b"edgeq bytecode 1\n"
 HEAD = len(MAGIC) + 8
+MOST = 1 << 22
+"""Bytes of an index."""
 
 
 def path() -> str | None:
@@ -45,6 +48,9 @@ class Finder:
     def __init__(self, descriptor: int | None, index: dict[str, tuple[Any, ...]]) -> None:
         self.descriptor, self.index = descriptor, index
         self.missed: set[str] = set()
+        self._open = (
+            RLock()
+        )  # held while something is read: threads import too, and the descriptor may be another file's later
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -52,26 +58,28 @@ class Finder:
         """The module, if the source is still the one that was compiled."""
         if not name.startswith("edgeq."):
             return None
-        found = self.index.get(name)
-        if found is not None:
-            try:
-                source, cached, size, date, is_package, at, length = found
-                where = f"{PACKAGE}/{source}"
-                status = os.stat(where)
-                if status.st_size == size and status.st_mtime_ns == date:
-                    code = marshal.loads(os.pread(self.descriptor or -1, length, at))
-                    return _spec(name, where, cached, is_package, code)
-            except (OSError, EOFError, ValueError, TypeError):
-                pass  # Python's own way says what is wrong, if anything is
-        self.missed.add(name)
-        return None
+        with self._open:
+            found = self.index.get(name)
+            if found is not None and self.descriptor is not None:
+                try:
+                    source, cached, size, date, is_package, at, length = found
+                    where = f"{PACKAGE}/{source}"
+                    status = os.stat(where)
+                    if status.st_size == size and status.st_mtime_ns == date:
+                        code = marshal.loads(os.pread(self.descriptor, length, at))
+                        return _spec(name, where, cached, is_package, code)
+                except (OSError, EOFError, ValueError, TypeError):
+                    pass  # Python's own way says what is wrong, if anything is
+            self.missed.add(name)
+            return None
 
     def close(self) -> None:
         """Read nothing more."""
-        self.index = {}
-        if self.descriptor is not None:
-            os.close(self.descriptor)
-            self.descriptor = None
+        with self._open:
+            self.index = {}
+            if self.descriptor is not None:
+                os.close(self.descriptor)
+                self.descriptor = None
 
 
 class Loader(SourceFileLoader):
@@ -98,16 +106,20 @@ def _spec(name: str, where: str, cached: str, is_package: bool, code: CodeType) 
 _finder: Finder | None = None
 
 
-def begin() -> None:
-    """Find the modules that are imported from now on in the file; once in a process."""
+def begin(first: Callable[[], R]) -> R:
+    """What `first` gives, which begins to import: modules are found in the file from now on, once in a process."""
     global _finder
     where = path()
     if _finder is None and where is not None:
-        _finder = _open(where)
+        _finder = open_file(where)
         sys.meta_path.insert(0, _finder)
+    from edgeq.lasting import Lasting
+
+    with Lasting():
+        return first()
 
 
-def _open(where: str) -> Finder:
+def open_file(where: str) -> Finder:
     """A finder in this file; in none, if there is none, or it is not whole, or for another place."""
     try:
         descriptor = os.open(where, os.O_RDONLY | os.O_CLOEXEC)
@@ -116,7 +128,8 @@ def _open(where: str) -> Finder:
     try:
         head = os.read(descriptor, HEAD)
         if head.startswith(MAGIC) and len(head) == HEAD:
-            package, tag, index = marshal.loads(os.read(descriptor, int.from_bytes(head[len(MAGIC) :], "little")))
+            size = min(int.from_bytes(head[len(MAGIC) :], "little"), MOST)
+            package, tag, index = marshal.loads(os.read(descriptor, size))
             if (package, tag) == (PACKAGE, sys.version):
                 return Finder(descriptor, index)
     except (OSError, EOFError, ValueError, TypeError):
@@ -136,7 +149,7 @@ def end() -> None:
 
         from edgeq import gathered
 
-        atexit.register(gathered.write, where, {*finder.index, *finder.missed})
+        atexit.register(gathered.write, where, frozenset(finder.missed))
     finder.close()
 
 
@@ -145,10 +158,14 @@ def until_done(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def starting(*given: P.args, **named: P.kwargs) -> R:
-        try:
+        if _finder is None or _finder not in sys.meta_path:
             return function(*given, **named)
-        finally:
-            if _finder is not None:
+        from edgeq.lasting import Lasting
+
+        with Lasting():
+            try:
+                return function(*given, **named)
+            finally:
                 end()
 
     return starting

@@ -11,7 +11,7 @@ from importlib.machinery import SourceFileLoader
 from importlib.util import MAGIC_NUMBER
 from typing import NamedTuple
 
-from edgeq.bytecode import MAGIC, PACKAGE
+from edgeq.bytecode import MAGIC, PACKAGE, Finder, open_file
 from edgeq.errors import OutputError
 from edgeq.files import write_atomic
 
@@ -33,26 +33,42 @@ class Entry(NamedTuple):
 
 
 def write(where: str, names: Iterable[str]) -> None:
-    """Write the file at `where` with those of these modules, imported in this process, that Python keeps byte code of.
+    """Write the file at `where` with those of these modules, imported in this process, that Python keeps byte code of, and with
+    what is in the file already and was not imported here.
 
     Where nothing can be written, nothing is.
     """
     if not os.access(os.path.dirname(where), os.W_OK):
         return
     index, codes, at = {}, [], 0
-    for name in sorted(names):
-        found = _module(name)
+    before = open_file(where)
+    for name in sorted({*names, *before.index}):
+        found = _module(name) if name in sys.modules else _kept(before, name)
         if found is not None:
             entry, code = found
             index[name] = entry._replace(at=at)
             codes.append(code)
             at += len(code)
+    before.close()
     head = 0
     for _ in range(2):  # places are counted from the file's start, and numbers in the index have one length each
         listed = marshal.dumps((PACKAGE, sys.version, {n: tuple(e._replace(at=e.at + head)) for n, e in index.items()}))
         head = len(MAGIC) + 8 + len(listed)
     with suppress(OutputError):
         write_atomic(where, [MAGIC, len(listed).to_bytes(8, "little"), listed, *codes])
+
+
+def _kept(before: Finder, name: str) -> tuple[Entry, bytes] | None:
+    """What the file says of a module, and its code, if that is still its source's."""
+    try:
+        entry = Entry(*before.index[name])
+        status = os.stat(f"{PACKAGE}/{entry.source}")
+        code = os.pread(before.descriptor or -1, entry.length, entry.at)
+    except (KeyError, OSError, TypeError):
+        return None
+    if (status.st_size, status.st_mtime_ns, len(code)) != (entry.size, entry.date, entry.length):
+        return None
+    return entry, code
 
 
 def _module(name: str) -> tuple[Entry, bytes] | None:

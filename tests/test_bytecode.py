@@ -102,6 +102,16 @@ def test_an_edited_module_is_imported_from_its_source(package, started, kept) ->
     source.write_text(before)
 
 
+def test_what_others_import_stays(package, started, kept, tmp_path) -> None:
+    """A start that imports fewer modules than an earlier one, and finds one changed, leaves the others in the file."""
+    started(EDGEQ_PLANS=str(tmp_path))
+    few = int(started(EDGEQ_PLANS=str(tmp_path)))
+    (package / "edgeq/limits.py").touch()
+    started(EDGEQ_PLANS=str(tmp_path))
+    assert int(started(EDGEQ_PLANS=str(tmp_path))) == few
+    assert int(started()) > few + 30
+
+
 def _listed(content: bytes, change) -> bytes:
     """With another head of the index: its place, its Python, its entries."""
     at = bytecode.HEAD + int.from_bytes(content[len(bytecode.MAGIC) : bytecode.HEAD], "little")
