@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from trusted import LATER, NOW, device, good_case, granted, new_device, plain, publisher, sealed, stranger, trust
 
-from edgeq import bundle, clock, grant
+from edgeq import bundle, clock, errors, grant
 from edgeq.errors import DocumentError, GrantIssuerError, InputError, WrappedKeyError
 from edgeq.keys import PublisherKey
 
@@ -56,7 +56,7 @@ def test_a_fleet(tmp_path: Path) -> None:
             if i == j:
                 assert case.load(tmp_path)
             else:
-                with pytest.raises(grant.GrantDeviceError):
+                with pytest.raises(errors.GrantDeviceError):
                     case.load(tmp_path)
 
 

@@ -25,7 +25,7 @@ from trusted import (
 )
 
 import edgeq
-from edgeq import bundle, grant, keys, loader, manifest, pack, pem, seal, stream
+from edgeq import bundle, errors, grant, keys, loader, manifest, pack, pem, seal, stream
 from edgeq.errors import (
     BadSignatureError,
     ContainerError,
@@ -233,7 +233,7 @@ def test_large_payload_is_hashed_beside(tmp_path: Path) -> None:
     assert case.load(tmp_path) == large
     damaged = bytearray(case.data)
     damaged[-1] ^= 1
-    with pytest.raises(stream.ChunkError):
+    with pytest.raises(errors.ChunkError):
         case.but(data=bytes(damaged)).load(tmp_path)
 
 
