@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from . import steps, strip, tile
+from . import staggered, steps, strip, tile
 from .fixedpoint import clamp, multiply_double, multiply_half_up, round_half_away
 from .memory import f32, f64, i32, i64
 from .memory import i16 as _i16
@@ -275,7 +275,7 @@ def conv_pairs(g, rows, lo, hi, gap):
 
 
 S4, S2, S1 = strip.ROWS[4], strip.ROWS[2], strip.ROWS[1]
-_strip_4, _strip_2, _strip_1 = strip.strip_4, strip.strip_2, strip.strip_1
+_strip_4, _strip_2, _strip_1 = strip.strip_4, staggered.two, staggered.one
 _strip_pairs, _strip_shared, _strip_shared_pairs = strip.pairs, strip.shared, strip.shared_pairs
 
 

@@ -41,6 +41,11 @@ class Isa:
         return self.dot == "usdot"
 
     @property
+    def staggers(self) -> bool:
+        """Whether strips of one and two vectors requantize half a tile while they multiply the other (kernels/staggered.py)."""
+        return self.dot == "vpdpbusd" and self.registers >= 32
+
+    @property
     def own_rows(self) -> dict[int, int]:
         """Vectors of a register tile → rows, where a tile holds more than words.conv.TILE_ROWS counts; else empty."""
         if self.dot == "smull":  # 16 bytes of each row and two vectors of products

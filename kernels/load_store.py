@@ -248,7 +248,7 @@ def store_two_rows(typingctx, first, second, quad, count):
         else:
             rows = [_half(builder, quad, k) for k in range(2)]
         whole = builder.icmp_signed(">=", args[3], ir.Constant(ir.IntType(64), 2 * L))
-        with builder.if_else(whole) as (then, otherwise):
+        with builder.if_else(whole, likely=True) as (then, otherwise):
             with then:
                 for address, row in zip(args, rows, strict=False):
                     st = builder.store(row, builder.inttoptr(address, half.as_pointer()))
@@ -297,6 +297,19 @@ def opaque(typingctx, address):
         return builder.asm(kind, "", "=r,0", [args[0]], side_effect=False)
 
     return types.int64(types.int64), codegen
+
+
+@intrinsic
+def pinned(typingctx, v):
+    """The same vector, made at this place: the compiler moves what makes it neither behind other pinned vectors nor into branches."""
+
+    def codegen(context, builder, signature, args):
+        if ISA not in X86:
+            return args[0]
+        kind = ir.FunctionType(args[0].type, [args[0].type])
+        return builder.asm(kind, "", "=v,0", [args[0]], side_effect=True)
+
+    return v(v), codegen
 
 
 @intrinsic

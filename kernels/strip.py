@@ -30,7 +30,7 @@ from .words.conv import SHARED_PAIRS_ROWS, STRIP_ROWS
 ROWS = STRIP_ROWS[WIDE]
 SHARES = WIDE or ISA.dot == "vpdpbusd"  # else widened weights leave too few registers
 
-_HEAD = (
+HEAD = (
     "def strip(x, step, count, lines, line, y_line, segments, n_segments, steps, weights, bias, scale, y, pitch, left,"
     " lo, hi, zero, sums):"
 )
@@ -38,7 +38,7 @@ _HEAD = (
 
 def _opening(mr: int, names: list[str], nv: int) -> list[str]:
     """Constants, and a tile's beginning: where it starts, its accumulators."""
-    out = [_HEAD, "    floor, top, m = np.int32(lo) + zero, np.int32(hi) + zero, np.int64(0)"]
+    out = [HEAD, "    floor, top, m = np.int32(lo) + zero, np.int32(hi) + zero, np.int64(0)"]
     out += ["    plain = zero == 0 and floor == 0 and top == 255  # as behind a ReLU: saturation is all there is to do"]
     out += [f"    b{j} = load_i32(bias + {j * L * 4})" for j in range(nv)]
     out += ["    while lines > 0:", f"        m = min(m, count - {mr})"]

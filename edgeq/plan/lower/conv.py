@@ -255,6 +255,8 @@ def product(
         tail = int(strips.get(cw.TAIL, 0))  # type: ignore[arg-type]
         if strips.get(cw.SHARED):
             packed_from, segments = by_pixel(packed_from, segments, rows.column)
+        elif b.isa.staggers and strips.get(cw.STRIP) and nv <= 2 and cw.PAIRS not in words | strips:
+            packed_from = of_steps(packed_from, cw.LEAD * PER_STEP[kind])
     whole = count // (nv * lanes) * nv * lanes if tail else count
     if kernel == "conv_u8" and takes(b, op) and cw.PAIRS not in words:
         order = in_blocks(lanes, -(-whole // (nv * lanes)), nv, tail)
@@ -314,6 +316,12 @@ def tile_parts(b: Builder, nv: int, count: int, tail: int) -> tuple[tuple[int, i
     return ((strip_rows(b, nv), count - tail), *last)
 
 
+def taken(b: Builder, rows: Rows, nv: int) -> int:
+    """Pixels that tiles of nv vectors compute for a line."""
+    tile = strip_rows(b, nv)
+    return -(-rows.out_w // tile) * tile
+
+
 def strip_rows(b: Builder, nv: int) -> int:
     """Pixels of a strip's tile of nv vectors."""
     return cw.STRIP_ROWS[b.isa.registers >= 32][nv]
@@ -341,20 +349,27 @@ def in_strips(b: Builder, op: Op, rows: Rows, steps: int, channels: int, made: W
             found, unframed = strip_words(b, rows, steps, 2, made, cw.SHARED_PAIRS_ROWS), op.outputs[0] not in b.frames
             if found.get(cw.STRIP) and (fits_lines(rows, (cw.SHARED_PAIRS_ROWS, 1)) or (rows.linear and unframed)):
                 return 2, found | {cw.PAIRS: cw.SHARED_PAIRS}
-        nv, tail = with_tail(count)
+        narrow = b.isa.staggers and (
+            (rows.linear and op.outputs[0] not in b.frames) or taken(b, rows, 2) <= taken(b, rows, 4)
+        )
+        nv, tail = with_tail(count, 2 if narrow else 4)
         if tail and all(strip_words(b, rows, steps, n, made).get(cw.STRIP) for n in (nv, tail)):
             parts = tile_parts(b, nv, count, tail)
             framed = op.outputs[0] in b.frames and fits_lines(rows, (strip_rows(b, vectors(count)), count))
             if fits_lines(rows, *parts) or (rows.linear and not framed):
                 return nv, strip_words(b, rows, steps, nv, made) | {cw.TAIL: tail, cw.SHARED: 0}
+        if narrow and not tail:
+            found = strip_words(b, rows, steps, nv, made)
+            if found.get(cw.STRIP):
+                return nv, found
     nv = vectors(count)
     return nv, strip_words(b, rows, steps, nv, made)
 
 
-def with_tail(count: int) -> tuple[int, int]:
-    """`count` vectors of channels as blocks of so many, the last of so many (0: as the others), without any padding."""
+def with_tail(count: int, most: int = 4) -> tuple[int, int]:
+    """`count` vectors of channels as blocks of up to `most`, the last of so many (0: as the others), without any padding."""
     for nv, tail in ((4, 0), (4, 2), (4, 1), (2, 0), (2, 1)):
-        if count >= nv and count % nv == tail:
+        if most >= nv <= count and count % nv == tail:
             return nv, tail
     return 1, 0
 
@@ -421,6 +436,11 @@ def across_words(b: Builder, rows: Rows, nv: int, made: Words) -> Words:
 def by_pixel(weights: Array, segments: tuple[int, ...], pixel: int) -> tuple[Array, tuple[int, ...]]:
     """Runs of three pixels taken apart: (out, segments, 3·pixel) → (out, 3·segments, pixel), and where each begins."""
     return weights.reshape(len(weights), -1, pixel), tuple(s + j * pixel for s in segments for j in range(3))
+
+
+def of_steps(weights: Array, length: int) -> Array:
+    """Runs of weights at least so long, with zeros behind."""
+    return np.pad(weights, ((0, 0), (0, 0), (0, max(length - weights.shape[2], 0))))
 
 
 def part_of(w: Tensor, part: slice) -> Tensor:
