@@ -25,7 +25,7 @@ BYTES_PER_CYCLE = 32
 ONE_512 = ("znver4", "icelake-client", "tigerlake", "rocketlake", "cannonlake")
 """Processors that start one 512-bit multiplication a cycle, where others start two."""
 
-_MOVES = ("fill_bytes", "copy_nd", "pad_image")
+_MOVES = ("fill_bytes", "copy_nd", "pad_image", "pad_columns")
 _ELEMENTWISE = ("add_u8", "mul_u8", "binary_s16", "binary_f32")
 
 
@@ -131,6 +131,10 @@ def bytes_moved(graph: Graph, op: Op, instruction: Instruction, siblings: list[I
         assert isinstance(left, int)
         assert isinstance(right, int)
         return instruction.units * (left + right)
+    if instruction.kernel == "pad_columns":
+        pitch = instruction.words[mw.PITCH]
+        assert isinstance(pitch, int)
+        return 2 * instruction.units * pitch
     if instruction.kernel in ("pad_image", "pad_phases"):
         return 2 * nbytes(graph.tensors[op.inputs[0]])  # and a border
     whole = sum(nbytes(graph.tensors[i]) for i in (*op.inputs, *op.outputs) if i >= 0)

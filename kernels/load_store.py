@@ -301,7 +301,7 @@ def opaque(typingctx, address):
 
 @intrinsic
 def pinned(typingctx, v):
-    """The same vector, made at this place: the compiler moves what makes it neither behind other pinned vectors nor into branches."""
+    """The same vector, made at this place: the compiler moves it neither behind other pinned vectors nor into branches."""
 
     def codegen(context, builder, signature, args):
         if ISA not in X86:

@@ -19,6 +19,7 @@ from numba import njit
 
 from . import (
     callout,
+    columns,
     conv,
     depthwise,
     depthwise_rows,
@@ -83,7 +84,7 @@ from .words.frame import (
 from .words.instruction import CONDITION, FAULT, LIMIT, MEET, OP, ORIGIN, SCRATCH_BYTES, SOLO, TARGET, UNITS, WORDS
 
 _MODULES = (
-    callout, conv, depthwise, depthwise_rows, detection, elementwise, gather, integer, matmul, move, order, pick, pool,
+    callout, columns, conv, depthwise, depthwise_rows, detection, elementwise, gather, integer, matmul, move, order, pick, pool,
     recurrent, reduce, resize, rows, softmax, unary,
 )  # fmt: skip
 

@@ -2,11 +2,11 @@
 
     strip(…)        as kernels/strip.py's, for windows of runs of at least LEAD steps
 
-A plain strip multiplies, then requantizes: what is to be requantized then fills the processor's queues, and its multipliers wait.
-Here the first half of a tile's pixels is LEAD steps ahead of the second: those steps come between the instructions that requantize
-the second half of the tile before, and the second half's last steps between those that requantize the first half. The steps in
-between do both halves. Before the first tile the second half's sums are the biases, and what is made of them goes where the first
-tile's own results will.
+A plain strip multiplies, then requantizes: what is to be requantized then fills the processor's queues, and its multipliers
+wait. Here the first half of a tile's pixels is LEAD steps ahead of the second: those steps come between the instructions that
+requantize the second half of the tile before, and the second half's last steps between those that requantize the first half. The
+steps in between do both halves. Before the first tile the second half's sums are the biases, and what is made of them goes where
+the first tile's own results will.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def _step(name: str, half: int, nv: int, weights: str, at: int = 0, hold: str = 
 
 def _lead(name: str, half: int, nv: int, lead: int, weights: str) -> list[str]:
     """LEAD steps of one half alone."""
-    return [line for k in range(lead) for line in _step(name, half, nv, f"{weights} + {k * nv * L * 4}", 4 * k, "pinned(")]
+    return [
+        line for k in range(lead) for line in _step(name, half, nv, f"{weights} + {k * nv * L * 4}", 4 * k, "pinned(")
+    ]
 
 
 def _point(name: str, half: int, start: str) -> list[str]:
@@ -68,7 +70,9 @@ def _stores(name: str, half: int, nv: int, to: str) -> list[list[str]]:
     groups = []
     for i in range(0, half, 4 // nv):
         four = [f"{name}{i + k // nv}_{k % nv}" for k in range(4)]
-        groups += [[f"f = pinned(mul_f32(pinned(to_f32({n})), scale{n[-1]}))", f"{n} = pinned(rounded(f))"] for n in four]
+        groups += [
+            [f"f = pinned(mul_f32(pinned(to_f32({n})), scale{n[-1]}))", f"{n} = pinned(rounded(f))"] for n in four
+        ]
         groups.append([f"q = pack_either({', '.join(four)}, zero, floor, top, plain)"])
         if nv == 2:
             groups.append([f"store_two_rows({to}, {to} + pitch, q, left)", f"{to} += 2 * pitch"])
@@ -91,8 +95,16 @@ def source(nv: int) -> str:
     tile = [f"m = min(m, count - {mr})", "first, to, s = x + m * step, y + m * pitch, np.int64(0)"]
     tile += [*_begin("a", half, nv, 0), *_point("a", half, "first + segments[0]")]
     tile += merged(_lead("a", half, nv, lead, "weights"), _stores("b", half, nv, "behind"))
-    tile += [*_begin("b", half, nv, half), f"second = first + {half} * step", *_point("b", half, "second + segments[0]")]
-    tile += [*(f"{a} += {4 * lead}" for a in _every(half, "a")), "w, n, turn = weights, steps - " + str(lead) + ", False", "while True:"]
+    tile += [
+        *_begin("b", half, nv, half),
+        f"second = first + {half} * step",
+        *_point("b", half, "second + segments[0]"),
+    ]
+    tile += [
+        *(f"{a} += {4 * lead}" for a in _every(half, "a")),
+        "w, n, turn = weights, steps - " + str(lead) + ", False",
+        "while True:",
+    ]
     both = ["while n > 0:"]
     step = [*_step("a", half, nv, f"w + {lead * run}"), *_step("b", half, nv, "w"), f"w += {run}", "n -= 1"]
     step += [f"{a} = opaque({a} + 4)" for a in [*_every(half, "a"), *_every(half, "b")]]
@@ -102,7 +114,11 @@ def source(nv: int) -> str:
     both += [*(f"    {line}" for line in _point("a", half, "first + segments[s]")), f"    n = np.int64({lead})"]
     tile += [*(f"    {line}" for line in [*both, "turn = not turn"])]
     tile += merged(_lead("b", half, nv, lead, "w"), _stores("a", half, nv, "to"))
-    tile += ["behind = to", f"m += {mr}", "over = np.int64(m >= count)  # no branch: every line's end would be a surprise"]
+    tile += [
+        "behind = to",
+        f"m += {mr}",
+        "over = np.int64(m >= count)  # no branch: every line's end would be a surprise",
+    ]
     tile += ["m, lines, x, y = m & (over - 1), lines - over, x + (line & -over), y + (y_line & -over)"]
     body = [*head, "while lines > 0:", *(f"    {line}" for line in tile)]
     body += [line for group in _stores("b", half, nv, "behind") for line in group]

@@ -215,6 +215,19 @@ def cases() -> dict[str, Callable[[], Graph]]:
     add("conv 1x1 of 700 pixels to 90", conv, h=20, w=35, c=16, out=90, kh=1, kw=1, act=1, types=bytes_)
     add("conv over wide rows, 4 to 130", conv, n=2, h=5, w=46, c=4, out=130, types=bytes_)
     add("conv 1x1 of 700 pixels to 130", conv, h=20, w=35, c=9, out=130, kh=1, kw=1, act=3, types=bytes_)
+    for k in (3, 8, 16, 21):  # steps of a window, from fewer to more than a staggered tile is ahead
+        add(f"conv 1x1 of 700 pixels, {k} to 16", conv, h=20, w=35, c=k, out=16, kh=1, kw=1, act=1, types=bytes_)
+        add(f"conv 1x1 of 700 pixels, {k} to 72", conv, n=2, h=11, w=35, c=k, out=72, kh=1, kw=1, types=bytes_)
+    add("conv over wide rows, 1 to 32", conv, n=2, h=5, w=37, c=1, out=32, types=bytes_)
+    add("conv over wide rows, two pixels high, 6 to 32", conv, h=6, w=43, c=6, out=32, kh=2, kw=5, types=bytes_)
+    add("conv over wide rows, strided, 2 to 16", conv, h=9, w=67, c=2, out=16, kh=5, sh=2, sw=2, types=bytes_)
+    for k in (5, 16, 24, 32, 40):
+        add(f"conv of RGB to {k}", conv, n=2, h=14, w=33, c=3, out=k, sh=2, sw=2, act=1, types=bytes_)
+    for k in (6, 7, 8, 15):
+        add(f"conv of RGB, {k} wide", conv, n=2, h=13, w=k, c=3, out=20, types=bytes_)
+    add("conv of RGB, valid, stride 3", conv, n=2, h=16, w=61, c=3, out=32, sh=3, sw=3, same=False, types=bytes_)
+    add("conv of RGB, two wide", conv, h=16, w=40, c=3, out=32, kw=2, sh=1, sw=2, types=bytes_)
+    add("conv of RGB, dilated", conv, h=16, w=40, c=3, out=32, dh=2, dw=2, types=bytes_)
     add("depthwise of 64 channels", depthwise, n=2, h=5, w=6, c=64, types=bytes_)
     add("depthwise of 50 channels, an even height", depthwise, h=6, w=5, c=50, types=bytes_)
     add("depthwise of 144 channels, strided", depthwise, n=2, h=9, w=8, c=144, s=2, types=bytes_)

@@ -76,6 +76,8 @@ def _per_unit(kernel: str, words: Mapping[int, int | Ref]) -> float:
 
     if kernel == "copy_nd":
         return 2.0 + word(move.RUN) / 20
+    if kernel == "pad_columns":
+        return 3.0 + word(move.PITCH) / 80
     if kernel in ("pad_image", "pad_phases"):
         return 3.0 + (word(move.LINE) / 40 if move.X in words else 0.0)
     if kernel == "fill_bytes":

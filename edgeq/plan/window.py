@@ -103,6 +103,20 @@ def padded_input(b: Builder, x: Ref, t: Tensor, rows: Axis, columns: Axis) -> Re
     return out
 
 
+def columns_input(b: Builder, x: Ref, t: Tensor, rows: Axis, columns: Axis) -> tuple[Ref, int]:
+    """For each line of output the three rows of an RGB image that its windows are in, column by column; bytes of such a line."""
+    n, h, w, c = t.shape
+    pitch = 9 * columns.padded + 1  # of the last pixels' vector one byte too many is written
+    pitch += -pitch % 64
+    out = b.block(n * rows.out * pitch)
+    words: Words = {
+        mw.X: x, mw.Y: out, mw.VALUE: fill_value(b, t), mw.LINE: w * c, mw.LEFT: columns.before, mw.RIGHT: columns.behind,
+        mw.HEIGHT: h, mw.TOP: rows.before, mw.PADDED_HEIGHT: rows.out, mw.STRIDE: rows.stride, mw.PITCH: pitch,
+    }  # fmt: skip
+    b.emit("pad_columns", n * rows.out, words)
+    return out, pitch
+
+
 def phased_input(b: Builder, x: Ref, t: Tensor, rows: Axis, columns: Axis) -> tuple[Ref, int]:
     """The input with real borders and each row's pixels sorted by their place modulo the stride; pixels of a phase."""
     n, h, w, c = t.shape

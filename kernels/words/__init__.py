@@ -39,6 +39,7 @@ KERNELS = (
     "dynamic_u8",
     "copy_nd",
     "fill_bytes",
+    "pad_columns",
     "pad_image",
     "pad_phases",
     "select",

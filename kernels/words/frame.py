@@ -33,5 +33,5 @@ an inference, CURRENT its frame, SUSPENDED how many inferences to come thread 0 
 PENALTY how many that was, and RESTS how often thread 0 has rested in this one. LINE bytes further for each thread but the
 first lies its state: it looks out for the next inference, is in one, is not in the machine, or is on its way there."""
 
-ABI = 9
+ABI = 10
 """Changes whenever the frame or an instruction's words change meaning."""

@@ -25,7 +25,7 @@ from edgeq.plan.requantize import (
     weight_scales,
 )
 from edgeq.plan.types import Ref, Words
-from edgeq.plan.window import Axis, axis, bordered, copy, fill_value, image
+from edgeq.plan.window import Axis, axis, bordered, columns_input, copy, fill_value, image
 from edgeq.records import dataclass, replace
 
 PER_STEP = {"u8": 4, "s16": 2, "f32": 1, "hybrid": 4}
@@ -112,8 +112,15 @@ def conv_2d(b: Builder, op: Op) -> None:
     columns = axis(b, op, width, kw, o.stride_w, o.dilation_w_factor, o.padding)
     b.expect_shape(op, (n, rows.out, columns.out, out_c))
     kind = kind_of(b, op, x, w, y)
-    source, rows, columns = bordered(b, op, rows, columns)
     groups = c // group_c
+    if kind == "u8" and in_columns(b, op, n, weights, rows, columns):
+        pixels, pitch = columns_input(b, b.read(op, 0), x, rows, columns)
+        each = columns.out * rows.out
+        place = Rows(pixels, (0,), 9 * kw, columns.out, each, n * each, pitch, 9 * columns.stride, rows.out * pitch)
+        to = None if op.outputs[0] in b.frames else b.write(op)
+        product(b, op, kind, place, weights.swapaxes(1, 2).reshape(out_c, 1, -1), slice(0, out_c), to, 2)
+        return
+    source, rows, columns = bordered(b, op, rows, columns)
     if kind == "hybrid":
         hybrid_conv(b, op, source, weights, rows, columns)
         return
@@ -126,6 +133,14 @@ def conv_2d(b: Builder, op: Op) -> None:
         part = slice(g * out_c // groups, (g + 1) * out_c // groups)
         place = window_rows(source.at(g * group_c * itemsize(x)), n, c, group_c, rows, columns, itemsize(x))
         product(b, op, kind, place, weights[part].reshape(out_c // groups, len(place.segments), -1), part, target, 2)
+
+
+def in_columns(b: Builder, op: Op, n: int, weights: Array, rows: Axis, columns: Axis) -> bool:
+    """Whether windows are of three rows of RGB, and in fewer steps where each lies in one piece (kernels/columns.py)."""
+    _, kh, kw, c = weights.shape
+    whole = (kh, c, rows.dilation, columns.dilation) == (3, 3, 1, 1) and c == b.tensor(op, 0).shape[3]
+    fits = mw.LEAST_COLUMNS <= columns.size <= mw.MOST_COLUMNS and op.inputs[0] not in b.framed
+    return b.isa.lanes == 16 and whole and fits and -(-9 * kw // 4) < 3 * -(-3 * kw // 4)
 
 
 def hybrid_conv(b: Builder, op: Op, source: Ref, weights: Array, rows: Axis, columns: Axis) -> None:
@@ -237,8 +252,10 @@ def product(
             packed_from = centred.astype(np.int8)
         elif takes(b, op) and 2 * count > lanes and b.isa.least_weight == -128:
             packed_from = (weights.astype(np.int32) - 128).astype(np.int8)
-            ones = pack(np.ones((1, *weights.shape[1:]), np.int8), PER_STEP["u8"], lanes)
-            words |= {cw.SUM_WEIGHT: 128 - w_zero, cw.ONES: b.constant(even(ones, b.isa))}
+            words |= {
+                cw.SUM_WEIGHT: 128 - w_zero,
+                cw.ONES: 1,
+            }  # where they lie is known when runs are as long as they will be
         elif rows.length % 4 == 0:
             kernel, nv = "conv_u8_sum", 4
             packed_from = (weights.astype(np.int32) - 128).astype(np.int8)
@@ -257,6 +274,9 @@ def product(
             packed_from, segments = by_pixel(packed_from, segments, rows.column)
         elif b.isa.staggers and strips.get(cw.STRIP) and nv <= 2 and cw.PAIRS not in words | strips:
             packed_from = of_steps(packed_from, cw.LEAD * PER_STEP[kind])
+    if cw.ONES in words:
+        ones = np.broadcast_to(np.arange(packed_from.shape[2]) < weights.shape[2], (1, *packed_from.shape[1:]))
+        words[cw.ONES] = b.constant(even(pack(ones.astype(np.int8), PER_STEP["u8"], lanes), b.isa))
     whole = count // (nv * lanes) * nv * lanes if tail else count
     if kernel == "conv_u8" and takes(b, op) and cw.PAIRS not in words:
         order = in_blocks(lanes, -(-whole // (nv * lanes)), nv, tail)
