@@ -6,6 +6,7 @@ samples kept to judge by.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -130,6 +131,14 @@ def sparse(values: Array, most: int = VALUES, turn: int = 0) -> Array:
     flat = values.reshape(-1)
     step = -(-flat.size // most) if most else 1
     return flat if step <= 1 else flat[turn % step :: step]
+
+
+def stride(shape: Sequence[int], most: int) -> int:
+    """A step that leaves at most so many elements of a shape (0: all), and meets every channel."""
+    step = -(-math.prod(shape) // most) if most else 1
+    while step > 1 and math.prod(shape) > shape[-1] and math.gcd(step, shape[-1]) != 1:
+        step += 1
+    return max(step, 1)
 
 
 class _Part:

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from edgeq.calibrate import Inputs, processors
+from edgeq.calibrate import Inputs, processors, stride
 from edgeq.check import sound
 from edgeq.engine import Context, Program
 from edgeq.feed import quantmod_of
@@ -26,6 +26,9 @@ from edgeq.records import replace
 
 TOGETHER: Final = 1 << 20
 """Bytes of inputs, and of outputs that are thinned, that the machine is given at once."""
+
+STACKED: Final = 2 << 20
+"""Bytes of all inputs, up to which they are kept a second time, as the machine takes them."""
 
 ALL: Final = slice(None)
 
@@ -41,6 +44,7 @@ class Trials:
         self._tensors, self._inputs, self._most = tuple(tensors), inputs, most
         self._refit: Refit | None = None
         self._contexts: list[Context] = []
+        self._stacked: dict[tuple[int | None, ...], list[Array]] = {}
         self._last: tuple[Graph, Plan] | None = None
 
     def answers(self, graph: Graph, *, checked: bool = False, part: slice = ALL) -> tuple[Array, ...]:
@@ -55,7 +59,7 @@ class Trials:
         inputs = self._inputs[part]
         shapes = [plan.tensors[i].shape for i in self._tensors]
         dtypes = [NUMPY_DTYPES[plan.tensors[i].dtype] for i in self._tensors]
-        steps = [_step(shape, self._most) for shape in shapes]
+        steps = [stride(shape, self._most) for shape in shapes]
         sizes = [math.prod(shape) for shape in shapes]
         out = [np.empty((len(inputs), -(-n // k)), d) for n, k, d in zip(sizes, steps, dtypes, strict=True)]
         if not inputs:
@@ -70,19 +74,31 @@ class Trials:
         read = [quantmod_of(plan.tensors[i]) for i in graph.inputs]
 
         def one(context: Context, start: int) -> None:
-            some = inputs[start : start + at_once]
-            fed = [_taken(np.stack([x[k] for x in some]), plan, k, q) for k, q in enumerate(read)]
-            there = [a[start : start + at_once] for a in out]
-            whole = [
-                np.empty((len(some), n), a.dtype) if k > 1 else a for a, n, k in zip(there, sizes, steps, strict=True)
+            fed = [
+                _taken(a, plan, k, q)
+                for k, (a, q) in enumerate(zip(self._fed(part, start, at_once), read, strict=True))
             ]
-            program.run_in(context, fed, whole, len(some))
+            there = [a[start : start + at_once] for a in out]
+            count = len(there[0])
+            whole = [np.empty((count, n), a.dtype) if k > 1 else a for a, n, k in zip(there, sizes, steps, strict=True)]
+            program.run_in(context, fed, whole, count)
             for a, values, k in zip(there, whole, steps, strict=True):
                 if k > 1:
                     a[:] = values[:, ::k]
 
         _shared_out(self._contexts[:count], range(0, len(inputs), at_once), one)
         return tuple(out)
+
+    def _fed(self, part: slice, start: int, count: int) -> list[Array]:
+        """Some inputs of a part behind one another: those that are small are laid out once."""
+        key = part.start, part.stop, part.step, start, count
+        found = self._stacked.get(key)
+        if found is None:
+            some = self._inputs[part][start : start + count]
+            found = [np.stack([x[k] for x in some]) for k in range(len(some[0]))]
+            if sum(a.nbytes for x in self._inputs for a in x) <= STACKED:
+                self._stacked[key] = found
+        return found
 
     def _plan(self, graph: Graph, checked: bool) -> Plan:
         whole = replace(graph.with_main(outputs=self._tensors), signatures=())
@@ -128,11 +144,3 @@ def _shared_out(contexts: Sequence[Context], items: Sequence[int], one: Callable
         t.join()
     if failed:
         raise failed[0]
-
-
-def _step(shape: Sequence[int], most: int) -> int:
-    """A step that leaves at most so many elements, and meets every channel."""
-    step = -(-math.prod(shape) // most) if most else 1
-    while step > 1 and math.prod(shape) > shape[-1] and math.gcd(step, shape[-1]) != 1:
-        step += 1
-    return max(step, 1)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, Progress
+from edgeq.calibrate import VALUES, Inputs, Progress, stride
 from edgeq.errors import InputError, QuantizeError
 from edgeq.feed import Source, count, feed, mapping_of
 from edgeq.graph import Graph
@@ -188,8 +188,13 @@ def _looked(seen: Observation, step: Stepper, waiting: Sequence[tuple[Inputs, in
             ranging.append((n, x))
     found = dict(seen.histograms)
     for i, values in step.run([x for _, x in ranging]) if ranging else ():
+        every = stride(step.graph.tensors[i].shape, VALUES)
         try:
-            found[i] = found.get(i, Histogram()).add(values)
+            if values.size:
+                # Of each sample others, whatever it comes together with.
+                some = np.concatenate([row[n % every :: every] for (n, _), row in zip(ranging, values, strict=True)])
+                ends = float(values.min()), float(values.max())
+                found[i] = found.get(i, Histogram()).add(some, every, ends)
         except InputError as error:
             bad = next(n for (n, _), row in zip(ranging, values, strict=True) if not np.isfinite(row).all())
             raise QuantizeError(f"tensor {i} on sample {bad}: {error}") from None
