@@ -36,20 +36,21 @@ def write(where: str, names: Iterable[str]) -> None:
     """Write the file at `where` with those of these modules, imported in this process, that Python keeps byte code of, and with
     what is in the file already and was not imported here.
 
-    Where nothing can be written, nothing is.
+    Where nothing can be written, or nothing is new (Python may keep no byte code, or know it again by a hash), nothing is.
     """
     if not os.access(os.path.dirname(where), os.W_OK):
         return
-    index, codes, at = {}, [], 0
+    new = {name: found for name in names if (found := _module(name)) is not None}
+    if not new:
+        return
     before = open_file(where)
-    for name in sorted({*names, *before.index}):
-        found = _module(name) if name in sys.modules else _kept(before, name)
-        if found is not None:
-            entry, code = found
-            index[name] = entry._replace(at=at)
-            codes.append(code)
-            at += len(code)
+    others = {name: found for name in before.index if name not in new and (found := _kept(before, name)) is not None}
     before.close()
+    index, codes, at = {}, [], 0
+    for name, (entry, code) in sorted((new | others).items()):
+        index[name] = entry._replace(at=at)
+        codes.append(code)
+        at += len(code)
     head = 0
     for _ in range(2):  # places are counted from the file's start, and numbers in the index have one length each
         listed = marshal.dumps((PACKAGE, sys.version, {n: tuple(e._replace(at=e.at + head)) for n, e in index.items()}))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import edgeq
-from edgeq import bytecode
+from edgeq import bytecode, gathered
 from tests.test_imports import RUN_INTEGERS
 
 ASKED = """
@@ -110,6 +110,13 @@ def test_what_others_import_stays(package, started, kept, tmp_path) -> None:
     started(EDGEQ_PLANS=str(tmp_path))
     assert int(started(EDGEQ_PLANS=str(tmp_path))) == few
     assert int(started()) > few + 30
+
+
+def test_nothing_new_writes_nothing(tmp_path) -> None:
+    """Modules of which Python keeps no byte code are no reason to write the file again at each start."""
+    where = tmp_path / "it.start"
+    gathered.write(str(where), ["edgeq.nothing", "os", "math"])
+    assert not where.exists()
 
 
 def _listed(content: bytes, change) -> bytes:
