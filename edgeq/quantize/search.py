@@ -27,7 +27,7 @@ FACTORS = ((0.9, 1.1, 0.8, 1.25, 0.7, 1.4), (0.95, 1.05), (0.97, 1.03))
 """What refinement tries on a span, round after round, from coarse to fine."""
 
 STRIDE = 0.85
-"""What climbing narrows a span by."""
+"""What refining narrows a span by."""
 
 HALVES = (slice(0, None, 2), slice(1, None, 2))
 """Of the inputs: what is clearly worse on the first is not looked at on the second."""
@@ -125,7 +125,7 @@ class Search:
         line = f"refined ranges, {tries} tries: {noise(after.error)}{'' if kept else ' (not kept)'}"
         return replace(after if kept else found, steps=(*found.steps, line))
 
-    def climbed(
+    def narrowed(
         self,
         found: Found,
         order: list[int],
@@ -134,33 +134,28 @@ class Search:
         budget: float = BUDGET,
         late: Callable[[], bool] = lambda: False,
     ) -> Found:
-        """Each group's span, in `order`, narrowed by STRIDE for as long as that helps, or else widened, within `budget`.
+        """Each group's span, in `order`, narrowed by STRIDE for as long as that helps, within `budget`.
 
-        A span that makes no difference when it is narrowed is not tried wider.
+        Wider ones were tried, too: they took as many tries again and gained nothing on other samples.
         """
         cost = sum(t.size for t in found.done.graph.tensors if t.data is None) * len(self.judge.inputs) + FIXED
         tries, most = 0, int(budget / cost)
         best, halves = found, [float(self.judge.errors(found.done.graph, found.done.tensors, h).sum()) for h in HALVES]
         for group in order:
-            for factor in (STRIDE, 1 / STRIDE):
-                start, flat = best, False
-                while tries < most and not late():
-                    progress(tries, 2 * len(order), "refining ranges")
-                    tries += 1
-                    a, b = best.spans[group]
-                    spans = {**best.spans, group: (a * factor, b * factor)}
-                    done, parts = self._make(spans), []
-                    for half, least in zip(HALVES, halves, strict=True):
-                        parts.append(float(self.judge.errors(done.graph, done.tensors, half).sum()))
-                        if parts[-1] > (1 + CLEAR) * least:
-                            break
-                    error = sum(parts)
-                    if len(parts) < len(halves) or error > (1 - LEAST_STEP) * sum(halves):
-                        flat = len(parts) == len(halves) and error < (1 + LEAST_STEP) * sum(halves)
+            while tries < most and not late():
+                progress(tries, len(order), "refining ranges")
+                tries += 1
+                a, b = best.spans[group]
+                spans = {**best.spans, group: (a * STRIDE, b * STRIDE)}
+                done, parts = self._make(spans), []
+                for half, least in zip(HALVES, halves, strict=True):
+                    parts.append(float(self.judge.errors(done.graph, done.tensors, half).sum()))
+                    if parts[-1] > (1 + CLEAR) * least:
                         break
-                    best, halves = Found(found.name, spans, done, error), parts
-                if flat or best is not start:
+                error = sum(parts)
+                if len(parts) < len(halves) or error > (1 - LEAST_STEP) * sum(halves):
                     break
+                best, halves = Found(found.name, spans, done, error), parts
         return replace(best, steps=(*found.steps, f"refined ranges, {tries} tries: {noise(best.error)}"))
 
     def with_headroom(self, found: Found, extremes: Spans, most: float = 1.0) -> Found:
