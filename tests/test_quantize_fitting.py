@@ -105,3 +105,19 @@ def test_linear_algebra_runs_on_one_thread():
     with blas.one_thread():
         assert found[1]() == 1
     assert found[1]() == before
+
+
+def test_one_scale_is_judged_behind_the_activation():
+    """Large weights of a channel that a RELU6 holds at 6 are clipped, where a RELU's keep the scale that they need."""
+    for act, least, most in ((Activation.RELU6, 0.0, 0.7), (Activation.RELU, 0.9, 1.1)):
+        net = Net((1, 6, 6, 4))
+        w = net.rng.normal(0, 0.3, (8, 1, 1, 4)).astype(np.float32)
+        w[0] *= 10
+        b = np.float32([200] + [0] * 7)
+        graph = net.graph(net.conv(0, 8, k=1, act=act, w=net.const(w), b=net.const(b)))
+        layout = arrange(graph, RECIPES["int8-per-tensor"], runs)
+        learned = alike(40, 1)
+        at = parameters(graph, layout, spans(histograms(graph, layout, observed(graph, learned)), "minmax"))
+        codes = {n: plain(graph, layout, n) for n in layers(layout)}
+        found, _ = fitted(graph, layout, at, codes, learned, {}, "kmeans")
+        assert least < found[0].scale[0] / codes[0].scale[0] < most

@@ -16,6 +16,7 @@ execution, each after the integer model has been run with those before it as the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ import numpy.typing as npt
 
 from edgeq.calibrate import Inputs, Progress, in_chunks, silent
 from edgeq.feed import encode, quantmod_of
-from edgeq.graph import Graph
+from edgeq.graph import Activation, Graph, Op
 from edgeq.quantize.gptq import MOST, ROWS, SHRINKAGE
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.parameters import Parameters
@@ -42,6 +43,11 @@ Array = npt.NDArray[Any]
 DAMPING = 0.3
 """Of the Hessian's mean diagonal, added to it (see edgeq.quantize.gptq; chosen likewise): fitted weights lean on samples more
 than rounded ones."""
+
+JUDGED = 1024
+"""Rows that tell which scale for all channels errs least."""
+
+_ENDS = {Activation.RELU: (0.0, np.inf), Activation.RELU6: (0.0, 6.0), Activation.RELU_N1_TO_1: (-1.0, 1.0)}
 
 HELD_BYTES = 32 << 20
 """Of float rows that wait for their layers."""
@@ -184,11 +190,43 @@ def _layer(
         target = np.linalg.solve(h, np.einsum("ci,cij->cj", real, c)[..., None])[..., 0]
     else:
         target = np.linalg.solve(h, (real @ c).T).T
-    coded = levelled(graph, layout, n, target, h, grade, kind, so_far)
-    if rule.bias is None or rule.bias >= len(op.inputs) or op.inputs[rule.bias] < 0:
+    has_bias = rule.bias is not None and rule.bias < len(op.inputs) and op.inputs[rule.bias] >= 0
+    bias = (
+        np.asarray(graph.tensors[op.inputs[rule.bias]].data, np.float64).reshape(-1)
+        if has_bias and rule.bias is not None
+        else np.zeros(len(real))
+    )
+
+    def moved(weights: Array) -> Array:
+        """The bias that makes up for what these weights, and what is met, do to the mean."""
+        return bias + (real * m).sum(axis=1) - (weights * m_hat).sum(axis=1) if has_bias else bias
+
+    some = slice(None, None, -(-count // JUDGED))
+
+    @cache
+    def wanted() -> Array:
+        return _through(op, exact[..., some, :], real, bias)
+
+    def error(weights: Array) -> float:
+        return float(((_through(op, met[..., some, :], weights, moved(weights)) - wanted()) ** 2).sum())
+
+    coded = levelled(graph, layout, n, target, h, grade, kind, so_far, error)
+    if not has_bias:
         return coded, None
     codes = np.moveaxis(coded.data, rule.axis, 0).reshape(len(real), -1).astype(np.float64)
-    rounded = codes * coded.scale.astype(np.float64)[:, None]
-    moved = (real * m).sum(axis=1) - (rounded * m_hat).sum(axis=1)
-    bias = np.asarray(graph.tensors[op.inputs[rule.bias]].data, np.float64).reshape(-1) + moved
-    return coded, bias.astype(np.float32)
+    return coded, moved(codes * coded.scale.astype(np.float64)[:, None]).astype(np.float32)
+
+
+def _through(op: Op, x: Array, w: Array, bias: Array) -> Array:
+    """What a layer writes for rows x (n, k), or (channels, n, taps): (channels, n).
+
+    Its activation is included: a RELU6 hides what lies beyond it (Nagel et al. 2020, equation 25).
+    """
+    assert op.options is not None
+    if x.ndim == 3:
+        x = np.repeat(x, len(w) // len(x), axis=0)
+        y = np.matmul(x, w.astype(np.float32)[:, :, None])[..., 0]
+    else:
+        y = w.astype(np.float32) @ x.T
+    least, most = _ENDS.get(op.options.values.get("fused_activation_function", 0), (-np.inf, np.inf))
+    return np.asarray(np.clip(y + bias.astype(np.float32)[:, None], least, most))

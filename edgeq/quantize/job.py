@@ -51,6 +51,8 @@ class Job:
     means: Mapping[int, Array] | None = field(default=None, repr=False)
     plain: dict[tuple[int, bool], Coded] = field(default_factory=dict, repr=False)
     """Weights at their nearest codes, once they were asked for; by operation and whether they have a scale per channel."""
+    met: dict[int, Mapping[int, Array]] = field(default_factory=dict, repr=False)
+    """Means of the layers' inputs, once they were asked for; by how many inputs tell them."""
 
     def make(self, at: Spans) -> Rewritten:
         """The integer graph for these spans."""
@@ -76,7 +78,7 @@ class Job:
         new = histograms(graph, self.layout, ranges)
         touched = {self.layout.groups[i] for i in scaled if i in self.layout.groups}
         seen = {g: new[g] if g in touched else h for g, h in self.seen.items()}
-        other = replace(self, graph=graph, seen=seen, codes={}, biases={}, means=None, plain={})
+        other = replace(self, graph=graph, seen=seen, codes={}, biases={}, means=None, plain={}, met={})
         done = other.rounding(self.known) if self.known else other.graded(self.grades) if self.codes else other
         return done.correcting() if self.means is not None and done.means is None else done
 
@@ -130,7 +132,9 @@ class Job:
 
     def correcting(self, inputs: int = MEANS) -> Job:
         """With corrected biases; inputs: how many tell the means."""
-        return replace(self, means=mean_inputs(self.graph, evenly(self.derive, inputs)))
+        if inputs not in self.met:
+            self.met[inputs] = mean_inputs(self.graph, evenly(self.derive, inputs))
+        return replace(self, means=self.met[inputs])
 
 
 def observed(graph: Graph, inputs: list[Inputs]) -> Ranges:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -135,13 +135,23 @@ def clipped(graph: Graph, layout: Layout, n: int, h: Array, kind: str) -> Coded 
     return _laid_out(graph, n, (_codes(real, step, h, FINEST, kind), step), 0)
 
 
-def levelled(graph: Graph, layout: Layout, n: int, w: Array, h: Array, grade: Grade, kind: str, so_far: Coded) -> Coded:
+def levelled(
+    graph: Graph,
+    layout: Layout,
+    n: int,
+    w: Array,
+    h: Array,
+    grade: Grade,
+    kind: str,
+    so_far: Coded,
+    error: Callable[[Array], float],
+) -> Coded:
     """Other real weights (channels, k) of layer n, rounded under a Hessian (k, k) or (channels, k, k).
 
     so_far: the layer's codes, of its own weights. Where those lie on a grid, and are in its step, they are held against the
     others channel by channel: rounding them costs nothing. Otherwise one scale for all is not that of the largest weight, but
-    the one of several that costs least: what is clipped errs more, all else less (Nagel et al., "A White Paper on Neural Network
-    Quantization", 2021, section 3.1).
+    the one of several with the least error: what is clipped errs more, all else less (Nagel et al., "A White Paper on Neural
+    Network Quantization", 2021, section 3.1). error: of the layer with these real weights (channels, k).
     """
     op = graph.ops[n]
     rule = RULES[op.code]
@@ -152,15 +162,28 @@ def levelled(graph: Graph, layout: Layout, n: int, w: Array, h: Array, grade: Gr
     at = grid.steps(own, per_channel).astype(np.float32) if there else np.zeros(1, np.float32)
     there = there and bool((at > 0).any()) and (per_channel or bool(at[0] == so_far.scale[0]))
     codes = _by_channel(so_far.data, rule.axis).astype(np.float64)
-    if there and not per_channel:
-        moved = _codes(w, at, h, grade, kind)
-        return _laid_out(graph, n, (gptq.better(w / at, codes, h, moved), at), 0)
-    scale = np.maximum(np.abs(w).max(axis=1), 1e-30) / 127 if per_channel else _cheapest(w, h)
+    if not per_channel:
+        if there:
+            best = gptq.better(w / at, codes, h, _codes(w, at, h, grade, kind)), at
+        else:
+            best = _best_scale(w, so_far.scale.min() / 1024, h, grade, kind, error)
+        return _laid_out(graph, n, (best[0], best[1] * np.float32(grade.step)), 0)
+    scale = np.maximum(np.abs(w).max(axis=1), 1e-30) / 127
     scale = np.maximum(scale, so_far.scale.min() / 1024).astype(np.float32)
     best = _codes(w, scale, h, grade, kind), scale
     if there:
         best = _less(w, best, (codes, so_far.scale), h)
-    return _laid_out(graph, n, (best[0], best[1] * np.float32(grade.step)), rule.axis if per_channel else 0)
+    return _laid_out(graph, n, (best[0], best[1] * np.float32(grade.step)), rule.axis)
+
+
+def _best_scale(
+    w: Array, least: float, h: Array, grade: Grade, kind: str, error: Callable[[Array], float]
+) -> tuple[Array, Array]:
+    """Codes at the one scale of several that errs least: the two that do so with the nearest codes are rounded under `h`."""
+    scales = np.maximum(_steps(w), least).astype(np.float32)[:, None]
+    order = sorted(range(len(scales)), key=lambda k: (error(_nearest(w, scales[k]) * float(scales[k][0])), k))
+    tried = [(_codes(w, scales[k], h, grade, kind), scales[k]) for k in order[:2]]
+    return min(tried, key=lambda t: error(t[0] * (float(t[1][0]) * grade.step)))
 
 
 Codes = tuple[Array, Array]
@@ -181,10 +204,15 @@ def _less(w: Array, a: Codes, b: Codes, h: Array | None, grade: Grade = FINEST) 
 
 def _cheapest(w: Array, h: Array) -> Array:
     """The one scale of several, (1,) float32, at which the nearest codes of all channels cost least; of equals the larger."""
-    top = max(float(np.abs(w).max(initial=0.0)), 1e-30) / 127
-    scales = top * np.array([1.0, 0.92, 0.84, 0.76, 0.68, 0.6, 0.5, 0.4])
+    scales = _steps(w)
     costs = (float(gptq.cost(w / s, _nearest(w, np.array([s])), h).sum()) * s * s for s in scales)
     return np.array([-min(zip(costs, -scales, strict=True))[1]], np.float32)
+
+
+def _steps(w: Array) -> Array:
+    """Scales to try for all channels together, from that of the largest weight on down."""
+    top = max(float(np.abs(w).max(initial=0.0)), 1e-30) / 127
+    return np.asarray(top * np.array([1.0, 0.92, 0.84, 0.76, 0.68, 0.6, 0.5, 0.4]))
 
 
 def _nearest(w: Array, scale: Array) -> Array:
