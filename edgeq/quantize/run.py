@@ -229,9 +229,10 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
     if coarse:
         layout = replace(job.layout, stored={**job.layout.stored, **dict.fromkeys(coarse, "weights")})
         codes = {n: c for n, c in job.codes.items() if n not in coarse}
+        other = replace(job, layout=layout, codes=codes)
         attempt(
             f"weights of {len(coarse)} FULLY_CONNECTED dequantized instead, a scale per channel",
-            replace(job, layout=layout, codes=codes),
+            other.rounding(FINE) if job.known else other,
             gain=WORTH,
         )
     if recipe.bias_correction and job.means is None:
