@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import struct
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -48,16 +49,21 @@ def fits() -> bool:
     if sys.implementation.name != "cpython" or sys.maxsize >> 32 == 0 or "t" in getattr(sys, "abiflags", ""):
         return False
     a = np.zeros((3, 5), np.float32)
-    words = (ctypes.c_int64 * 9).from_address(id(a))
-    dims = (ctypes.c_int64 * 2).from_address(words[tw.ARRAY_DIMS]) if words[tw.ARRAY_RANK] & 0xFFFFFFFF == 2 else ()
+    words = _words(id(a), 9)
+    dims = _words(words[tw.ARRAY_DIMS], 2) if words[tw.ARRAY_RANK] & 0xFFFFFFFF == 2 else ()
     return (
         words[tw.OBJECT_TYPE] == id(np.ndarray)
-        and words[tw.ARRAY_DATA] == a.ctypes.data
-        and tuple(dims) == a.shape
+        and words[tw.ARRAY_DATA] == a.__array_interface__["data"][0]
+        and dims == a.shape
         and words[tw.ARRAY_DESCR] == id(a.dtype)
         and words[tw.ARRAY_FLAGS] & 0xFFFFFFFF == a.flags.num
         and 0 < words[tw.REFERENCES] & 0xFFFFFFFF <= sys.getrefcount(a)
     )
+
+
+def _words(address: int, count: int) -> tuple[int, ...]:
+    """What lies there; a ctypes array would be a class of its own."""
+    return struct.unpack(f"{count}q", ctypes.string_at(address, 8 * count))
 
 
 def ticket(shape: Sequence[int], kinds: Sequence[tuple[np.dtype[Any], int]]) -> Array:
@@ -74,6 +80,6 @@ def bind(address: int, made: Array) -> Function:
     """The machine's `call` at `address` as a builtin that holds the ticket."""
     definition = _definitions.setdefault(address, MethodDef(b"call", address, METH_FASTCALL, None))
     make = ctypes.pythonapi.PyCFunction_NewEx
-    make.restype, make.argtypes = ctypes.py_object, (ctypes.POINTER(MethodDef), ctypes.py_object, ctypes.c_void_p)
-    function: Function = make(ctypes.byref(definition), made, None)
+    make.restype, make.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
+    function: Function = make(ctypes.addressof(definition), made, None)
     return function

@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -25,6 +25,11 @@ from edgeq.files import PRIVATE, PathLike, read_limited, write_atomic
 from edgeq.primitives import ecdsa, load_der_public_key, mldsa
 from edgeq.recipients import ContentKey, DeviceKey, Recipient, private_half, public_half
 from edgeq.records import dataclass, field
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object  # a class of that kind takes as long to make as five others, and nobody asks at run time
 
 # As model_signing pairs them: the hash is as long as the curve asks for.
 _ECDSA = {

@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -20,6 +20,11 @@ from cryptography.hazmat.primitives import hashes
 from edgeq import errors, pem
 from edgeq.primitives import HKDF, hpke, load_der_private_key, mlkem, x25519
 from edgeq.records import dataclass, field
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object  # a class of that kind takes as long to make as five others, and nobody asks at run time
 
 _KDF, _AEAD = hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305
 _CLASSICAL = hpke.Suite(hpke.KEM.X25519, _KDF, _AEAD)

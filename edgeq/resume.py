@@ -104,8 +104,12 @@ def _modules() -> tuple[str, ...]:
     package = os.path.dirname(__file__)
     found = [_dated(name, os.stat(f"{package}/{name}.py")) for name in MODULES]
     for below in FOLDERS:
-        with os.scandir(f"{package}/{below}") as entries:
-            found += sorted(_dated(f"{below}/{e.name}", e.stat()) for e in entries if e.name.endswith(".py"))
+        folder = os.open(f"{package}/{below}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            names = sorted(name for name in os.listdir(folder) if name.endswith(".py"))
+            found += [_dated(f"{below}/{name}", os.stat(name, dir_fd=folder)) for name in names]
+        finally:
+            os.close(folder)
     return tuple(found)
 
 
