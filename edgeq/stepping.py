@@ -8,6 +8,7 @@ call for all of them. A graph whose plan branches, remembers, or calls back is r
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from edgeq.check import sound
 from edgeq.engine import Context, aligned, judge
 from edgeq.errors import InputError
 from edgeq.graph import NUMPY_DTYPES, Array, Graph
+from edgeq.kernels.isa import Isa
 from edgeq.kernels.words import frame as fw
 from edgeq.kernels.words.instruction import SCRATCH_BYTES, WORDS
 from edgeq.machine import get
@@ -40,10 +42,10 @@ class Stepper:
         """watched: the tensors that are shown, all that are computed or fed by default."""
         graph = sound(graph)
         self._machine = get()
-        plan = make_plan(graph, self._machine.isa, Rounding(rounding), shown=True)
-        whole = bool(plan.initial) or any(i.kernel in ("branch", "call_out") for i in plan.instructions)
-        if whole:
-            plan = make_plan(graph, self._machine.isa, Rounding(rounding), keep=True)
+        plans = _PLANS.setdefault(graph, {})
+        if rounding not in plans:
+            plans[rounding] = _planned(graph, self._machine.isa, Rounding(rounding))
+        plan, whole = plans[rounding]
         self.graph, self.plan = graph, plan
         self.lanes = 1 if plan.initial else max(1, min(LANES, LANE_BYTES // max(plan.arena_bytes, 1)))
         wanted = {i for i, t in enumerate(graph.tensors) if t.data is None} if watched is None else set(watched)
@@ -155,6 +157,18 @@ class Walk(Stepper):
             frame[fw.INSTRUCTIONS], frame[fw.COUNT] = table + start * WORDS * 8, end - start
             judge(self._machine.run(address, 0))
         self._changed = False
+
+
+_PLANS: WeakKeyDictionary[Graph, dict[str, tuple[Plan, bool]]] = WeakKeyDictionary()
+"""By graph and rounding, for as long as the graph is there: quantizing goes through one graph again and again."""
+
+
+def _planned(graph: Graph, isa: Isa, rounding: Rounding) -> tuple[Plan, bool]:
+    """A checked graph's plan, and whether it is run whole, every tensor kept."""
+    plan = make_plan(graph, isa, rounding, shown=True)
+    if plan.initial or any(i.kernel in ("branch", "call_out") for i in plan.instructions):
+        return make_plan(graph, isa, rounding, keep=True), True
+    return plan, False
 
 
 def _steps(graph: Graph, plan: Plan, wanted: set[int], whole: bool) -> list[tuple[int, int, list[int]]]:

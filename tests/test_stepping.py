@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from control_models import conditional
@@ -12,6 +15,7 @@ from edgeq.engine import Tracer
 from edgeq.feed import encode
 from edgeq.graph import Graph
 from edgeq.quantize import quantize
+from edgeq.records import replace
 from edgeq.stepping import Stepper
 
 
@@ -40,6 +44,19 @@ def test_every_tensor_is_shown(name):
             assert set(found) == set(wanted)
             for i, v in wanted.items():
                 np.testing.assert_array_equal(found[i][k], v.reshape(-1))
+
+
+def test_a_graph_is_planned_once():
+    """Steppers of one graph share its plan, whatever they show, and the plan goes with the graph."""
+    graph = classifier()
+    plan = Stepper(graph).plan
+    assert Stepper(graph, []).plan is plan
+    assert Stepper(graph, rounding="tflite").plan is not plan
+    assert Stepper(replace(graph)).plan is not plan
+    kept = weakref.ref(plan)
+    del graph, plan
+    gc.collect()
+    assert kept() is None
 
 
 def test_memory_is_planned():

@@ -32,7 +32,7 @@ def fold_dequantize(graph: Graph) -> Graph:
 
 def fold_weights(graph: Graph, but: Collection[int] = ()) -> Graph:
     """Integer weights of float layers (a dynamic-range model's) become the float32 constants that they stand for; `but`:
-    operations that keep theirs.
+    operations that keep theirs. The same graph if there are none.
     """
     tensors = list(graph.tensors)
     for n, op in enumerate(graph.ops):
@@ -42,7 +42,8 @@ def fold_weights(graph: Graph, but: Collection[int] = ()) -> Graph:
         i = op.inputs[rule.weights]
         if tensors[i].data is not None and tensors[i].dtype != "float32":
             tensors[i] = replace(tensors[i], dtype="float32", data=real(tensors[i]), quantization=None, buffer=0)
-    return graph.with_main(tensors=tuple(tensors))
+    same = all(a is b for a, b in zip(tensors, graph.tensors, strict=True))
+    return graph if same else graph.with_main(tensors=tuple(tensors))
 
 
 def real(tensor: Tensor) -> Array:
@@ -58,10 +59,11 @@ def real(tensor: Tensor) -> Array:
         shape[q.axis] = len(q.scale)
     zero = q.zero_point if len(q.zero_point) else np.zeros(1, np.int64)
     scale = q.scale.astype(np.float64).reshape(shape)
-    # In float64, and rounded once: an int32 bias has more bits than a float32.
-    return (scale * (data.astype(np.int64) - zero.reshape(shape if len(zero) > 1 else (1,) * data.ndim))).astype(
-        np.float32
-    )
+    zero = zero.reshape(shape if len(zero) > 1 else (1,) * data.ndim)
+    # In float64, and rounded once: an int32 bias has more bits than a float32. Only an int64 one may have more than a float64.
+    steps = np.subtract(data, zero, dtype=np.int64 if data.dtype.itemsize > 4 else np.float64)
+    reals = np.multiply(scale, steps, out=steps if steps.dtype == np.float64 else None)
+    return reals.astype(np.float32)
 
 
 _FUSES = {"RELU": Activation.RELU, "RELU6": Activation.RELU6, "RELU_N1_TO_1": Activation.RELU_N1_TO_1}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, sparse
+from edgeq.calibrate import Inputs, in_chunks, sparse
 from edgeq.errors import QuantizeError
 from edgeq.feed import encode, quantmod_of
 from edgeq.graph import Graph
@@ -144,7 +144,15 @@ def judge_by(real: Graph, inputs: Sequence[Inputs]) -> Judge:
     targets = tuple(judged(real))
     if not targets:
         raise QuantizeError("expected a model whose outputs come from floats, found none to compare by")
-    return Judge(targets, inputs, answers(real, targets, inputs))
+    found: list[list[Array]] = [[] for _ in targets]
+    for values in in_chunks(
+        real, inputs, lambda worker, step, number, some: [(i, v.copy()) for i, v in step.run(some)], targets
+    ):
+        for i, v in values:
+            found[targets.index(i)].append(v)
+    if not inputs:
+        return Judge(targets, inputs, tuple(np.empty((0, real.tensors[i].size), np.float32) for i in targets))
+    return Judge(targets, inputs, tuple(np.concatenate(v) for v in found))
 
 
 def answers(

@@ -103,9 +103,11 @@ def _weights_sqnr(graph: Graph, layout: Layout, done: Rewritten, n: int) -> floa
         return None
     position = RULES[graph.ops[n].code].weights
     assert position is not None
-    w = np.asarray(graph.tensors[graph.ops[n].inputs[position]].data).astype(np.float64)
+    w = np.asarray(graph.tensors[graph.ops[n].inputs[position]].data)
     at = done.graph.ops[done.ops[n]].inputs[position]
     if done.graph.tensors[at].data is None:  # behind a DEQUANTIZE
         at = done.graph.ops[done.graph.main.producers()[at]].inputs[0]
-    rounded = real(done.graph.tensors[at])
-    return decibels(float(np.sum(w * w)), float(np.sum((rounded - w) ** 2)))
+    off = np.subtract(real(done.graph.tensors[at]), w, dtype=np.float64)
+    noise = float(np.vdot(off, off))
+    np.copyto(off, w)  # large weights once in float64
+    return decibels(float(np.vdot(off, off)), noise)
