@@ -105,6 +105,17 @@ def test_a_slim_wheel_is_small_and_asks_for_no_compiler(slim: tuple[str, bytes])
     assert sorted(r.split()[1].split(">")[0].split("<")[0] for r in required) == sorted(wheel.DEVICE_NEEDS)
 
 
+def test_nothing_that_wants_a_compiler_is_on_a_device() -> None:
+    """No module of a slim wheel imports Numba or llvmlite when it is imported itself."""
+    found = []
+    for name, content in wheel.device_files(TARGETS[HERE]).items():
+        for node in ast.parse(content).body if name.endswith(".py") else ():
+            wanted = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            wanted += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found += [name for module in wanted if module.split(".")[0] in ("numba", "llvmlite")]
+    assert not found
+
+
 def test_the_same_inputs_give_the_same_wheel(built: Path, slim: tuple[str, bytes]) -> None:
     """Byte for byte."""
     assert wheel.slim(built, TARGETS[HERE]) == slim
