@@ -27,7 +27,8 @@ def conv_2d(node: Node) -> Outcome:
         pieces = np.split(g, groups, axis=1)
         gx = gw = None
         if node.wants(0):
-            spread = [at.scattered(p @ m, (*xp.shape[:3], w.shape[3])) for p, m in zip(pieces, matrices, strict=True)]
+            filters = np.split(w, groups)
+            spread = [at.spread(p, m, (*xp.shape[:3], w.shape[3])) for p, m in zip(pieces, filters, strict=True)]
             gx = at.cut(np.concatenate(spread, axis=3) if groups > 1 else spread[0], x.shape)
         if node.wants(1):
             gw = np.concatenate([p.T @ r for p, r in zip(pieces, rows, strict=True)]).reshape(w.shape)

@@ -59,6 +59,19 @@ class Window:
         )
         return view.reshape(-1, self.size[0] * self.size[1] * c)
 
+    def spread(self, g: Array, w: Array, padded_shape: tuple[int, ...]) -> Array:
+        """`scattered` of g (n·oh·ow, out_c) times w (out_c, kh, kw, c), a tap at a time: the products of all taps together
+        would go through memory twice."""
+        n, _, _, c = padded_shape
+        if self.plain:
+            whole: Array = (g @ w.reshape(len(w), -1)).reshape(padded_shape)
+            return whole
+        out = np.zeros(padded_shape, g.dtype)
+        for i in range(self.size[0]):
+            for j in range(self.size[1]):
+                out[self.tap(i, j)] += (g @ w[:, i, j]).reshape(n, *self.out, c)
+        return out
+
     def scattered(self, rows: Array, padded_shape: tuple[int, ...]) -> Array:
         """The sum of `rows` (n·oh·ow, kh·kw·c) over the positions of a padded image that they were read from."""
         n, _, _, c = padded_shape
