@@ -1,6 +1,7 @@
 """What fine-tuning recovers: float models damaged by a coarse recipe, retrained on unlabelled samples, judged on others.
 
-    python benchmarks/finetune.py [TASK…] [--from RECIPE,RECIPE] [--epochs N] [--seed N] [--labels] [--more] [--quick] [--json]
+    python benchmarks/finetune.py [TASK…] [--from RECIPE,RECIPE] [--epochs N] [--seed N] [--labels] [--more] [--kept FOLDER]
+                                   [--quick] [--json]
 
 Tasks are those of benchmarks/accuracy.py, which has their data: calibration samples are what the recipe and the training see,
 test samples and labels are seen by the metric alone. Every second test sample (the first, the third, …; of ToyCar: clip) was
@@ -81,7 +82,9 @@ class Result:
         return self.tuned >= self.damaged - LOST if self.recovered is None else self.recovered >= 0.5
 
 
-def measure(name: str, kind: str, options: Options, share: float, sources: Sequence[str]) -> Iterator[Result]:
+def measure(
+    name: str, kind: str, options: Options, share: float, sources: Sequence[str], kept: Path | None
+) -> Iterator[Result]:
     """A row for each of what is learned from."""
     task = TASKS[name]
     model = (MODELS / task.model).read_bytes()
@@ -111,7 +114,8 @@ def measure(name: str, kind: str, options: Options, share: float, sources: Seque
             seen = x.reshape(n, -1, *x.shape[1:])[::2].reshape(-1, *x.shape[1:])
             some = seen[:: -(-len(seen) // MOST)].reshape(-1, *samples.shape[1:])
             given = np.concatenate([samples, some])
-        done = finetune(graph, given, start, labels=labels, options=options)
+        saved = None if kept is None else kept / f"{name}-{kind}-{source.replace(' ', '-')}-{options.seed}"
+        done = finetune(graph, given, start, labels=labels, options=options, saved=saved)
         after = scores(run(write(done.graph), x))
         yield Result(
             name, kind, source, task.metric_name, len(x), float_[0], before[0],
@@ -144,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of order and variations")
     parser.add_argument("--labels", action="store_true", help="also learn from labels")
     parser.add_argument("--more", action="store_true", help="also learn from inputs of half the test")
+    parser.add_argument("--kept", type=Path, help="a folder for checkpoints: a run that was stopped goes on")
     parser.add_argument("--quick", action="store_true", help="take a quarter of the test data")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
