@@ -156,17 +156,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := (set(options.tasks) - set(TASKS)) | (set(kinds) - set(RECIPES)):
         parser.error(f"tasks are {', '.join(TASKS)}, recipes {', '.join(RECIPES)}; got {', '.join(sorted(unknown))}")
     sources = [SAMPLES, *([LABELS] if options.labels else []), *([MORE] if options.more else [])]
+    learning, share = Options(epochs=options.epochs, seed=options.seed), 0.25 if options.quick else 1.0
     results = []
     for name in options.tasks or TASKS:
         for kind in kinds:
             try:
-                for row in measure(
-                    name,
-                    kind,
-                    Options(epochs=options.epochs, seed=options.seed),
-                    0.25 if options.quick else 1.0,
-                    sources,
-                ):
+                for row in measure(name, kind, learning, share, sources, options.kept):
                     results.append(row)
                     if not options.json:
                         print(line(row), flush=True)
