@@ -46,7 +46,7 @@ BUDGET = 1.5e12
 """Multiplications that learning may take where no number of epochs is given: counted, and not timed, so that the same
 samples give the same model on every machine. Some minutes of two cores."""
 
-MOST_EPOCHS = 4000
+MOST_EPOCHS = 8000
 
 FACTORS = (10.0, 3.0, 1.0, 0.3, 0.1)
 """Of the rate, each tried for a share TRIAL of the epochs, falling to nothing like the whole: a start that is near already is
@@ -321,8 +321,9 @@ class _Run:
             point, adam = self._epoch(replace(at, now=point, adam=adam, epoch=epoch), end, advance, spent)
             epoch += 1
         figure = self._figure(self.student.graph_of(point))
-        # One figure among many is near by luck: it counts for no more than the middle one of the last few.
-        sound = max(figure, sorted((*at.history[1:], figure)[-LAST:])[(min(len(at.history), LAST)) // 2])
+        # One figure among many is near by luck: it counts for no more than the middle one of the last few, the start's too.
+        last = sorted((*at.history, figure)[-LAST:])
+        sound = max(figure, last[len(last) // 2])
         better = sound < at.sound and sound < self._least(at.history[0])
         return replace(
             at,
