@@ -122,7 +122,7 @@ def recalibrate(
     late = _late(budget, start)
     found = _ranged(search, old, groups, _balanced(graph, free, seen.histograms))
     if found.spans and found.error >= ENOUGH and not late():
-        found = search.narrowed(found, noisiest(groups, found.spans), say, budget=REFINING, late=late)
+        found = search.climbed(found, noisiest(groups, found.spans), say, budget=REFINING, late=late)
     wider = search
     if settle_biases and not late():
         say(1, 2, "settling biases")

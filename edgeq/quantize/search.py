@@ -35,6 +35,9 @@ HALVES = (slice(0, None, 2), slice(1, None, 2))
 CLEAR = 0.03
 """Of the error on a half."""
 
+CLIPS = 0.2
+"""Of the error, that a narrower span adds: only then is a wider one tried, which mends nothing but clipping."""
+
 LEAST_STEP = 0.005
 """Of the error: for less a span stays."""
 
@@ -125,7 +128,7 @@ class Search:
         line = f"refined ranges, {tries} tries: {noise(after.error)}{'' if kept else ' (not kept)'}"
         return replace(after if kept else found, steps=(*found.steps, line))
 
-    def narrowed(
+    def climbed(
         self,
         found: Found,
         order: list[int],
@@ -134,28 +137,30 @@ class Search:
         budget: float = BUDGET,
         late: Callable[[], bool] = lambda: False,
     ) -> Found:
-        """Each group's span, in `order`, narrowed by STRIDE for as long as that helps, within `budget`.
-
-        Wider ones were tried, too: they took as many tries again and gained nothing on other samples.
-        """
+        """Each group's span, in `order`, narrowed by STRIDE for as long as that helps; where it clips, widened. Within `budget`."""
         cost = sum(t.size for t in found.done.graph.tensors if t.data is None) * len(self.judge.inputs) + FIXED
         tries, most = 0, int(budget / cost)
         best, halves = found, [float(self.judge.errors(found.done.graph, found.done.tensors, h).sum()) for h in HALVES]
         for group in order:
-            while tries < most and not late():
-                progress(tries, len(order), "refining ranges")
-                tries += 1
-                a, b = best.spans[group]
-                spans = {**best.spans, group: (a * STRIDE, b * STRIDE)}
-                done, parts = self._make(spans), []
-                for half, least in zip(HALVES, halves, strict=True):
-                    parts.append(float(self.judge.errors(done.graph, done.tensors, half).sum()))
-                    if parts[-1] > (1 + CLEAR) * least:
+            for factor in (STRIDE, 1 / STRIDE):
+                start, clips = best, False
+                while tries < most and not late():
+                    progress(tries, 2 * len(order), "refining ranges")
+                    tries += 1
+                    a, b = best.spans[group]
+                    spans = {**best.spans, group: (a * factor, b * factor)}
+                    done, parts = self._make(spans), []
+                    for half, least in zip(HALVES, halves, strict=True):
+                        parts.append(float(self.judge.errors(done.graph, done.tensors, half).sum()))
+                        if parts[-1] > (1 + CLEAR) * least:
+                            break
+                    error, was = sum(parts), sum(halves[: len(parts)])
+                    if len(parts) < len(halves) or error > (1 - LEAST_STEP) * was:
+                        clips = error > (1 + CLIPS) * was
                         break
-                error = sum(parts)
-                if len(parts) < len(halves) or error > (1 - LEAST_STEP) * sum(halves):
+                    best, halves = Found(found.name, spans, done, error), parts
+                if best is not start or not clips:
                     break
-                best, halves = Found(found.name, spans, done, error), parts
         return replace(best, steps=(*found.steps, f"refined ranges, {tries} tries: {noise(best.error)}"))
 
     def with_headroom(self, found: Found, extremes: Spans, most: float = 1.0) -> Found:
