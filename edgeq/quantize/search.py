@@ -137,7 +137,10 @@ class Search:
         budget: float = BUDGET,
         late: Callable[[], bool] = lambda: False,
     ) -> Found:
-        """Each group's span, in `order`, narrowed by STRIDE for as long as that helps; where it clips, widened. Within `budget`."""
+        """Each group's span, in `order`, narrowed by STRIDE for as long as that helps, or widened where it clips.
+
+        budget: values that may be computed; late: whether to stop.
+        """
         cost = sum(t.size for t in found.done.graph.tensors if t.data is None) * len(self.judge.inputs) + FIXED
         tries, most = 0, int(budget / cost)
         best, halves = found, [float(self.judge.errors(found.done.graph, found.done.tensors, h).sum()) for h in HALVES]
