@@ -137,3 +137,11 @@ def test_slack_is_limited():
     assert found.error < some.error <= search.MOST_SLACK * found.error
     assert all(some.spans[g][1] >= tight[g][1] and some.spans[g][0] <= tight[g][0] for g in tight)
     assert some.spans != tight
+    lab = {g: (1.05 * a, 1.05 * b) for g, (a, b) in tight.items()}
+    kept = looking.with_slack(found, tight, 10 * found.error, lab)
+    assert all(kept.spans[g][1] >= lab[g][1] and kept.spans[g][0] <= lab[g][0] for g in tight)
+    far_lab = {g: (100.0 * a, 100.0 * b) for g, (a, b) in tight.items()}
+    one = frozenset(list(tight)[-1:])
+    assert (
+        looking.with_slack(found, tight, found.error, far_lab, one).spans == tight
+    )  # it would cost, and nothing was gained

@@ -133,7 +133,9 @@ def recalibrate(
     if deployed is not None and not found.error * MOST_SLACK < (1 - guard.LEAST_GAIN) * old.error:
         found = replace(found, done=old.done, spans={})  # it may be as good but for the slack that it was given
     if found.spans and not late():
-        found = wider.with_slack(found, {g: h.expected() for g, h in groups.items()}, old.error)
+        extremes = {g: h.expected() for g, h in groups.items()}
+        scores = frozenset(free.groups[i] for i in guide.judge.targets if i in free.groups)
+        found = wider.with_slack(found, extremes, old.error, _lab(graph, groups), scores)
     before, after = (guide.judge.errors(f.done.graph, place) for f in (old, found))
     verdict = judge(before, after)
     found = _guarded(found, old, seen, guide, verdict, bool(groups))
@@ -273,6 +275,17 @@ def _balanced(graph: Graph, free: Scales, histograms: Mapping[int, Histogram]) -
         found[group] = (
             balanced([histograms[i] for i in members], BY) if narrow else _merged(histograms, members).expected()
         )
+    return found
+
+
+def _lab(graph: Graph, groups: Mapping[int, Histogram]) -> dict[int, tuple[float, float]]:
+    """What the ranges hold that groups have in the model as it was made."""
+    found = {}
+    for g in groups:
+        q = quantmod_of(graph.tensors[g])
+        assert q is not None
+        low, high = q.limits
+        found[g] = min(float(low), 0.0), max(float(high), 0.0)
     return found
 
 

@@ -189,26 +189,45 @@ class Search:
                 low = k + 1
         return found if best.spans == found.spans else best
 
-    def with_slack(self, found: Found, extremes: Spans, old: float) -> Found:
+    def with_slack(
+        self, found: Found, extremes: Spans, old: float, lab: Spans | None = None, scores: frozenset[int] = frozenset()
+    ) -> Found:
         """Spans that reach towards the extremes to be expected, or beyond, for SLACK of what was gained on `old`.
 
         What was seen is a small part of what will come, and ranges that fit it best fit the rest worse: a clipped value
-        errs by far more than a coarser step.
+        errs by far more than a coarser step. For the same reason ranges hold what those of the `lab` held, all of them or those
+        of the groups of `scores`, where that costs no more: of some classes no sample may have come yet.
         """
         most = min(found.error + SLACK * max(old - found.error, 0.0), MOST_SLACK * found.error)
-        best, low, high = found, 0, len(REACHES)
+        best = found
+        for kept in (frozenset(lab or ()), scores & frozenset(lab or ())):
+            spans = {**found.spans, **{g: _both(found.spans[g], lab[g]) for g in kept if lab and g in found.spans}}
+            if spans == found.spans:
+                continue
+            wide = self.candidate(found.name, spans)
+            if wide.error <= most:
+                which = "" if len(kept) > len(scores) else " of the scores"
+                line = f"with what the ranges{which} held that it has: {noise(wide.error)}"
+                best = replace(wide, steps=(*found.steps, line))
+                break
+        near, low, high = best, 0, len(REACHES)
         while low < high:  # the furthest that is near enough: the nearer, the less noise
             k = (low + high) // 2
             factor, share = REACHES[k]
-            spans = {g: _towards(found.spans[g], extremes[g], factor, share) for g in found.spans}
-            wide = found if spans == found.spans else self.candidate(found.name, spans)
+            spans = {g: _towards(near.spans[g], extremes[g], factor, share) for g in near.spans}
+            wide = near if spans == near.spans else self.candidate(near.name, spans)
             if wide.error <= most:
                 line = f"{share:.0%} of the way to {factor:g} times the extremes to be expected: {noise(wide.error)}"
-                best = found if wide is found else replace(wide, steps=(*found.steps, line))
+                best = near if wide is near else replace(wide, steps=(*near.steps, line))
                 high = k
             else:
                 low = k + 1
         return best
+
+
+def _both(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    """The span that holds both."""
+    return min(a[0], b[0]), max(a[1], b[1])
 
 
 def _towards(
