@@ -9,17 +9,18 @@ from collections.abc import Iterable
 from contextlib import suppress
 from importlib.machinery import SourceFileLoader
 from importlib.util import MAGIC_NUMBER
-from typing import NamedTuple
 
 from edgeq.bytecode import MAGIC, PACKAGE, Finder, open_file
 from edgeq.errors import OutputError
 from edgeq.files import write_atomic
+from edgeq.records import dataclass, replace
 
 _PYC = 16
 """Bytes in front of the code in Python's own file: magic, flags, the source's date and size (PEP 552)."""
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True)
+class Entry:
     """A module: its source, by its path below the package, Python's own file of its code, the source's size
     and date in nanoseconds, whether it is a package, and where its code lies here."""
 
@@ -30,6 +31,10 @@ class Entry(NamedTuple):
     is_package: bool
     at: int
     length: int
+
+    def listed(self, head: int) -> tuple[str, str, int, int, bool, int, int]:
+        """The index's own words, where `head` bytes lie in front of all code."""
+        return self.source, self.cached, self.size, self.date, self.is_package, self.at + head, self.length
 
 
 def write(where: str, names: Iterable[str]) -> None:
@@ -48,12 +53,12 @@ def write(where: str, names: Iterable[str]) -> None:
     before.close()
     index, codes, at = {}, [], 0
     for name, (entry, code) in sorted((new | others).items()):
-        index[name] = entry._replace(at=at)
+        index[name] = replace(entry, at=at)
         codes.append(code)
         at += len(code)
     head = 0
     for _ in range(2):  # places are counted from the file's start, and numbers in the index have one length each
-        listed = marshal.dumps((PACKAGE, sys.version, {n: tuple(e._replace(at=e.at + head)) for n, e in index.items()}))
+        listed = marshal.dumps((PACKAGE, sys.version, {n: e.listed(head) for n, e in index.items()}))
         head = len(MAGIC) + 8 + len(listed)
     with suppress(OutputError):
         write_atomic(where, [MAGIC, len(listed).to_bytes(8, "little"), listed, *codes])

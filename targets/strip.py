@@ -113,7 +113,7 @@ def _without_annotations(source: str) -> str:
     """Functions without the types of their arguments, variables and results, where these lie on one line."""
     lines = [line.encode() for line in source.split("\n")]
     spans: set[tuple[int, int, int]] = set()  # line, from, to, in bytes as the syntax tree counts them
-    fields: set[tuple[int, int, int]] = set()
+    fields: dict[tuple[int, int, int], bytes] = {}
     tree = ast.parse(source)
     members = {id(item) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for item in node.body}
     for own in tree.body:
@@ -121,11 +121,13 @@ def _without_annotations(source: str) -> str:
             spans.add(_span(own.annotation, lines, own.lineno, own.target.end_col_offset))
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
+            # Python 3.10 asks of a named tuple's fields that these are types.
+            left = b"None" if any(ast.unparse(base).endswith("NamedTuple") for base in node.bases) else b"0"
             for item in node.body:
                 kind = item.annotation if isinstance(item, ast.AnnAssign) else None
                 if kind is None or kind.end_lineno != kind.lineno or "ClassVar" in ast.unparse(kind):
                     continue
-                fields.add((kind.lineno, kind.col_offset, kind.end_col_offset or 0))
+                fields[kind.lineno, kind.col_offset, kind.end_col_offset or 0] = left
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         for inner in ast.walk(node):
@@ -140,9 +142,9 @@ def _without_annotations(source: str) -> str:
         if node.returns is not None:
             line = node.returns.lineno
             spans.add(_span(node.returns, lines, line, lines[line - 1].rfind(b"->", 0, node.returns.col_offset)))
-    for line, start, end in sorted(spans | fields, reverse=True):
+    for line, start, end in sorted(spans | fields.keys(), reverse=True):
         if 0 <= start < end:
-            less = b"0" if (line, start, end) in fields else b""
+            less = fields.get((line, start, end), b"")
             lines[line - 1] = lines[line - 1][:start] + less + lines[line - 1][end:]
     return b"\n".join(lines).decode()
 

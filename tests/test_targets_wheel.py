@@ -259,6 +259,10 @@ STRIPPED = {
         "class A:\n    x: int = 1\n    y: ClassVar[int] = 2\n",
         "class A:\n x:0=1\n y:ClassVar[int]=2\n",
     ),
+    "a named tuple's types, which Python 3.10 wants to be types": (
+        "class A(NamedTuple):\n    x: int\n    y: list[int] = []\n",
+        "class A(NamedTuple):\n x:None\n y:None=[]\n",
+    ),
     "what is for type checkers": ("if TYPE_CHECKING:\n    import a\n\nx = 1\n", "\n\n\nx=1\n"),
     "names that only types used": (
         "from a import (\n    Iterator,\n    Mapping,\n)\nfrom b import Any\ndef f(x: Iterator[Any]):\n    g(Mapping)\n",
