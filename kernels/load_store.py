@@ -238,23 +238,29 @@ def store_two_rows(typingctx, first, second, quad, count):
 
     def codegen(context, builder, signature, args):
         quad, half = args[2], llvm("i8", 2 * L)
+
+        def unknown(v: Any) -> Any:
+            return builder.asm(ir.FunctionType(v.type, [v.type]), "", "=v,0", [v], side_effect=False)
+
         if ISA in X86:
             words = builder.bitcast(quad, llvm("i64", L // 2))
             order = ir.Constant(ir.VectorType(I32, L // 2), [2 * p + k for k in range(2) for p in range(L // 4)])
-            moved = builder.bitcast(builder.shuffle_vector(words, words, order), quad.type)
-            behind = builder.asm(ir.FunctionType(quad.type, [quad.type]), "", "=v,0", [moved], side_effect=False)
+            behind = unknown(builder.bitcast(builder.shuffle_vector(words, words, order), quad.type))
+
+        def rows(v: Any) -> list[Any]:
+            if ISA not in X86:
+                return [_half(builder, quad, k) for k in range(2)]
             parts = [ir.Constant(ir.VectorType(I32, 2 * L), list(range(k * 2 * L, (k + 1) * 2 * L))) for k in range(2)]
-            rows = [builder.shuffle_vector(behind, behind, part) for part in parts]
-        else:
-            rows = [_half(builder, quad, k) for k in range(2)]
+            return [builder.shuffle_vector(v, v, part) for part in parts]
+
         whole = builder.icmp_signed(">=", args[3], ir.Constant(ir.IntType(64), 2 * L))
         with builder.if_else(whole, likely=True) as (then, otherwise):
-            with then:
-                for address, row in zip(args, rows, strict=False):
+            with then:  # an upper half that goes to memory alone needs no instruction to take it apart
+                for address, row in zip(args, rows(behind if ISA in X86 else quad), strict=False):
                     st = builder.store(row, builder.inttoptr(address, half.as_pointer()))
                     st.align = 1
             with otherwise:
-                for address, row in zip(args, rows, strict=False):
+                for address, row in zip(args, rows(unknown(behind) if ISA in X86 else quad), strict=False):
                     store_bytes_some(builder, address, row, args[3])
         return context.get_dummy_value()
 

@@ -70,9 +70,9 @@ def _stores(name: str, half: int, nv: int, to: str) -> list[list[str]]:
     groups = []
     for i in range(0, half, 4 // nv):
         four = [f"{name}{i + k // nv}_{k % nv}" for k in range(4)]
-        groups += [
-            [f"f = pinned(mul_f32(pinned(to_f32({n})), scale{n[-1]}))", f"{n} = pinned(rounded(f))"] for n in four
-        ]
+        groups += [[f"f{n} = pinned(to_f32({n}))"] for n in four]
+        groups += [[f"f{n} = pinned(mul_f32(f{n}, scale{n[-1]}))"] for n in four]
+        groups += [[f"{n} = pinned(rounded(f{n}))"] for n in four]
         groups.append([f"q = pack_either({', '.join(four)}, zero, floor, top, plain)"])
         if nv == 2:
             groups.append([f"store_two_rows({to}, {to} + pitch, q, left)", f"{to} += 2 * pitch"])
@@ -85,7 +85,7 @@ def _stores(name: str, half: int, nv: int, to: str) -> list[list[str]]:
 
 def source(nv: int) -> str:
     """The Python text of a staggered strip of nv vectors."""
-    half, mr, lead, run = STRIP_ROWS[True][nv] // 2, STRIP_ROWS[True][nv], LEAD, nv * L * 4
+    half, mr, lead, run = STRIP_ROWS[True][nv] // 2, STRIP_ROWS[True][nv], LEAD[nv], nv * L * 4
     sums = [f"b{i}_{j}" for i in range(half) for j in range(nv)]
     head = ["floor, top, m = np.int32(lo) + zero, np.int32(hi) + zero, np.int64(0)"]
     head += ["plain = zero == 0 and floor == 0 and top == 255  # as behind a ReLU: saturation is all there is to do"]

@@ -43,8 +43,8 @@ STRIP_ROWS = {True: {4: 6, 2: 8, 1: 16}, False: {4: 2, 2: 4, 1: 8}}
 """As TILE_ROWS, pixels of a strip's tile; those of one vector are also those of PAIRS and SHARED. Powers of two where weights
 are few: images are as wide."""
 
-LEAD = 2
-"""Steps that one half of a staggered tile is ahead of the other, and at least those of a run (kernels/staggered.py)."""
+LEAD = {2: 3, 1: 2}
+"""NV → steps that one half of a staggered tile is ahead of the other, and at least those of a run (kernels/staggered.py)."""
 
 STEP_ROWS = {"smull": {4: 2, 2: 4, 1: 4}, "sdot": {4: 5, 2: 8, 1: 12}, "usdot": {4: 4, 2: 8, 1: 8}}
 """Isa.dot → NV → rows of a tile of kernels/steps.py: sums, each row's activations and a few weights stay in 32 registers."""
