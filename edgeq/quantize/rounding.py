@@ -74,10 +74,9 @@ def plain(graph: Graph, layout: Layout, n: int) -> Coded:
     per_channel = one_each(layout, n, op.code)
     near = quantize_weights(w, rule.axis, None, 1.0, 1.0, per_channel)[0]
     real = _by_channel(w, rule.axis).astype(np.float64)
-    found = grid.steps(real, per_channel).astype(np.float32)
-    if not found.any():
+    at = _grids(real, near.scale)
+    if at is None:
         return near
-    at = np.where(found > 0, found, near.scale)
     best = _less(real, (_by_channel(near.data, rule.axis), near.scale), (_nearest(real, at), at), None)
     return _laid_out(graph, n, best, near.axis)
 
@@ -102,16 +101,15 @@ def rounded(graph: Graph, layout: Layout, n: int, h: Array | None, grade: Grade,
     if h is not None and h.ndim == 3:
         h = np.repeat(h, len(real) // len(h), axis=0)
     near = plain(graph, layout, n)
-    if grade == FINEST and (h is None or _same(real, near, rule.axis)):
+    if grade == FINEST and (h is None or _exact(real, _by_channel(near.data, rule.axis), near.scale).all()):
         return near
     per_channel = one_each(layout, n, op.code)
     scale = np.asarray(quantize_weights(real.astype(np.float32), 0, None, 1.0, 1.0, per_channel)[0].scale)
     if h is not None and not per_channel:
         scale = _cheapest(real, h)
     best = _codes(real, scale, h, grade, kind), scale
-    found = grid.steps(real, per_channel).astype(np.float32)
-    if found.any():
-        at = np.where(found > 0, found, scale)
+    at = _grids(real, scale)
+    if at is not None:
         best = _less(real, best, (_codes(real, at, h, grade, kind), at), h, grade)
     return _laid_out(graph, n, (best[0], best[1] * np.float32(grade.step)), near.axis)
 
@@ -159,11 +157,10 @@ def levelled(
     per_channel = one_each(layout, n, op.code)
     own = _by_channel(np.asarray(graph.tensors[op.inputs[rule.weights]].data), rule.axis).astype(np.float64)
     there = grade == FINEST and len(so_far.scale) == (len(w) if per_channel else 1)
-    at = grid.steps(own, per_channel).astype(np.float32) if there else np.zeros(1, np.float32)
-    there = there and bool((at > 0).any()) and (per_channel or bool(at[0] == so_far.scale[0]))
     codes = _by_channel(so_far.data, rule.axis).astype(np.float64)
     if not per_channel:
-        if there:
+        at = grid.steps(own, False).astype(np.float32) if there else so_far.scale
+        if there and at[0] == so_far.scale[0]:
             best = gptq.better(w / at, codes, h, _codes(w, at, h, grade, kind)), at
         else:
             best = _best_scale(w, so_far.scale.min() / 1024, h, grade, kind, error)
@@ -171,7 +168,7 @@ def levelled(
     scale = np.maximum(np.abs(w).max(axis=1), 1e-30) / 127
     scale = np.maximum(scale, so_far.scale.min() / 1024).astype(np.float32)
     best = _codes(w, scale, h, grade, kind), scale
-    if there:
+    if there and (_exact(own, codes, so_far.scale) & codes.any(axis=1)).any():
         best = _less(w, best, (codes, so_far.scale), h)
     return _laid_out(graph, n, (best[0], best[1] * np.float32(grade.step)), rule.axis)
 
@@ -184,6 +181,22 @@ def _best_scale(
     order = sorted(range(len(scales)), key=lambda k: (error(_nearest(w, scales[k]) * float(scales[k][0])), k))
     tried = [(_codes(w, scales[k], h, grade, kind), scales[k]) for k in order[:2]]
     return min(tried, key=lambda t: error(t[0] * (float(t[1][0]) * grade.step)))
+
+
+def _grids(w: Array, scale: Array) -> Array | None:
+    """The scales with a grid's in place of those, (channels,) or (1,), that do not tell weights (channels, k) exactly.
+
+    None where no weights that they do not tell exactly lie on a grid.
+    """
+    exact = _exact(w, _nearest(w, scale), scale)
+    if exact.all():
+        return None
+    out = np.array(scale)
+    if len(scale) == len(w) > 1:
+        out[~exact] = grid.steps(w[~exact], True)
+    else:
+        out[:] = grid.steps(w, False)
+    return np.where(out > 0, out, scale) if (out[~exact] if len(out) == len(w) > 1 else out).any() else None
 
 
 Codes = tuple[Array, Array]
@@ -221,10 +234,10 @@ def _nearest(w: Array, scale: Array) -> Array:
     return codes
 
 
-def _same(w: Array, coded: Coded, axis: int) -> bool:
-    """Whether the codes stand for these very weights, as far as float32 tells."""
-    codes = _by_channel(coded.data, axis) * coded.scale.astype(np.float64)[:, None]
-    return bool((np.abs(codes - w) <= grid.NEAR * coded.scale[:, None]).all())
+def _exact(w: Array, codes: Array, scale: Array) -> Array:
+    """Whether the codes stand for these very weights, as far as float32 tells: (channels,) bool."""
+    s = scale.astype(np.float64)[:, None]
+    return np.asarray((np.abs(codes * s - w) <= grid.NEAR * s).all(axis=1))
 
 
 def _codes(w: Array, scale: Array, h: Array | None, grade: Grade, kind: str) -> Array:
