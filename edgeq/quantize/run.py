@@ -278,16 +278,11 @@ def _equalized(job: Job) -> list[tuple[str, Job]]:
     coarse = _coarse(job)
     if not coarse:  # channels under RELU6 have like ranges
         found = [link for link in found if not link.capped]
-    free = [link for link in found if all(job.graph.ops[k].code == "DEPTHWISE_CONV_2D" for k in link.readers)]
     if not found or not (coarse or job.layout.rules):
         return []
     seen = equalize.ends(job.graph, found, job.derive[:ENDS])
     forms: list[tuple[str, Callable[[], Graph]]] = []
     if job.layout.rules and not coarse:
-        if free and len(free) < len(found):
-            forms.append(
-                ("channels lifted that depthwise layers read", lambda: equalize.by_activations(job.graph, free, seen))
-            )
         forms.append(("channels lifted", lambda: equalize.by_activations(job.graph, found, seen)))
     if coarse:
         forms.append(("weights equalised", lambda: equalize.by_weights(job.graph, found, seen)))
