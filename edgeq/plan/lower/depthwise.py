@@ -11,7 +11,9 @@ from edgeq.graph import Array, Op, Padding, Quantization
 from edgeq.kernels.words import depthwise as dw
 from edgeq.kernels.words import unary as uw
 from edgeq.plan.builder import Builder, itemsize
-from edgeq.plan.lower.conv import dynamic, is_wide, kind_of, product, split_bytes, window_rows
+from edgeq.plan.lower.conv import dynamic, is_wide, kind_of, product
+from edgeq.plan.lower.packing import split_bytes
+from edgeq.plan.lower.strips import window_rows
 from edgeq.plan.requantize import (
     bias_values,
     float_limits,

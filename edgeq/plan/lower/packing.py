@@ -1,0 +1,76 @@
+"""Weights in the order in which tiles of products take them, cut to what a byte or a sum holds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeq.graph import Array
+from edgeq.plan.requantize import packing_order
+
+PER_STEP = {"u8": 4, "s16": 2, "f32": 1, "hybrid": 4}
+
+MAX_PRODUCTS = 512
+"""int16 times int8 products that surely fit an int32: 512 · 2^15 · 2^7 = 2^31, and −128 · −32768 never fills all of them
+since weights of int16x8 are symmetric."""
+
+
+def vectors(blocks: int) -> int:
+    """Vectors per tile for this many vectors of channels: as wide as possible, with as little padding as possible."""
+    return min((1, 2, 4), key=lambda nv: -(-blocks // nv) * nv * (1 + 0.1 / nv))
+
+
+def in_blocks(lanes: int, blocks: int, nv: int, tail: int) -> Array | None:
+    """The channel in each lane: the order in which tiles of several vectors pack bytes, for blocks of nv and one of tail."""
+    if nv == 1:
+        return None
+    order = packing_order(lanes, blocks, nv)
+    behind = packing_order(lanes, 1, tail) if tail > 1 else np.arange(tail * lanes)
+    return np.concatenate([order, order.size + behind]) if tail else order
+
+
+def pack(weights: Array, per_step: int, lanes: int, order: Array | None = None) -> Array:
+    """(out, segments, length) → (blocks, segments, steps, lanes, per_step), zeros where there is nothing.
+
+    `order`: which padded channel goes to each lane; as they come by default.
+    """
+    out, segments, length = weights.shape
+    steps, blocks = -(-length // per_step), -(-out // lanes)
+    full = np.zeros((blocks * lanes, segments, steps * per_step), weights.dtype)
+    full[:out, :, :length] = weights
+    full = full if order is None else full[order]
+    return np.ascontiguousarray(full.reshape(blocks, lanes, segments, steps, per_step).transpose(0, 2, 3, 1, 4))
+
+
+def by_pixel(weights: Array, segments: tuple[int, ...], pixel: int) -> tuple[Array, tuple[int, ...]]:
+    """Runs of three pixels taken apart: (out, segments, 3·pixel) → (out, 3·segments, pixel), and where each begins."""
+    return weights.reshape(len(weights), -1, pixel), tuple(s + j * pixel for s in segments for j in range(3))
+
+
+def of_steps(weights: Array, length: int) -> Array:
+    """Runs of weights at least so long, with zeros behind."""
+    return np.pad(weights, ((0, 0), (0, 0), (0, max(length - weights.shape[2], 0))))
+
+
+def split_bytes(weights: Array, segments: tuple[int, ...], least: int) -> tuple[Array, tuple[int, ...]]:
+    """Each weight as a sum of bytes from `least` to 127; a run is walked again where one byte is not enough."""
+    parts, walked = [np.clip(weights, least, 127)], list(segments)
+    rest, again = weights - parts[0], np.arange(len(segments))
+    while rest.any():
+        kept = rest.any(axis=(0, 2))
+        rest, again = rest[:, kept], again[kept]
+        parts.append(np.clip(rest, least, 127))
+        rest = rest - parts[-1]
+        walked += [segments[i] for i in again]
+    return np.concatenate(parts, axis=1).astype(np.int8), tuple(walked)
+
+
+def split_runs(weights: Array, segments: tuple[int, ...]) -> tuple[Array, tuple[int, ...], int]:
+    """int16 runs cut so that each holds at most MAX_PRODUCTS; also how many runs an int32 can sum up."""
+    out, count, length = weights.shape
+    parts = -(-length // (MAX_PRODUCTS - 2))
+    piece = -(-length // parts)
+    piece += piece % 2
+    full = np.zeros((out, count, parts * piece), weights.dtype)
+    full[:, :, :length] = weights
+    cut = tuple(s + p * piece * 2 for s in segments for p in range(parts))
+    return full.reshape(out, count * parts, piece), cut, max(1, (MAX_PRODUCTS - 2) // piece)
