@@ -18,7 +18,7 @@ from edgeq.quantize.compare import judge_by, judged
 from edgeq.quantize.guide import Guide, guide_by
 from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.rescale import rescale, scales
-from edgeq.quantize.rewrite import Rewritten
+from edgeq.quantize.rewritten import Rewritten
 from edgeq.quantize.search import Search
 from edgeq.quantize.settle import layers, steady
 

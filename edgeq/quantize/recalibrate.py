@@ -22,7 +22,7 @@ from edgeq.quantize.observation import HOLD_BACK, Budget, Observation, Saved, lo
 from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.report import Quantized, integer_layers
 from edgeq.quantize.rescale import Counted, Scales, rescale, scales
-from edgeq.quantize.rewrite import Rewritten
+from edgeq.quantize.rewritten import Rewritten
 from edgeq.quantize.search import ENOUGH, FIXED, MOST_SLACK, Found, Search, Spans, chosen, noise, noisiest
 from edgeq.quantize.settle import Layer, layers, settle
 from edgeq.quantize.stretch import BY

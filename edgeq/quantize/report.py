@@ -9,7 +9,7 @@ from edgeq.graph import Graph
 from edgeq.quantize.canonical import real
 from edgeq.quantize.compare import Comparison, decibels
 from edgeq.quantize.layout import Layout
-from edgeq.quantize.rewrite import Rewritten
+from edgeq.quantize.rewritten import Rewritten
 from edgeq.quantize.rules import RULES
 from edgeq.records import dataclass
 from edgeq.tflite import write

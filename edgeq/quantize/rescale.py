@@ -19,7 +19,7 @@ from edgeq.feed import quantmod_of
 from edgeq.graph import Graph, Quantization, Tensor
 from edgeq.quantize.layout import Groups
 from edgeq.quantize.parameters import transform as transform_of
-from edgeq.quantize.rewrite import quantization
+from edgeq.quantize.rewritten import quantization
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.weights import MOST_MULTIPLIER
 from edgeq.quantmod import QuantMod

@@ -13,23 +13,15 @@ from edgeq.graph import Graph, Op, Quantization, Tensor
 from edgeq.quantize.canonical import prune
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.parameters import Parameters, form, transform
+from edgeq.quantize.rewritten import Rewritten, quantization
 from edgeq.quantize.rules import RULES, Rule
 from edgeq.quantize.weights import Coded, quantize_weights
 from edgeq.quantmod import QuantMod
-from edgeq.records import dataclass, replace
+from edgeq.records import replace
 
 Array = npt.NDArray[Any]
 Codes = Mapping[int, Coded]
 """By operation: weights that were rounded otherwise than to the nearest code; they count where their scale is wanted."""
-
-
-@dataclass(frozen=True)
-class Rewritten:
-    """The integer graph, and where each computed tensor and each integer operation of the float graph stands in it."""
-
-    graph: Graph
-    tensors: Mapping[int, int]
-    ops: Mapping[int, int]
 
 
 def rewrite(
@@ -57,11 +49,6 @@ def rewrite(
     done, place = prune(graph.with_main(tensors=tuple(build.tensors), ops=tuple(build.ops)))
     computed = {i: place[i] for i, t in enumerate(graph.tensors) if t.data is None and i in place}
     return Rewritten(done, MappingProxyType(computed), MappingProxyType(ops))
-
-
-def quantization(q: QuantMod) -> Quantization:
-    """A per-tensor transform as the file states it."""
-    return Quantization(np.array([q.scale], np.float32), np.array([q.zero_point], np.int64))
 
 
 class _Build:

@@ -16,7 +16,7 @@ from edgeq.graph import Graph
 from edgeq.histogram import Histogram
 from edgeq.quantize.compare import Judge, compare, decibels
 from edgeq.quantize.layout import Layout
-from edgeq.quantize.rewrite import Rewritten
+from edgeq.quantize.rewritten import Rewritten
 from edgeq.quantmod import QuantMod
 from edgeq.records import dataclass, replace
 
