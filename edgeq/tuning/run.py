@@ -122,7 +122,11 @@ class _Search:
         self._made: dict[Recipe, Graph] = {}
         self.steps: list[str] = []
         self.at = Setting(recipe)
+        # The longest try so far, of those that quantize anew and of the others.
+        self._longest = {True: 0.0, False: 0.0}
+        begun = time.monotonic()
         self._base = self._quantized(recipe)
+        self._longest[True] = time.monotonic() - begun
         self.graph = self._base
         self._now: list[Array] | None = None
 
@@ -180,9 +184,13 @@ class _Search:
         stages: tuple[Callable[[], Iterator[tuple[str, Setting]]], ...] = (self._recipes, self._layers, self._numbers)
         for stage in stages:
             for what, at in stage():
-                if time.monotonic() > self._end:
+                anew = at.recipe not in self._made
+                begun = time.monotonic()
+                # What would not come to its end in time is not begun, as far as the tries so far tell.
+                if begun + (self._longest[anew] if self.journal.recall(what) is None else 0.0) > self._end:
                     return False
                 self._try(what, at)
+                self._longest[anew] = max(self._longest[anew], time.monotonic() - begun)
         return True
 
     def _recipes(self) -> Iterator[tuple[str, Setting]]:
