@@ -23,13 +23,14 @@ MOST_KEPT = 96 << 20
 
 
 class Asked:
-    """Samples of `rows` by their numbers, those of `learn` for others to be made from. targets: the float graph's."""
+    """Samples of `rows` by their numbers, those of `learn` for others to be made from. targets: the float graph's; piece:
+    how many samples may go through it at once."""
 
-    def __init__(self, graph: Graph, targets: Sequence[int], rows: Rows, learn: Array) -> None:
+    def __init__(self, graph: Graph, targets: Sequence[int], rows: Rows, learn: Array, piece: int) -> None:
         self.rows, self.learn = rows, learn
         some = rows.take(some_of(learn, rows, MOST_SEEN))
         self._spread = [Spread.of(a) for a in some]
-        self._sought = Sought(graph, targets, some, self._spread) if Sought.possible(graph, some) else None
+        self._sought = Sought(graph, targets, some, self._spread, piece) if Sought.possible(graph, some) else None
 
     def varied(self, numbers: Array, draw: np.random.Generator) -> list[Array]:
         """As many samples as `numbers`, made from these and others by chance."""

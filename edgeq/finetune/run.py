@@ -235,6 +235,8 @@ class _Run:
         if len(self._learn) < 6 or (validation is None and not apart.any()):
             raise QuantizeError(f"expected at least 8 samples to learn from and judge by, got {len(self.rows)}")
         self._answers = answering(teacher, [g.tensor for g in self.goals])
+        self._batch = options.batch or BATCH[_macs(self.student) <= 4 * sum(_weights(self.student))]
+        self._piece = _piece(self.student, self._batch)
         held_rows, held_labels = self.rows, self._labels
         held = everything[apart]
         if validation is not None:
@@ -245,15 +247,13 @@ class _Run:
                 held_labels = None
         held = some_of(held, held_rows, MOST_HELD)
         inputs = held_rows.take(held)
-        self._asked = Asked(teacher, [g.tensor for g in self.goals], self.rows, self._learn)
+        self._asked = Asked(teacher, [g.tensor for g in self.goals], self.rows, self._learn, self._piece)
         wide = self._asked.woken(inputs, np.random.default_rng(options.seed))
         wanted = tuple(self._teach(inputs))
         asked = tuple(self._teach(wide)) if wide is not None else ()
         self._judge = Judge(self.goals, inputs, wanted, self._of(held_labels, held), wide, asked)
         self.learned, self.held = len(self._learn), len(held)
         self._signals = [max(float((w.astype(np.float64) ** 2).mean()), 1e-30) for w in wanted]
-        self._batch = options.batch or BATCH[_macs(self.student) <= 4 * sum(_weights(self.student))]
-        self._piece = _piece(self.student, self._batch)
         self.epochs = options.epochs or _epochs(self.student, self.learned)
         if labels is None and self.standing.history[0].distance < ENOUGH:
             self.epochs = 0  # what could be won on such samples costs more on others (docs/finetuning.md)

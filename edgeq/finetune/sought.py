@@ -50,10 +50,13 @@ class Layer:
 
 
 class Sought:
-    """The layers of a float graph, and how their inputs move. seen: of each input, in the order of the graph's."""
+    """The layers of a float graph, and how their inputs move. seen: of each input, in the order of the graph's; piece: how
+    many samples go through at once."""
 
-    def __init__(self, graph: Graph, targets: Sequence[int], samples: Sequence[Array], seen: Sequence[Spread]) -> None:
-        self._inputs, self._seen = graph.inputs, tuple(seen)
+    def __init__(
+        self, graph: Graph, targets: Sequence[int], samples: Sequence[Array], seen: Sequence[Spread], piece: int = 64
+    ) -> None:
+        self._inputs, self._seen, self._piece = graph.inputs, tuple(seen), piece
         self._variances = [s.deviation.astype(np.float32) ** 2 for s in seen]
         layers = []
         for n in path(graph, targets)[:-1]:
@@ -66,8 +69,13 @@ class Sought:
             tape = Tape(plain, op.outputs[:1])
             if not tape.batchable or not set(path(plain, op.outputs[:1])):
                 continue
-            values = tape.forward(dict(zip(self._inputs, samples, strict=True)), {})[op.outputs[0]]
-            level = float(np.quantile(np.abs(_units(values, graph.tensors[op.outputs[0]].shape)), LEVEL))
+            values = [
+                tape.forward(dict(zip(self._inputs, [a[at : at + piece] for a in samples], strict=True)), {})[
+                    op.outputs[0]
+                ]
+                for at in range(0, min(FEW, len(samples[0])), piece)
+            ]
+            level = float(np.quantile(np.abs(np.concatenate(values)), LEVEL))
             if level > 0 and np.isfinite(level):
                 layers.append(Layer(tape, op.outputs[0], level))
         self.layers = tuple(layers)
@@ -81,6 +89,10 @@ class Sought:
 
     def moved(self, inputs: Sequence[Array], draw: np.random.Generator) -> list[Array]:
         """Samples (n, …), input by input, in which up to MOST_UNITS units were woken."""
+        n = len(inputs[0])
+        if n > self._piece:
+            pieces = [self.moved([a[k : k + self._piece] for a in inputs], draw) for k in range(0, n, self._piece)]
+            return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
         found = list(inputs)
         for _ in range(int(draw.integers(1, MOST_UNITS + 1))) if self.layers else ():
             layer = self.layers[int(draw.integers(len(self.layers)))]
@@ -127,12 +139,6 @@ class Sought:
             a if w is None else np.clip(a + w * factor.reshape(-1, *[1] * (a.ndim - 1)), s.low, s.high)
             for a, w, s in zip(inputs, ways, self._seen, strict=True)
         ]
-
-
-def _units(values: Array, shape: tuple[int, ...]) -> Array:
-    """(n, units): values of a layer's units, on average over positions."""
-    averaged: Array = values.reshape(len(values) // shape[0], -1, shape[-1]).mean(axis=1)
-    return averaged
 
 
 def _unactivated(graph: Graph, n: int) -> Graph:
