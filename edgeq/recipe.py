@@ -203,7 +203,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             Recipe("int8-per-tensor", per_channel=False),
             Recipe("dynamic", precision="dynamic"),
             Recipe("weights", precision="weights"),
-            Recipe("codebook4", levels=16, bundle=0.53),
+            Recipe("codebook4", levels=16, bundle=0.52),
             Recipe("codebook3", levels=8),
             Recipe("codebook2", levels=4),
             Recipe("mixed", sqnr=40.0),
