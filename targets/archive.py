@@ -19,10 +19,10 @@ _ROUNDS = 5
 def archive(files: Mapping[str, bytes]) -> bytes:
     """The content of a zip file with these entries; shared objects may be executed, nothing else."""
     body, directory = bytearray(), bytearray()
-    alone = sum(name.endswith(".so") for name in files) == 1  # a device's wheel: its object is worth a few seconds more
+    alone = sum(name.endswith(".so") for name in files) == 1  # a device's wheel is worth some seconds more
     for name in sorted(files):
         content, path = files[name], name.encode()
-        packed = deflated(content, splitting=alone and name.endswith(".so"))
+        packed = deflated(content, splitting=alone)
         method = _DEFLATED
         if len(packed) >= len(content):
             packed, method = content, _STORED

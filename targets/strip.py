@@ -70,9 +70,10 @@ def _without_imports(lines: list[str], wanted: Collection[str]) -> list[str]:
 
 
 def _tight(lines: list[str]) -> list[str]:
-    """Lines without comments and without spaces that no two words need between them, indented by one where there were four."""
+    """Lines without comments and without spaces that no two words need between them, indented by one where there were four, and
+    by none within brackets."""
     kept: list[list[str]] = [[] for _ in lines]
-    row, column, word, strings = 0, 0, False, 0
+    row, column, word, strings, brackets = 0, 0, False, 0, 0
     for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
         (first, start), (last, end), name = token.start, token.end, tokenize.tok_name[token.type]
         if name == "COMMENT" or not token.string.strip():
@@ -87,6 +88,8 @@ def _tight(lines: list[str]) -> list[str]:
         if strings == 0 and between and not between.strip():
             if kept[first - 1]:
                 between = " " if word and (isword or token.string == ".") else ""
+            elif brackets:
+                between = ""
             elif len(between) % 4 == 0:
                 between = between[: len(between) // 4]
         kept[first - 1].append(between)
@@ -95,6 +98,8 @@ def _tight(lines: list[str]) -> list[str]:
         for k, part in enumerate([text[0][start:], *text[1:]], first - 1):
             kept[k].append(part)
         strings += (name == "FSTRING_START") - (name == "FSTRING_END")
+        if name == "OP":
+            brackets += (token.string in "([{") - (token.string in ")]}")
         row, column, word = last, end, name in ("NAME", "NUMBER", "STRING", "FSTRING_END")
     return ["".join(parts) for parts in kept]
 

@@ -253,7 +253,7 @@ STRIPPED = {
     ),
     "types on lines of their own": (
         "def f(a: dict[\n    str, int]) -> int:\n    pass\n",
-        "def f(a:dict[\n str,int]):\n pass\n",
+        "def f(a:dict[\nstr,int]):\n pass\n",
     ),
     "a field's type": (
         "class A:\n    x: int = 1\n    y: ClassVar[int] = 2\n",
@@ -269,7 +269,7 @@ STRIPPED = {
         "from a import Mapping\n\n\n\n\ndef f(x):\n g(Mapping)\n",
     ),
     "indented text": ('def f():\n    return """\n    a\n  b"""\n', 'def f():\n return """\n    a\n  b"""\n'),
-    "a line that goes on": ("f(a,\n  b,\n    c)\n", "f(a,\n  b,\n c)\n"),
+    "a line that goes on": ("f(a,\n  b,\n    c)\n", "f(a,\nb,\nc)\n"),
     "two statements on a line": ('"a"; x = 1\n', '"a";x=1\n'),
     "words stay apart": ("x = a if not b else - 1 .real\n", "x=a if not b else-1 .real\n"),
     "strings beside each other": ('x = "a"  "b"\n', 'x="a" "b"\n'),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +13,11 @@ from edgeq.calibrate import Ranges
 from edgeq.errors import QuantizeError
 from edgeq.graph import Graph
 from edgeq.histogram import Histogram
-from edgeq.quantize.layout import Layout
 from edgeq.quantize.weights import MOST_MULTIPLIER
 from edgeq.quantmod import QuantMod
+
+if TYPE_CHECKING:
+    from edgeq.quantize.layout import Layout
 
 Parameters = Mapping[int, QuantMod]
 """By tensor: the same QuantMod for all tensors of a group."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from edgeq.feed import quantmod_of
 from edgeq.graph import Graph
 from edgeq.quantize.canonical import real
 from edgeq.quantize.compare import Comparison, decibels
-from edgeq.quantize.layout import Layout
 from edgeq.quantize.rewritten import Rewritten
 from edgeq.quantize.rules import RULES
 from edgeq.records import dataclass
 from edgeq.tflite import write
+
+if TYPE_CHECKING:
+    from edgeq.quantize.layout import Layout
 
 
 @dataclass(frozen=True)

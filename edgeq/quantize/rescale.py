@@ -17,7 +17,7 @@ import numpy.typing as npt
 from edgeq.errors import QuantizeError
 from edgeq.feed import quantmod_of
 from edgeq.graph import Graph, Quantization, Tensor
-from edgeq.quantize.layout import Groups
+from edgeq.quantize.groups import Groups
 from edgeq.quantize.parameters import transform as transform_of
 from edgeq.quantize.rewritten import quantization
 from edgeq.quantize.rules import RULES

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.graph import Graph, Op, Quantization, Tensor
 from edgeq.quantize.canonical import prune
-from edgeq.quantize.layout import Layout
 from edgeq.quantize.parameters import Parameters, form, transform
 from edgeq.quantize.rewritten import Rewritten, quantization
 from edgeq.quantize.rules import RULES, Rule
 from edgeq.quantize.weights import Coded, quantize_weights
 from edgeq.quantmod import QuantMod
 from edgeq.records import replace
+
+if TYPE_CHECKING:
+    from edgeq.quantize.layout import Layout
 
 Array = npt.NDArray[Any]
 Codes = Mapping[int, Coded]

@@ -8,6 +8,7 @@ seconds, so that the same samples give the same model on every machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,10 +16,12 @@ from edgeq.calibrate import Inputs, Progress, silent
 from edgeq.graph import Graph
 from edgeq.histogram import Histogram
 from edgeq.quantize.compare import Judge, compare, decibels
-from edgeq.quantize.layout import Layout
 from edgeq.quantize.rewritten import Rewritten
 from edgeq.quantmod import QuantMod
 from edgeq.records import dataclass, replace
+
+if TYPE_CHECKING:
+    from edgeq.quantize.layout import Layout
 
 Spans = Mapping[int, tuple[float, float]]
 """By group, the range that its codes are to cover."""
