@@ -86,6 +86,17 @@ def reduce(text: str, target_machine: Any, provided: str = "", *, small: bool = 
     builder = llvm.create_pass_builder(target_machine, llvm.create_pipeline_tuning_options(speed_level=2))
     passes = llvm.create_new_module_pass_manager()
     passes.add_global_dead_code_eliminate_pass()
+    if small:  # across functions, now that nobody else calls them: a twentieth less
+        for name in (
+            "always_inliner",
+            "ipsccp",
+            "dead_arg_elimination",
+            "argument_promotion",
+            "simplify_cfg",
+            "sinking",
+        ):
+            getattr(passes, f"add_{name}_pass")()
+        passes.add_global_dead_code_eliminate_pass()
     passes.run(module, builder)
     loose = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")} - ALLOWED_SYMBOLS
     if loose:
