@@ -92,10 +92,11 @@ def conv_2d(b: Builder, op: Op) -> None:
 
 def in_columns(b: Builder, op: Op, n: int, weights: Array, rows: Axis, columns: Axis) -> bool:
     """Whether windows are of three rows of RGB, and in fewer steps where each lies in one piece (kernels/columns.py)."""
-    _, kh, kw, c = weights.shape
+    out_c, kh, kw, c = weights.shape
     whole = (kh, c, rows.dilation, columns.dilation) == (3, 3, 1, 1) and c == b.tensor(op, 0).shape[3]
     fits = mw.LEAST_COLUMNS <= columns.size <= mw.MOST_COLUMNS and op.inputs[0] not in b.framed
-    return b.isa.lanes == 16 and whole and fits and -(-9 * kw // 4) < 3 * -(-3 * kw // 4)
+    in_two = b.tensor(op, 1).dtype != "int8" and 2 * out_c <= b.lanes  # parts of weights: runs of 9 bytes are faster
+    return b.isa.lanes == 16 and whole and fits and not in_two and -(-9 * kw // 4) < 3 * -(-3 * kw // 4)
 
 
 def hybrid_conv(b: Builder, op: Op, source: Ref, weights: Array, rows: Axis, columns: Axis) -> None:

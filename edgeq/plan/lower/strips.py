@@ -83,8 +83,10 @@ def in_strips(b: Builder, op: Op, rows: Rows, steps: int, channels: int, made: W
             found, unframed = strip_words(b, rows, steps, 2, made, cw.SHARED_PAIRS_ROWS), op.outputs[0] not in b.frames
             if found.get(cw.STRIP) and (fits_lines(rows, (cw.SHARED_PAIRS_ROWS, 1)) or (rows.linear and unframed)):
                 return 2, found | {cw.PAIRS: cw.SHARED_PAIRS}
-        narrow = b.isa.staggers and (
-            (rows.linear and op.outputs[0] not in b.frames) or taken(b, rows, 2) <= taken(b, rows, 4)
+        narrow = (
+            b.isa.staggers
+            and cw.ONES not in made
+            and ((rows.linear and op.outputs[0] not in b.frames) or taken(b, rows, 2) <= taken(b, rows, 4))
         )
         nv, tail = with_tail(count, 2 if narrow else 4)
         if tail and all(strip_words(b, rows, steps, n, made).get(cw.STRIP) for n in (nv, tail)):
