@@ -218,6 +218,8 @@ def cases() -> dict[str, Callable[[], Graph]]:
     for k in (3, 8, 16, 21):  # steps of a window, from fewer to more than a staggered tile is ahead
         add(f"conv 1x1 of 700 pixels, {k} to 16", conv, h=20, w=35, c=k, out=16, kh=1, kw=1, act=1, types=bytes_)
         add(f"conv 1x1 of 700 pixels, {k} to 72", conv, n=2, h=11, w=35, c=k, out=72, kh=1, kw=1, types=bytes_)
+    for k, n in ((1, 72), (2, 96)):  # blocks of four vectors with a narrower one behind them, of few steps
+        add(f"conv 3x3 of lines of 36, {k} to {n}", conv, h=9, w=36, c=k, out=n, types=bytes_)
     add("conv over wide rows, 1 to 32", conv, n=2, h=5, w=37, c=1, out=32, types=bytes_)
     add("conv over wide rows, two pixels high, 6 to 32", conv, h=6, w=43, c=6, out=32, kh=2, kw=5, types=bytes_)
     add("conv over wide rows, strided, 2 to 16", conv, h=9, w=67, c=2, out=16, kh=5, sh=2, sw=2, types=bytes_)

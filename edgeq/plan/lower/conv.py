@@ -209,8 +209,9 @@ def product(
         tail = int(strips.get(cw.TAIL, 0))  # type: ignore[arg-type]
         if strips.get(cw.SHARED):
             packed_from, segments = by_pixel(packed_from, segments, rows.column)
-        elif b.isa.staggers and strips.get(cw.STRIP) and nv <= 2 and cw.PAIRS not in words | strips:
-            packed_from = of_steps(packed_from, cw.LEAD[nv] * PER_STEP[kind])
+        elif b.isa.staggers and strips.get(cw.STRIP) and cw.PAIRS not in words | strips:
+            ahead = max(cw.LEAD.get(n, 0) for n in (nv, tail))
+            packed_from = of_steps(packed_from, ahead * PER_STEP[kind])
     if cw.ONES in words:
         ones = np.broadcast_to(np.arange(packed_from.shape[2]) < weights.shape[2], (1, *packed_from.shape[1:]))
         words[cw.ONES] = b.constant(even(pack(ones.astype(np.int8), PER_STEP["u8"], lanes), b.isa))
