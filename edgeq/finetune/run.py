@@ -46,7 +46,7 @@ BUDGET = 1.5e12
 """Multiplications that learning may take where no number of epochs is given: counted, and not timed, so that the same
 samples give the same model on every machine. Some minutes of two cores."""
 
-MOST_EPOCHS = 8000
+MOST_EPOCHS = 4000
 
 FACTORS = (10.0, 3.0, 1.0, 0.3, 0.1)
 """Of the rate, each tried for a share TRIAL of the epochs, falling to nothing like the whole: a start that is near already is
