@@ -1,6 +1,7 @@
 """Executed instructions per inference on emulated ARM processors, edgeq beside LiteRT, and what the hot loops cost on real ones.
 
-    python benchmarks/arm_instructions.py [MODEL.tflite…] [--cpu cortex-a72] [--json]
+    python benchmarks/arm_instructions.py [MODEL.tflite…] [--cpu cortex-a72] [--count 1] [--recount] [--json]
+    python benchmarks/arm_instructions.py --cpu cortex-a7 [--objects FOLDER]
 
 There is no ARM machine here, so this says nothing about time by itself. qemu-user logs every block of instructions that runs
 inside the runtime's own library; the difference between N and 2N inferences is what an inference takes, and everything else
@@ -8,12 +9,17 @@ inside the runtime's own library; the difference between N and 2N inferences is 
 work of an `smlal` in the same slot. Hence the second table: the loops that most instructions are in, through llvm-mca's model of
 the processor.
 
+What LiteRT executes does not depend on edgeq: it is kept beside LiteRT's wheel once it was counted (--recount counts again), so
+that a new build of edgeq's kernels takes half of the time. On a 32-bit processor, cortex-a7, there is no LiteRT, and edgeq is
+counted alone. --objects: those of another folder than the cache's, built by `edgeq targets build -o FOLDER`.
+
 Needs a Debian machine: emulator, userland, wheels and LLVM's tools are fetched as for `make arm`.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -23,21 +29,25 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from edgeq.machine import cache_folder  # noqa: E402
+from edgeq.files import write_atomic  # noqa: E402
+from edgeq.targets.identity import source_digest  # noqa: E402
+from edgeq.targets.objects import built_folder  # noqa: E402
 from tests.arm import fetch  # noqa: E402
 from tests.arm.debian import UnavailableError  # noqa: E402
 from tests.arm.emulate import guest  # noqa: E402
 
 MODELS = ("ad_toycar_int8", "kws_dscnn_int8", "ic_resnet8_int8", "vww_mobilenetv1_025_96_int8")
+ARCHITECTURES = {"cortex-a72": "aarch64", "cortex-a76": "aarch64", "cortex-a53": "aarch64", "cortex-a7": "armv7"}
 MODEL_OF = {"cortex-a72": "cortex-a72", "cortex-a76": "neoverse-n1", "cortex-a53": "cortex-a53"}
-"""LLVM's scheduling models; a Neoverse N1 is a Cortex-A76 with other caches."""
+"""LLVM's scheduling models of 64-bit processors; a Neoverse N1 is a Cortex-A76 with other caches."""
 
 WORKER = """
 import sys
@@ -45,9 +55,10 @@ import numpy as np
 runtime, path, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 if runtime == "edgeq":
     import edgeq
+    from edgeq import machine
     model = edgeq.load(path)
     x = [np.random.default_rng(0).integers(-128, 128, p.shape).astype(p.dtype) for p in model.inputs]
-    run, library = (lambda: model(x[0])), "/targets/"
+    run, library = (lambda: model(x[0])), f"/{machine.get().target}.so"
 else:
     from ai_edge_litert.interpreter import Interpreter
     interpreter = Interpreter(path, num_threads=1)
@@ -93,9 +104,38 @@ class Trace:
         return Trace(Counter({at + by: n for at, n in self.runs.items()}), {at + by: c for at, c in self.code.items()})
 
 
-def trace(cpu: str, runtime: str, model: Path, count: int, spans: str) -> tuple[Trace, str]:
+@dataclass(frozen=True)
+class Loop:
+    """A block that many instructions are executed in: its share of all, llvm-mca's cycles for one pass, and its multiply-adds."""
+
+    share: float
+    instructions: int
+    cycles: float
+    macs: int
+    used: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an inference executes."""
+
+    instructions: float
+    loops: tuple[Loop, ...]
+
+
+@contextmanager
+def objects(folder: Path) -> Iterator[Path]:
+    """An EDGEQ_CACHE in which the objects of a folder are found, and nothing else."""
+    with tempfile.TemporaryDirectory() as cache:
+        into = Path(cache, "targets")
+        into.mkdir()
+        (into / source_digest()[:32]).symlink_to(folder.resolve())
+        yield Path(cache)
+
+
+def trace(cpu: str, runtime: str, model: Path, count: int, spans: str, cache: Path) -> tuple[Trace, str]:
     """Run `count` inferences and one before; log the blocks within `spans` of addresses; returns where the library lies, too."""
-    there = guest("aarch64", cpu, extra=("peer-arm64",))
+    there = guest(ARCHITECTURES[cpu], cpu, extra=() if runtime == "edgeq" else ("peer-arm64",))
     with tempfile.TemporaryDirectory() as folder:
         pipe, worker = Path(folder, "log"), Path(folder, "worker.py")
         os.mkfifo(pipe)
@@ -115,8 +155,8 @@ def trace(cpu: str, runtime: str, model: Path, count: int, spans: str) -> tuple[
             str(count),
         ]
         paths = os.pathsep.join([str(ROOT), there.environment["PYTHONPATH"]])
-        environment = {**os.environ, **there.environment, "PYTHONPATH": paths, "EDGEQ_CACHE": str(cache_folder()),
-                       "PYTHONHASHSEED": "0"}  # fmt: skip
+        environment = {**os.environ, **there.environment, "PYTHONPATH": paths, "EDGEQ_CACHE": str(cache),
+                       "EDGEQ_MACHINE": "aot", "PYTHONHASHSEED": "0"}  # fmt: skip
         found = Trace(Counter(), {})
         reader = threading.Thread(target=_read, args=(pipe, found))
         reader.start()
@@ -145,17 +185,21 @@ def _read(pipe: Path, into: Trace) -> None:
                 block, start = [], None
 
 
-def per_inference(cpu: str, runtime: str, model: Path, count: int) -> Trace:
-    """What `count` inferences execute."""
-    seen = ["1-2"]
-    few, many = (settled(cpu, runtime, model, n, seen) for n in (count, 2 * count))
-    return many.minus(few)
+def per_inference(cpu: str, runtime: str, model: Path, count: int, seen: list[str], cache: Path) -> Found:
+    """What one of `count` inferences executes. `seen`: where the runtime's library lay in runs before, none at first."""
+    few, many = (settled(cpu, runtime, model, n, seen, cache) for n in (count, 2 * count))
+    more = many.minus(few)
+    hottest = [] if cpu not in MODEL_OF else loops(more)
+    return Found(
+        more.instructions() / count,
+        tuple(Loop(share, len(words), *cycles(words, cpu)) for share, words in hottest),
+    )
 
 
-def settled(cpu: str, runtime: str, model: Path, count: int, seen: list[str]) -> Trace:
+def settled(cpu: str, runtime: str, model: Path, count: int, seen: list[str], cache: Path) -> Trace:
     """A trace of the library at addresses from 0 on. `seen`: where it lay in earlier runs, any of which it may take again."""
     for _ in range(9):
-        found, where = trace(cpu, runtime, model, count, " ".join(seen))
+        found, where = trace(cpu, runtime, model, count, " ".join(seen or ["1-2"]), cache)
         if where in seen:
             spans = [tuple(map(int, span.split("-"))) for span in where.split()]
             return found.within(spans).moved(-spans[0][0])
@@ -163,7 +207,17 @@ def settled(cpu: str, runtime: str, model: Path, count: int, seen: list[str]) ->
     sys.exit(f"{runtime} on {cpu}: its library lies elsewhere in each run")
 
 
-def loops(found: Trace, count: int, most: int = 3) -> list[tuple[float, tuple[str, ...]]]:
+def kept(cpu: str, model: Path, again: bool, count: int, seen: list[str], cache: Path) -> Found:
+    """What LiteRT executes, counted once for its wheel, the emulator, the processor and the model."""
+    peer, facts = fetch.get("peer-arm64"), [fetch.get("qemu").name, cpu, hashlib.sha256(model.read_bytes()).hexdigest()]
+    path = peer.with_name(f"{peer.name}-{hashlib.sha256(' '.join(facts).encode()).hexdigest()[:16]}.json")
+    if again or not path.exists():
+        write_atomic(path, json.dumps(asdict(per_inference(cpu, "litert", model, count, seen, cache))).encode())
+    value = json.loads(path.read_bytes())
+    return Found(value["instructions"], tuple(Loop(**loop) for loop in value["loops"]))
+
+
+def loops(found: Trace, most: int = 3) -> list[tuple[float, tuple[str, ...]]]:
     """The blocks that most instructions are executed in, with their share."""
     total = found.instructions()
     ranked = sorted(found.runs, key=lambda at: -found.runs[at] * len(found.code[at]))
@@ -201,8 +255,12 @@ def cycles(words: tuple[str, ...], cpu: str) -> tuple[float, int, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", type=Path, metavar="MODEL.tflite")
-    parser.add_argument("--cpu", action="append", choices=sorted(MODEL_OF), help="default: cortex-a72 and cortex-a76")
+    parser.add_argument(
+        "--cpu", action="append", choices=sorted(ARCHITECTURES), help="default: cortex-a72 and cortex-a76"
+    )
     parser.add_argument("--count", type=int, default=2, help="inferences in the shorter run")
+    parser.add_argument("--recount", action="store_true", help="count what LiteRT executes again")
+    parser.add_argument("--objects", type=Path, default=built_folder(source_digest()), metavar="FOLDER")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     shared = ROOT.parent / "shared/models/mlperf_tiny"
@@ -211,27 +269,36 @@ def main() -> None:
         parser.error("expected models, there are no ../shared/models to take by default")
     rows, hot = [], []
     try:
-        for cpu in options.cpu or ["cortex-a72", "cortex-a76"]:
-            for model in models:
-                found = {name: per_inference(cpu, name, model, options.count) for name in ("edgeq", "litert")}
-                ours, theirs = (found[name].instructions() / options.count for name in ("edgeq", "litert"))
-                rows.append({"cpu": cpu, "model": model.stem, "edgeq": ours, "litert": theirs, "ratio": ours / theirs})
-                for name, each in found.items():
-                    for share, words in loops(each, options.count):
-                        spent, macs, used = cycles(words, cpu)
-                        hot.append({"cpu": cpu, "model": model.stem, "runtime": name, "share": share, "instructions": len(words),
-                                    "cycles": spent, "macs": macs, "used": used})  # fmt: skip
-                if not options.json:
-                    print(f"{cpu:11} {model.stem:28} {ours:12,.0f} {theirs:12,.0f}  {ours / theirs:5.2f}", flush=True)
+        with objects(options.objects) as cache:
+            for cpu in options.cpu or ["cortex-a72", "cortex-a76"]:
+                places: dict[str, list[str]] = {"edgeq": [], "litert": []}
+                for model in models:
+                    found = {"edgeq": per_inference(cpu, "edgeq", model, options.count, places["edgeq"], cache)}
+                    if ARCHITECTURES[cpu] == "aarch64":
+                        found["litert"] = kept(cpu, model, options.recount, options.count, places["litert"], cache)
+                    row = {name: each.instructions for name, each in found.items()}
+                    ratio = row["edgeq"] / row["litert"] if "litert" in row else None
+                    rows.append({"cpu": cpu, "model": model.stem, **row, "ratio": ratio})
+                    hot += [
+                        {"cpu": cpu, "model": model.stem, "runtime": name, **asdict(loop)}
+                        for name, each in found.items()
+                        for loop in each.loops
+                    ]
+                    if not options.json:
+                        counts = [f"{n:12,.0f}" for n in row.values()]
+                        print(
+                            cpu.ljust(11), model.stem.ljust(28), *counts, f"{ratio:6.2f}" if ratio else "", flush=True
+                        )
     except UnavailableError as error:
         sys.exit(f"error: {error}")
     if options.json:
         print(json.dumps({"instructions": rows, "loops": hot}, indent=2))
         return
-    for cpu in dict.fromkeys(r["cpu"] for r in rows):
+    for cpu in dict.fromkeys(r["cpu"] for r in rows if r["ratio"]):
         mean = statistics.geometric_mean(r["ratio"] for r in rows if r["cpu"] == cpu)
-        print(f"{cpu:11} {'geometric mean':28} {'':12} {'':12}  {mean:5.2f}")
-    print("\ncpu         model                        runtime  of all  instructions  cycles  macs  cycles/mac  by")
+        print(f"{cpu:11} {'geometric mean':28} {'':12} {'':12} {mean:6.2f}")
+    if hot:
+        print("\ncpu         model                        runtime  of all  instructions  cycles  macs  cycles/mac  by")
     for h in hot:
         each = f"{h['cycles'] / h['macs']:.3f}" if h["macs"] else ""
         print(f"{h['cpu']:11} {h['model']:28} {h['runtime']:7} {h['share']:6.0%}  {h['instructions']:12}  {h['cycles']:6.1f}"
