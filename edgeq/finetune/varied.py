@@ -19,9 +19,6 @@ from edgeq.records import dataclass
 NOISE = 0.1
 """Of the variance of a mixture: what is each value's own."""
 
-CUT = 0.0
-"""The share of pictures that have a rectangle of another one."""
-
 LEAST_LENGTH, ALIKE, UNEVEN = 8, 0.8, 0.2
 """Of an axis along which samples may be moved: places, the correlation of neighbours, and how far mean and deviation go apart.
 Frames of speech have 0.94, 0.14 and 0.11, their coefficients 0.1, 0.4 and 1.6, the bands of a machine's sound 0.64, 0.9, 0.2."""
@@ -55,7 +52,7 @@ def varied(
         return list(inputs)
     angles = draw.uniform(0, np.pi / 2, count)
     return [
-        _pasted(a, b, draw) if is_picture(a) else _mixed(a, b, np.repeat(angles, len(a) // count), s, draw)
+        _moved(a, draw) if is_picture(a) else _mixed(a, b, np.repeat(angles, len(a) // count), s, draw)
         for a, b, s in zip(inputs, others, seen, strict=True)
     ]
 
@@ -100,21 +97,6 @@ def is_picture(a: Array) -> bool:
     return (
         a.ndim == 4 and min(a.shape[1:3]) >= 8 and (a.shape[3] == 3 or (a.shape[3] == 1 and a.shape[1] == a.shape[2]))
     )
-
-
-def _pasted(a: Array, b: Array, draw: np.random.Generator) -> Array:
-    """Pictures (n, h, w, c) moved, a share CUT of them with a rectangle from others (Yun et al., "CutMix", ICCV 2019)."""
-    a = _moved(a, draw)
-    if not CUT:
-        return a
-    a, b = np.array(a), _moved(b, draw)
-    for k in range(len(a)):
-        if draw.random() < CUT:
-            side = np.sqrt(draw.random())
-            size = [max(1, int(side * n)) for n in a.shape[1:3]]
-            y, x = (int(draw.integers(0, n - m + 1)) for n, m in zip(a.shape[1:3], size, strict=True))
-            a[k, y : y + size[0], x : x + size[1]] = b[k, y : y + size[0], x : x + size[1]]
-    return a
 
 
 def _moved(a: Array, draw: np.random.Generator) -> Array:
