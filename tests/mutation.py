@@ -138,7 +138,7 @@ def _word(data: bytes, known: dict[str, list[Site]], rng: Rng) -> tuple[bytes, s
     """An offset, length or vtable entry that lies."""
     s = _pick(known["word"], rng)
     assert s is not None
-    value = int(rng.choice(_WORDS)) if rng.random() < 0.6 else int(rng.integers(0, 2 * len(data)))
+    value = int(rng.choice(_WORDS)) if rng.random() < 0.6 else int(rng.integers(0, max(1, 2 * len(data))))
     return _set(data, s, value)
 
 

@@ -35,6 +35,14 @@ def test_lists_of_a_million_lengths_are_refused_at_once(code: str) -> None:
     assert time.perf_counter() - start < 5
 
 
+def test_a_dimension_of_millions_does_not_come_apart() -> None:
+    """UNPACK of more indices than there are outputs is refused in one line, which does not list them."""
+    tensors = (Tensor("x", (2, 1 << 24), "float32"), Tensor("y", (2,), "float32"), Tensor("z", (2,), "float32"))
+    op = Op("UNPACK", (0,), (1, 2), table("UnpackOptions", axis=1, num=2))
+    with pytest.raises(CheckError, match=r"2 outputs of lengths \[1, 1\] from a dimension of 16777216"):
+        build(Graph((SubGraph(tensors, (op,), (0,), (1, 2)),)))
+
+
 def test_an_open_output_has_the_shape_that_planning_found() -> None:
     """A file may leave an output's lengths open and state others: results are as large as what is computed."""
     tensors = (

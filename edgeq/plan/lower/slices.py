@@ -116,7 +116,7 @@ def unpack(b: Builder, op: Op) -> None:
     """UNPACK: one output for each index along an axis, which goes."""
     x, o = b.tensor(op, 0), op.options
     axis = axis_of(b, op, o.axis if o is not None else 0, len(x.shape))
-    pieces(b, op, 0, axis, [1] * x.shape[axis], drop=True)
+    pieces(b, op, 0, axis, [1] * len(op.outputs), drop=True)
 
 
 LOWERINGS = {
