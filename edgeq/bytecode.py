@@ -48,9 +48,8 @@ class Finder:
     def __init__(self, descriptor: int | None, index: dict[str, tuple[Any, ...]]) -> None:
         self.descriptor, self.index = descriptor, index
         self.missed: set[str] = set()
-        self._open = (
-            RLock()
-        )  # held while something is read: threads import too, and the descriptor may be another file's later
+        self._open = RLock()
+        """Held while something is read: threads import too, and the descriptor may be another file's later."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from edgeq.graph import Array
 from edgeq.records import dataclass
 
 ALIGNMENT = 64
@@ -20,6 +23,13 @@ class Block:
     size: int
     first: int
     last: int
+
+
+def aligned(size: int) -> Array:
+    """(size,) uint8, all 0, whose first byte lies at a multiple of ALIGNMENT."""
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size]
 
 
 def place(blocks: Sequence[Block]) -> tuple[tuple[int, ...], int]:

@@ -16,7 +16,7 @@ from edgeq.kernels.words import frame as fw
 from edgeq.kernels.words import move as mw
 from edgeq.kernels.words.instruction import BRANCH, CONDITION, LIMIT, MEET, OP, ORIGIN, SOLO, TARGET, UNITS, WORDS
 from edgeq.packed import unpacked
-from edgeq.plan.arena import ALIGNMENT, Block, place
+from edgeq.plan.arena import ALIGNMENT, Block, aligned, place
 from edgeq.plan.cost import estimated_ns, shared
 from edgeq.plan.multiplier import activation_bounds, float_bits
 from edgeq.plan.runnable import SLACK
@@ -445,9 +445,7 @@ class Builder:
 
     def _laid_out(self) -> Array:
         """The constants behind one another, the first at a multiple of ALIGNMENT; their own arrays are let go one by one."""
-        raw = np.zeros(self._constant_bytes + SLACK + ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT
-        out = raw[start : start + self._constant_bytes + SLACK]
+        out = aligned(self._constant_bytes + SLACK)
         at = 0
         for k, blob in enumerate(self._constants):
             out[at : at + blob.size] = blob

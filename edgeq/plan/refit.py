@@ -16,7 +16,7 @@ from edgeq.graph import Array, Graph, Op, Tensor
 from edgeq.kernels.isa import Isa
 from edgeq.kernels.words.instruction import WORDS
 from edgeq.packed import unpacked
-from edgeq.plan.arena import ALIGNMENT
+from edgeq.plan.arena import ALIGNMENT, aligned
 from edgeq.plan.bounded import bounded
 from edgeq.plan.build import lower
 from edgeq.plan.builder import Builder, nbytes
@@ -222,13 +222,6 @@ class _Known(dict[bytes, Ref]):
     def get(self, key: bytes, default: Ref | None = None) -> Ref | None:  # type: ignore[override]
         found = self._first.get(key)
         return super().get(key, default) if found is None else found
-
-
-def aligned(size: int) -> Array:
-    """(size,) uint8 whose first byte lies at a multiple of ALIGNMENT."""
-    raw = np.zeros(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size]
 
 
 def _alike(old: Graph, new: Graph) -> bool:

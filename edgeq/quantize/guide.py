@@ -86,8 +86,7 @@ class Guide:
 
         trials = Trials(self.judge.targets, self.witnesses, SEEN)
         was, now = (self._decoded(g, trials.answers(g)) for g in (old, new))
-        limit, count = _normal(most), FEWEST
-        open_ = self.left_open <= TRAINED
+        count, open_ = FEWEST, self.left_open <= TRAINED
         while True:
             told = (open_ and self.told(count)) or (self.wanted,)
             gains = np.array([_distance(was, said) - _distance(now, said) for said in told])
@@ -96,8 +95,9 @@ class Guide:
             if spread == 0.0:
                 return 0.0 if mean >= 0.0 else 1.0
             z = mean / spread
-            if n < count or abs(z - limit) > SURE * math.sqrt(1 / n + z * z / (2 * n)):
-                return 0.5 * math.erfc(z / math.sqrt(2.0))
+            margin = SURE * math.sqrt(1 / n + z * z / (2 * n))
+            if n < count or not _below(z + margin) <= most <= _below(z - margin):
+                return _below(z)
             count *= 2
 
     def _decoded(self, coded: Graph, found: Sequence[Array]) -> tuple[Array, ...]:
@@ -139,13 +139,9 @@ def guide_by(
     return Guide(judge, trainer, others, means, witnesses, itself, [], asking)
 
 
-def _normal(chance: float) -> float:
-    """How many spreads above 0 a normal mean lies if it is below 0 with that chance, by bisection."""
-    low, high = -10.0, 10.0
-    for _ in range(60):
-        z = (low + high) / 2
-        low, high = (z, high) if 0.5 * math.erfc(z / math.sqrt(2.0)) > chance else (low, z)
-    return low
+def _below(z: float) -> float:
+    """The chance that what is normal, with a mean of z spreads, lies below 0."""
+    return 0.5 * math.erfc(z / math.sqrt(2.0))
 
 
 def _targets(graph: Graph, own: Sequence[int], model: Graph) -> list[int]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from edgeq.graph import Graph
 from edgeq.quantize import codebook, gptq, grid
 from edgeq.quantize.layout import Layout
-from edgeq.quantize.rules import RULES
+from edgeq.quantize.rules import RULES, Rule
 from edgeq.quantize.weights import Coded, quantize_weights
 from edgeq.records import dataclass
 
@@ -67,18 +67,14 @@ def codebook_layers(graph: Graph, layout: Layout) -> frozenset[int]:
 
 def plain(graph: Graph, layout: Layout, n: int) -> Coded:
     """The weights of layer n, each at the nearest code; of the grid they lie on (edgeq.quantize.grid) where that errs less."""
-    op = graph.ops[n]
-    rule = RULES[op.code]
-    assert rule.weights is not None
-    w = np.asarray(graph.tensors[op.inputs[rule.weights]].data)
-    per_channel = one_each(layout, n, op.code)
-    near = quantize_weights(w, rule.axis, None, 1.0, 1.0, per_channel)[0]
+    rule, w = _weights(graph, n)
+    near = quantize_weights(w, rule.axis, None, 1.0, 1.0, one_each(layout, n, graph.ops[n].code))[0]
     real = _by_channel(w, rule.axis).astype(np.float64)
     at = _grids(real, near.scale)
     if at is None:
         return near
     best = _less(real, (_by_channel(near.data, rule.axis), near.scale), (_nearest(real, at), at), None)
-    return _laid_out(graph, n, best, near.axis)
+    return _laid_out(graph, n, best, FINEST, near.axis)
 
 
 def one_each(layout: Layout, n: int, code: str) -> bool:
@@ -94,16 +90,13 @@ def rounded(graph: Graph, layout: Layout, n: int, h: Array | None, grade: Grade,
     kind: of codebook. Weights that lie on a grid count in its step, others in a 127th of their channel's largest. One scale for
     all is that of several that costs least.
     """
-    op = graph.ops[n]
-    rule = RULES[op.code]
-    assert rule.weights is not None
-    real = _by_channel(np.asarray(graph.tensors[op.inputs[rule.weights]].data), rule.axis).astype(np.float64)
-    if h is not None and h.ndim == 3:
-        h = np.repeat(h, len(real) // len(h), axis=0)
+    rule, own = _weights(graph, n)
+    real = _by_channel(own, rule.axis).astype(np.float64)
+    h = None if h is None else _for_each(h, real)
     near = plain(graph, layout, n)
     if grade == FINEST and (h is None or _exact(real, _by_channel(near.data, rule.axis), near.scale).all()):
         return near
-    per_channel = one_each(layout, n, op.code)
+    per_channel = one_each(layout, n, graph.ops[n].code)
     scale = np.asarray(quantize_weights(real.astype(np.float32), 0, None, 1.0, 1.0, per_channel)[0].scale)
     if h is not None and not per_channel:
         scale = _cheapest(real, h)
@@ -111,7 +104,7 @@ def rounded(graph: Graph, layout: Layout, n: int, h: Array | None, grade: Grade,
     at = _grids(real, scale)
     if at is not None:
         best = _less(real, best, (_codes(real, at, h, grade, kind), at), h, grade)
-    return _laid_out(graph, n, (best[0], best[1] * np.float32(grade.step)), near.axis)
+    return _laid_out(graph, n, best, grade, near.axis)
 
 
 def clipped(graph: Graph, layout: Layout, n: int, h: Array, kind: str) -> Coded | None:
@@ -119,18 +112,14 @@ def clipped(graph: Graph, layout: Layout, n: int, h: Array, kind: str) -> Coded 
 
     None where there is no such grid, no weight beyond, or a scale per channel.
     """
-    op = graph.ops[n]
-    rule = RULES[op.code]
-    assert rule.weights is not None
-    if one_each(layout, n, op.code):
+    if one_each(layout, n, graph.ops[n].code):
         return None
-    real = _by_channel(np.asarray(graph.tensors[op.inputs[rule.weights]].data), rule.axis).astype(np.float64)
+    rule, own = _weights(graph, n)
+    real = _by_channel(own, rule.axis).astype(np.float64)
     step = grid.steps(real, False).astype(np.float32)
     if not step[0] or np.abs(real).max() < 127.5 * step[0]:
         return None
-    if h.ndim == 3:
-        h = np.repeat(h, len(real) // len(h), axis=0)
-    return _laid_out(graph, n, (_codes(real, step, h, FINEST, kind), step), 0)
+    return _laid_out(graph, n, (_codes(real, step, _for_each(h, real), FINEST, kind), step), FINEST, 0)
 
 
 def levelled(
@@ -151,11 +140,9 @@ def levelled(
     the one of several with the least error: what is clipped errs more, all else less (Nagel et al., "A White Paper on Neural
     Network Quantization", 2021, section 3.1). error: of the layer with these real weights (channels, k).
     """
-    op = graph.ops[n]
-    rule = RULES[op.code]
-    assert rule.weights is not None
-    per_channel = one_each(layout, n, op.code)
-    own = _by_channel(np.asarray(graph.tensors[op.inputs[rule.weights]].data), rule.axis).astype(np.float64)
+    per_channel = one_each(layout, n, graph.ops[n].code)
+    rule, stored = _weights(graph, n)
+    own = _by_channel(stored, rule.axis).astype(np.float64)
     there = grade == FINEST and len(so_far.scale) == (len(w) if per_channel else 1)
     codes = _by_channel(so_far.data, rule.axis).astype(np.float64)
     if not per_channel:
@@ -164,13 +151,13 @@ def levelled(
             best = gptq.better(w / at, codes, h, _codes(w, at, h, grade, kind)), at
         else:
             best = _best_scale(w, so_far.scale.min() / 1024, h, grade, kind, error)
-        return _laid_out(graph, n, (best[0], best[1] * np.float32(grade.step)), 0)
+        return _laid_out(graph, n, best, grade, 0)
     scale = np.maximum(np.abs(w).max(axis=1), 1e-30) / 127
     scale = np.maximum(scale, so_far.scale.min() / 1024).astype(np.float32)
     best = _codes(w, scale, h, grade, kind), scale
     if there and (_exact(own, codes, so_far.scale) & codes.any(axis=1)).any():
         best = _less(w, best, (codes, so_far.scale), h)
-    return _laid_out(graph, n, (best[0], best[1] * np.float32(grade.step)), rule.axis)
+    return _laid_out(graph, n, best, grade, rule.axis)
 
 
 def _best_scale(
@@ -268,14 +255,25 @@ def _codes(w: Array, scale: Array, h: Array | None, grade: Grade, kind: str) -> 
     return codes
 
 
-def _laid_out(graph: Graph, n: int, found: Codes, axis: int) -> Coded:
-    """Codes of layer n in the order of its weights."""
+def _laid_out(graph: Graph, n: int, found: Codes, grade: Grade, axis: int) -> Coded:
+    """Codes of layer n in the order of its weights, their scale in the grade's step."""
+    rule, w = _weights(graph, n)
+    shape = np.moveaxis(w, rule.axis, 0).shape
+    data = np.ascontiguousarray(np.moveaxis(found[0].reshape(shape), 0, rule.axis)).astype(np.int8)
+    return Coded(data, found[1] * np.float32(grade.step), axis)
+
+
+def _weights(graph: Graph, n: int) -> tuple[Rule, Array]:
+    """The rule of layer n, and its real weights as they are stored."""
     op = graph.ops[n]
     rule = RULES[op.code]
     assert rule.weights is not None
-    shape = np.moveaxis(np.empty(graph.tensors[op.inputs[rule.weights]].shape, np.int8), rule.axis, 0).shape
-    data = np.ascontiguousarray(np.moveaxis(found[0].reshape(shape), 0, rule.axis)).astype(np.int8)
-    return Coded(data, found[1], axis)
+    return rule, np.asarray(graph.tensors[op.inputs[rule.weights]].data)
+
+
+def _for_each(h: Array, w: Array) -> Array:
+    """A depthwise layer's Hessians, one for each row of w (channels, k); another layer's as it is."""
+    return np.repeat(h, len(w) // len(h), axis=0) if h.ndim == 3 else h
 
 
 def all_rounded(
