@@ -181,7 +181,7 @@ def test_mixed_precision_reaches_its_goal(raise_to):
     """Layers become finer until the noise at the outputs is as low as asked, and no more of them than that takes."""
     graph = larger()
     inputs = inputs_of(graph, 32)
-    plainly = Recipe("r", ranges="minmax", bias_correction=False, rounding="nearest", equalize=False)
+    plainly = Recipe("r", ranges="minmax", equalize=False)
     plain = quantize(graph, inputs, plainly)
     done = quantize(graph, inputs, replace(plainly, sqnr=plain.sqnr + 0.5, raise_to=raise_to))
     assert done.sqnr > plain.sqnr

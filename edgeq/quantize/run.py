@@ -21,6 +21,7 @@ from edgeq.quantize.job import MEANS, Job, observed
 from edgeq.quantize.layout import INTEGERS, arrange
 from edgeq.quantize.observation import Budget, looked_at
 from edgeq.quantize.parameters import histograms
+from edgeq.quantize.pooling import means
 from edgeq.quantize.probe import runs
 from edgeq.quantize.report import Quantized, layers
 from edgeq.quantize.rewrite import hybrid_kernel
@@ -104,6 +105,9 @@ def quantize(
     if fast:
         judge = evenly(judge, FEW)
     derive = [x for k, x in enumerate(keeper.kept) if k % 4 != 1] or keeper.kept
+    own, line = means(graph, layout, ranges)
+    if line:
+        graph, layout = own, arrange(own, recipe, runs)
     seen = histograms(graph, layout, ranges)
 
     say(0, STEPS, "choosing ranges")
@@ -119,7 +123,7 @@ def quantize(
         min(comparison.sqnr(i) for i in judged(given)),
         before,
         ranges.samples,
-        found.steps,
+        (*line, *found.steps),
     )
 
 
