@@ -20,6 +20,7 @@ from edgeq.graph import NUMPY_DTYPES, Array, Graph
 from edgeq.machine import get
 from edgeq.plan import make_plan
 from edgeq.plan.refit import OtherLayoutError, Refit
+from edgeq.plan.repack import Repack
 from edgeq.plan.types import Plan, Rounding
 from edgeq.quantmod import QuantMod
 from edgeq.records import replace
@@ -36,16 +37,57 @@ THREADS_NS: Final = 600_000
 """Of all inputs' inferences, estimated: for less, starting a thread takes longer than it saves."""
 
 
+class Plans:
+    """Plans of graphs that differ in numbers alone, from which the values of some tensors come out."""
+
+    def __init__(self, tensors: Sequence[int]) -> None:
+        self.tensors = tuple(tensors)
+        self._refit: Refit | None = None
+        self._repack: Repack | None = None
+        self._known: list[tuple[Graph, Plan, object]] = []
+
+    def of(self, graph: Graph, checked: bool = False) -> tuple[Plan, object]:
+        """A graph's plan, and whose memory it runs in: plans of the same owner need no other.
+
+        checked: it differs from a graph that was checked in the values of constants alone.
+        """
+        found = next((known for known in self._known if known[0] is graph), None)
+        if found is None:
+            found = graph, *self._made(replace(graph.with_main(outputs=self.tensors), signatures=()), checked)
+            self._known = [*self._known[-1:], found]  # a search holds what is new against what was best
+        return found[1:]
+
+    def _made(self, whole: Graph, checked: bool) -> tuple[Plan, object]:
+        if checked:
+            plan = self._repack.of(whole) if self._repack is not None else None
+            if plan is not None:
+                return plan, self._repack
+            plan = make_plan(whole, get().isa, Rounding.XNNPACK)
+            if self._repack is not None:
+                return plan, object()
+            self._repack = Repack(whole, plan, get().isa, Rounding.XNNPACK)
+            return plan, self._repack
+        try:
+            self._refit = self._refit or Refit(sound(whole), get().isa)
+            plan = self._refit.of(whole)
+        except OtherLayoutError:
+            plan = None
+        return (make_plan(sound(whole), get().isa, Rounding.XNNPACK), object()) if plan is None else (plan, self._refit)
+
+
 class Trials:
     """The values of some tensors on some inputs (as edgeq.feed gives them), for one graph after another."""
 
-    def __init__(self, tensors: Sequence[int], inputs: Sequence[Inputs], most: int = 0) -> None:
-        """most: of a tensor's elements, evenly spread, so many at most; 0: all."""
-        self._tensors, self._inputs, self._most = tuple(tensors), inputs, most
-        self._refit: Refit | None = None
+    def __init__(self, plans: Plans | Sequence[int], inputs: Sequence[Inputs], most: int = 0) -> None:
+        """plans: of the tensors, or the tensors, for plans of its own; most: of a tensor's elements, evenly spread, so many at
+        most; 0: all.
+        """
+        self._plans = plans if isinstance(plans, Plans) else Plans(plans)
+        self._tensors, self._inputs, self._most = self._plans.tensors, inputs, most
         self._contexts: list[Context] = []
         self._stacked: dict[tuple[int | None, ...], list[Array]] = {}
-        self._last: tuple[Graph, Plan] | None = None
+        self._owner: object = None
+        self._last: Plan | None = None
 
     def answers(self, graph: Graph, *, checked: bool = False, part: slice = ALL) -> tuple[Array, ...]:
         """(inputs, elements) of each tensor, codes where they hold codes, in the memory of a plain inference.
@@ -53,9 +95,7 @@ class Trials:
         part: of these inputs alone; checked: it differs from a graph that was checked in the values of constants alone.
         Raises CheckError and UnsupportedError for a graph that is not sound or does not run.
         """
-        if self._last is None or self._last[0] is not graph:
-            self._last = graph, self._plan(graph, checked)
-        plan = self._last[1]
+        plan = self._taken_up(graph, checked)
         inputs = self._inputs[part]
         shapes = [plan.tensors[i].shape for i in self._tensors]
         dtypes = [NUMPY_DTYPES[plan.tensors[i].dtype] for i in self._tensors]
@@ -100,22 +140,16 @@ class Trials:
                 self._stacked[key] = found
         return found
 
-    def _plan(self, graph: Graph, checked: bool) -> Plan:
-        whole = replace(graph.with_main(outputs=self._tensors), signatures=())
-        if checked:
-            return make_plan(whole, get().isa, Rounding.XNNPACK)
-        plan = self._refit.of(whole) if self._refit is not None else None
-        if plan is not None:
+    def _taken_up(self, graph: Graph, checked: bool) -> Plan:
+        """The graph's plan, which the contexts there are will run."""
+        plan, owner = self._plans.of(graph, checked)
+        if owner is not self._owner:
+            self._contexts, self._owner = [], owner
+        elif plan is not self._last:
             for context in self._contexts:
                 context.adopt(plan, plan.constants)
-            return plan
-        self._contexts = []
-        try:
-            self._refit = self._refit or Refit(sound(whole), get().isa)
-            plan = self._refit.of(whole)
-        except OtherLayoutError:
-            plan = None
-        return make_plan(sound(whole), get().isa, Rounding.XNNPACK) if plan is None else plan
+        self._last = plan
+        return plan
 
 
 def _taken(values: Array, plan: Plan, k: int, q: QuantMod | None) -> Array:

@@ -8,7 +8,7 @@ left out where it stands for 0, which is where a ReLU puts what it cuts off. Lar
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -79,14 +79,41 @@ def look(tensors: Sequence[Watched], values: Mapping[int, Array], given: Mapping
             continue
         codes = values[t.index].reshape(-1)[:: t.step]
         low, high, mean, variance = _of_bytes(codes) if codes.dtype.itemsize == 1 else _of_words(codes)
-        q, top = t.quantmod, float(t.quantmod.p - 1)
-        if t.index in given:
-            row[0] = np.count_nonzero(q.wraps(given[t.index].reshape(-1)[:: t.step])) / codes.size
-        elif not t.bounded:
-            row[0] = (high + (0 if t.from_zero else low)) / codes.size
-        row[1] = (mean + q.offset) / top
-        row[2] = math.log(max(math.sqrt(max(variance, 0.0)) / top, 1e-4))
+        wraps = np.count_nonzero(t.quantmod.wraps(given[t.index].reshape(-1)[:: t.step])) if t.index in given else None
+        row[:] = _features(t, codes.size, low, high, mean, variance, wraps)
     return out
+
+
+def look_at(
+    tensors: Sequence[Watched], values: Iterable[tuple[int, Array]], given: Mapping[int, Array], samples: int
+) -> Array:
+    """The same of several samples, (samples, len(tensors), FEATURES): codes and real inputs are (samples, elements) of a tensor.
+
+    values: tensor by tensor, each looked at before the next is asked for.
+    """
+    out = np.zeros((samples, len(tensors), FEATURES))
+    place = {t.index: k for k, t in enumerate(tensors)}
+    for i, whole in values:
+        if i not in place:
+            continue
+        t, codes = tensors[place[i]], whole[:, :: tensors[place[i]].step]
+        rows = _of_rows(codes) if codes.dtype.itemsize == 1 else map(_of_words, codes)
+        wraps: Sequence[int | None] = [None] * samples
+        if i in given:
+            wraps = np.count_nonzero(t.quantmod.wraps(given[i][:, :: t.step]), axis=1).tolist()
+        for k, (row, beyond) in enumerate(zip(rows, wraps, strict=True)):
+            out[k, place[i]] = _features(t, codes.shape[1], *row, beyond)
+    return out
+
+
+def _features(
+    t: Watched, size: int, low: int, high: int, mean: float, variance: float, wraps: int | None
+) -> tuple[float, float, float]:
+    """low, high: how many of `size` codes are the lowest and the highest; wraps: of real inputs, None where codes were given."""
+    top = float(t.quantmod.p - 1)
+    beyond = wraps if wraps is not None else 0 if t.bounded else high + (0 if t.from_zero else low)
+    spread = math.log(max(math.sqrt(max(variance, 0.0)) / top, 1e-4))
+    return beyond / size, (mean + t.quantmod.offset) / top, spread
 
 
 _BYTES: Final = {np.dtype(np.uint8): np.arange(256.0), np.dtype(np.int8): np.r_[0.0:128.0, -128.0:0.0]}
@@ -100,6 +127,18 @@ def _of_bytes(codes: Array) -> tuple[int, int, float, float]:
     low, high = (0, 255) if codes.dtype == np.uint8 else (128, 127)
     mean = float(counts @ value) / codes.size
     return int(counts[low]), int(counts[high]), mean, float(counts @ (value * value)) / codes.size - mean * mean
+
+
+def _of_rows(codes: Array) -> Iterable[tuple[int, int, float, float]]:
+    """`_of_bytes` of each row (samples, elements)."""
+    rows, size = codes.shape
+    patterns = codes.view(np.uint8) + 256 * np.arange(rows)[:, None]
+    counts = np.bincount(patterns.reshape(-1), minlength=256 * rows).reshape(rows, 256)
+    value = _BYTES[codes.dtype]
+    low, high = (0, 255) if codes.dtype == np.uint8 else (128, 127)
+    mean = counts @ value / size  # sums of whole numbers are exact in any order
+    variance = counts @ (value * value) / size - mean * mean
+    return zip(counts[:, low].tolist(), counts[:, high].tolist(), mean.tolist(), variance.tolist(), strict=True)
 
 
 def _of_words(codes: Array) -> tuple[int, int, float, float]:

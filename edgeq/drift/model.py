@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from edgeq.drift.baseline import Baseline, from_arrays, learn
 from edgeq.drift.detector import LEARNING, THRESHOLD, Detector
-from edgeq.drift.looks import Watched, look, watched
+from edgeq.drift.looks import Watched, look, look_at, watched
 from edgeq.engine import Model, Tracer, converted, gathered
 from edgeq.errors import InputError
 from edgeq.feed import quantmod_of
@@ -215,11 +215,14 @@ def baseline_of(graph: Graph, inputs: list[tuple[Array, ...]]) -> Baseline | Non
     tensors = watched(graph)
     if len(inputs) < 8 or not tensors:
         return None
-    tracer = Tracer(graph)
-    looks = []
-    for x in inputs:
-        given, codes = _encoded(graph, x)
-        looks.append(look(tensors, tracer.run(codes), given))
+    from edgeq.stepping import Stepper
+
+    step = Stepper(graph, [t.index for t in tensors])
+    looks: list[Array] = []
+    for start in range(0, len(inputs), step.lanes):
+        some = [_encoded(graph, x) for x in inputs[start : start + step.lanes]]
+        given = {i: np.stack([real[i].reshape(-1) for real, _ in some]) for i in some[0][0]}
+        looks.extend(look_at(tensors, step.run([codes for _, codes in some]), given, len(some)))
     return learn(looks)
 
 

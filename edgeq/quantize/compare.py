@@ -24,7 +24,7 @@ from edgeq.quantmod import QuantMod
 from edgeq.records import dataclass, field
 
 if TYPE_CHECKING:
-    from edgeq.trials import Trials
+    from edgeq.trials import Plans, Trials
 
 Array = npt.NDArray[Any]
 
@@ -94,8 +94,8 @@ class Judge:
     """A float graph's answers on some inputs, to hold integer graphs against.
 
     targets: the tensors looked at; answers: their values on all inputs, (inputs, elements) each; most: of a tensor's elements,
-    0: all. trials: by the tensors that stand for the targets, where integer graphs run; known: the
-    signals, once they are reckoned.
+    0: all. trials: by the tensors that stand for the targets, where integer graphs run; plans: of those, which judges may share;
+    known: the signals, once they are reckoned.
     """
 
     targets: tuple[int, ...]
@@ -103,6 +103,7 @@ class Judge:
     answers: tuple[Array, ...]
     most: int = 0
     trials: dict[tuple[int, ...], Trials] = field(default_factory=dict)
+    plans: dict[tuple[int, ...], Plans] = field(default_factory=dict)
     known: list[float] = field(default_factory=list)
 
     def error(self, coded: Graph, place: Mapping[int, int]) -> float:
@@ -111,11 +112,9 @@ class Judge:
 
     def errors(self, coded: Graph, place: Mapping[int, int], part: slice = slice(None)) -> Array:
         """What each input, or each of a part of them, adds to `error`: (inputs,) float64."""
-        from edgeq.trials import Trials
-
         there = tuple(place[i] for i in self.targets)
         if there not in self.trials:
-            self.trials[there] = Trials(there, self.inputs, self.most)
+            self.trials[there] = self.others(there, self.inputs, self.most)
         found = self.trials[there].answers(coded, part=part)
         shares = np.zeros(len(self.inputs[part]))
         for j, answer, signal, codes in zip(there, self.answers, self.signals, found, strict=True):
@@ -125,6 +124,12 @@ class Judge:
                 noise[rows] = _noise(wanted[rows], _decoded(codes[rows], q))
             shares += noise / signal if signal else (noise > 0) / len(answer)
         return shares / len(self.targets)
+
+    def others(self, there: tuple[int, ...], inputs: Sequence[Inputs], most: int) -> Trials:
+        """Trials of the same graphs on other inputs."""
+        from edgeq.trials import Plans, Trials
+
+        return Trials(self.plans.setdefault(there, Plans(there)), inputs, most)
 
     @property
     def signals(self) -> list[float]:

@@ -10,19 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs
+from edgeq.calibrate import Inputs, in_chunks, stride
 from edgeq.errors import QuantizeError
 from edgeq.feed import quantmod_of
 from edgeq.graph import Graph
-from edgeq.quantize.compare import Judge, answers, judged
-from edgeq.quantize.settle import Layer, outputs_means
+from edgeq.quantize.compare import Judge, judged
+from edgeq.quantize.settle import Layer, channel_means
 from edgeq.quantize.stretch import stretched
 from edgeq.records import dataclass
+
+if TYPE_CHECKING:
+    from edgeq.stepping import Stepper
+    from edgeq.trials import Plans, Trials
 
 Array = npt.NDArray[Any]
 
@@ -82,9 +86,7 @@ class Guide:
         Where the weights were TRAINED as codes, nothing is open. Models are asked until it is clear, by SURE standard
         errors, on which side of `most` the chance lies.
         """
-        from edgeq.trials import Trials
-
-        trials = Trials(self.judge.targets, self.witnesses, SEEN)
+        trials = self.judge.others(self.judge.targets, self.witnesses, SEEN)
         was, now = (self._decoded(g, trials.answers(g)) for g in (old, new))
         count, open_ = FEWEST, self.left_open <= TRAINED
         while True:
@@ -120,23 +122,58 @@ def guide_by(
     that tell the risk, none where that is `wanted` itself; judges, others: inputs for the judge, and those that are not held
     back. Raises QuantizeError for models whose scores are not as many, or not of the sizes, that the integer model has.
     """
-    far = stretched([*judges, *others], others)
-    held, taught = [*judges, *far[: len(judges)]], [*others, *far[len(judges) :]]
-    there = _targets(graph, own, wanted)
-    told = answers(wanted, there, [*held, *taught], SCORED)
+    from edgeq.trials import Trials
+
+    there, n, far = _targets(graph, own, wanted), len(others), stretched([*judges, *others], others)
+    inputs = [*others, *judges, *far]
+    told, itself, means = _heard(wanted, there, matched, inputs, n)
+    plain, end = n + len(judges), len(inputs)
+    plans: dict[tuple[int, ...], Plans] = {}
     judge, trainer = (
-        Judge(tuple(own), some, tuple(a[part] for a in told), SCORED)
-        for some, part in ((held, slice(len(held))), (taught, slice(len(held), None)))
+        Judge(tuple(own), [inputs[k] for k in some], tuple(a[some] for a in told), SCORED, plans=plans)
+        for some in ([*range(n, plain + len(judges))], [*range(n), *range(plain + len(judges), end)])
     )
-    seen = [*judges, *others]
-    witnesses = seen[:: -(-len(seen) // WITNESSES)]
-    asking = (
-        answers(model, _targets(graph, own, model), witnesses, SEEN, checked=model is not wanted) for model in models
-    )
-    itself = answers(wanted, there, witnesses, SEEN)
-    met = outputs_means(wanted, [layer.wanted for layer in matched], others) if others else {}
-    means = {layer.op: met[layer.wanted] for layer in matched if others}
-    return Guide(judge, trainer, others, means, witnesses, itself, [], asking)
+    seen = [*range(n, plain), *range(n)]
+    shown = seen[:: -(-len(seen) // WITNESSES)]
+    witnesses = [inputs[k] for k in shown]
+    trials: dict[tuple[int, ...], Trials] = {}
+
+    def says(model: Graph) -> tuple[Array, ...]:
+        targets = tuple(_targets(graph, own, model))
+        if targets not in trials:
+            trials[targets] = Trials(targets, witnesses, SEEN)
+        return trials[targets].answers(model, checked=model is not wanted)
+
+    return Guide(judge, trainer, others, means, witnesses, tuple(a[shown] for a in itself), [], map(says, models))
+
+
+def _heard(
+    wanted: Graph, there: Sequence[int], matched: Sequence[Layer], inputs: Sequence[Inputs], count: int
+) -> tuple[list[Array], list[Array], dict[int, Array]]:
+    """What the float model says in one pass: by target (len(inputs), n) as much as is SCORED, and as much as is SEEN; and of
+    the first `count` inputs the mean of each channel, by operation of the integer graph.
+    """
+    layers = {layer.wanted: layer.op for layer in matched} if count else {}
+    steps = {i: [stride(wanted.tensors[i].shape, most) for most in (SCORED, SEEN)] for i in there}
+
+    def look(worker: int, step: Stepper, number: int, chunk: Sequence[Inputs]) -> dict[tuple[int, int], Array]:
+        found: dict[tuple[int, int], Array] = {}
+        for i, values in step.run(chunk):
+            if i in steps:
+                found |= {(i, k): values[:, ::every].copy() for k, every in enumerate(steps[i])}
+            if i in layers and number < count:
+                some = values[: count - number].reshape(
+                    min(len(values), count - number), -1, wanted.tensors[i].shape[-1]
+                )
+                found[i, 2] = channel_means(some)
+        return found
+
+    parts = list(in_chunks(wanted, inputs, look, [*there, *layers]))
+
+    def whole(i: int, k: int) -> Array:
+        return np.concatenate([part[i, k] for part in parts if (i, k) in part])
+
+    return [whole(i, 0) for i in there], [whole(i, 1) for i in there], {n: whole(i, 2) for i, n in layers.items()}
 
 
 def _below(z: float) -> float:
