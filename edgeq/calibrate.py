@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections import deque
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,8 +26,6 @@ from edgeq.histogram import Histogram
 from edgeq.records import dataclass, replace
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from edgeq.stepping import Stepper
 
 Array = npt.NDArray[Any]
@@ -228,31 +227,45 @@ def spread(count: int, items: Iterable[Item], function: Callable[[int, Item], Re
     if count == 1:
         yield from (function(0, item) for item in items)
         return
-    free: SimpleQueue[int] = SimpleQueue()
-    for worker in range(count):
-        free.put(worker)
+    todo: SimpleQueue[tuple[int, Item] | None] = SimpleQueue()
+    ready: SimpleQueue[tuple[int, list[Result], BaseException | None]] = SimpleQueue()
 
-    def one(item: Item) -> Result:
-        worker = free.get()
-        try:
-            return function(worker, item)
-        finally:
-            free.put(worker)
+    def work(worker: int) -> None:
+        while (given := todo.get()) is not None:
+            try:
+                ready.put((given[0], [function(worker, given[1])], None))
+            except BaseException as error:
+                ready.put((given[0], [], error))
 
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(count, thread_name_prefix="edgeq") as pool:
-        pending: deque[Future[Result]] = deque()
-        try:
-            for item in items:
-                pending.append(pool.submit(one, item))
-                if len(pending) > count:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for waiting in pending:
-                waiting.cancel()
+    source, sent, taken = enumerate(items), 0, 0
+    early: dict[int, tuple[list[Result], BaseException | None]] = {}
+    threads: list[threading.Thread] = []
+    try:
+        while True:
+            while sent <= taken + count and (item := next(source, None)) is not None:
+                todo.put(item)
+                sent += 1
+                if len(threads) < count:
+                    threads.append(threading.Thread(target=work, args=(len(threads),), name="edgeq", daemon=True))
+                    threads[-1].start()
+            if taken == sent:
+                return
+            while taken not in early:
+                n, values, error = ready.get()
+                early[n] = values, error
+            found, failed = early.pop(taken)
+            taken += 1
+            if failed is not None:
+                raise failed
+            yield found[0]
+    finally:
+        with suppress(Empty):
+            while True:
+                todo.get_nowait()
+        for _ in threads:
+            todo.put(None)
+        for t in threads:
+            t.join()
 
 
 LEAST_NS = 500_000

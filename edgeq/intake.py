@@ -17,7 +17,6 @@ import importlib.util
 import math
 import os
 import sys
-import wave
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
@@ -253,6 +252,8 @@ def _sounds(paths: Sequence[Path], t: Tensor, span: tuple[float, float] | None, 
 
 def _wav(path: Path) -> Array:
     """One channel of numbers in [−1, 1]: the mean of all channels."""
+    import wave
+
     try:
         with open_regular(path) as (file, size):
             if size > MAX_FILE:

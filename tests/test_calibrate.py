@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import tracemalloc
 from itertools import pairwise
 
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from quantize_models import Net, classifier, inputs_of, two_inputs
 
 from edgeq import calibrate
-from edgeq.calibrate import Keeper, Ranges
+from edgeq.calibrate import Keeper, Ranges, spread
 from edgeq.errors import InputError
 from edgeq.feed import count, encode, feed, quantmod_of
 from edgeq.graph import Quantization, Tensor
@@ -277,3 +279,45 @@ def test_extremes_to_be_expected():
     assert {h.expected()[0] for h in streams} == {0.0}
     assert of(np.clip(rng.normal(size=5000), -1, 1)).expected() == pytest.approx((-1, 1), abs=2e-3)
     assert of([0.0]).expected() == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_what_is_spread_over_threads_keeps_its_order(count):
+    """Results come in the order of the items whoever is done first; no more is taken from the source than is being worked on."""
+    taken = []
+
+    def items():
+        for n in range(20):
+            taken.append(n)
+            yield n
+
+    def slow(worker, n):
+        time.sleep(0.002 * (n % 3))
+        return worker, n
+
+    found = []
+    for worker, n in spread(count, items(), slow):
+        assert 0 <= worker < count
+        found.append(n)
+        assert len(taken) <= n + 2 + count
+    assert found == list(range(20))
+    assert list(spread(count, [], slow)) == []
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_fails_in_a_thread_is_raised(count):
+    """An item that fails stops the rest, in its turn; and whoever stops asking leaves no threads behind."""
+
+    def fails(worker, n):
+        if n == 3:
+            raise ValueError("the third")
+        return n
+
+    found, before = [], threading.active_count()
+    with pytest.raises(ValueError, match="the third"):
+        found.extend(spread(count, range(10), fails))
+    assert found == [0, 1, 2]
+    some = spread(count, range(10), lambda worker, n: n)
+    assert next(some) == 0
+    some.close()
+    assert threading.active_count() == before

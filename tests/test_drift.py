@@ -11,12 +11,13 @@ from quantize_models import classifier, inputs_of
 from edgeq.drift import Detector, WatchedModel
 from edgeq.drift.baseline import from_arrays, learn, to_arrays
 from edgeq.drift.detector import LEARNING, LEAST, RECALIBRATE, RECOVERY, STEADY, bet, upper_bound
-from edgeq.drift.looks import look, watched
+from edgeq.drift.looks import look, look_at, watched
 from edgeq.drift.model import AIM, baseline_of, watch
 from edgeq.engine import Tracer, build
 from edgeq.errors import InputError, OverlayDamagedError
 from edgeq.feed import encode, quantmod_of
 from edgeq.quantize import quantize
+from edgeq.recipe import recipe
 
 RUNS = 200
 LOOKS = 200
@@ -239,3 +240,21 @@ def test_floats_cannot_be_watched() -> None:
     """A model without quantized tensors is refused in one line."""
     with pytest.raises(InputError, match="quantized tensors to watch, found none"):
         watch(classifier())
+
+
+@pytest.mark.parametrize("recipe_name", ["int8", "int16x8"])
+def test_many_looks_at_once_see_what_one_sees(recipe_name: str) -> None:
+    """Looks at several samples side by side have the same bits as looks at one after another."""
+    model = quantize(classifier(), inputs_of(classifier(), 16), recipe(recipe_name)).graph
+    tensors, tracer = watched(model), Tracer(model)
+    inputs = inputs_of(classifier(), 21, seed=3)
+    given = [
+        {i: 3 * a for i, a in zip(model.inputs, x, strict=True) if quantmod_of(model.tensors[i]) is not None}
+        for x in inputs
+    ]
+    values = [{i: v.copy() for i, v in tracer.run(encode(model, [3 * a for a in x])).items()} for x in inputs]
+    one = np.stack([look(tensors, v, g) for v, g in zip(values, given, strict=True)])
+    together = [(i, np.stack([v[i].reshape(-1) for v in values])) for i in values[0]]
+    real = {i: np.stack([g[i].reshape(-1) for g in given]) for i in given[0]}
+    np.testing.assert_array_equal(look_at(tensors, together, real, len(inputs)), one)
+    assert (one[..., 0] > 0).any()

@@ -386,12 +386,12 @@ def _logged(
     import hashlib
     from pathlib import Path
 
-    from edgeq.device import Store
-
     if access.state is None:
         return
     if identity is None:
         raise InputError("--state needs --identity: a device's state is read with the device's key")
+    from edgeq.device import Store
+
     store = Store(Path(access.state), identity)
     digest = None if overlay is None else hashlib.sha256(overlay).hexdigest()
     store.calibrated(outcome, payload, digest, now=datetime.now(timezone.utc))

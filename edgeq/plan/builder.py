@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -468,10 +469,15 @@ class Builder:
         q = t.quantization
         if q is None or len(q.scale) != 1 or t.dtype not in ("int8", "uint8", "int16"):
             return None
-        quantmod = QuantMod.from_tflite(float(q.scale[0]), int(q.zero_point[0]), t.dtype)
-        bits = np.array([quantmod.C, quantmod.d], np.float64).view(np.int64).tolist()
         kind = fw.QUANTIZE_S16 if t.dtype == "int16" else fw.QUANTIZE_U8
-        return (nbytes(t), kind, *bits, quantmod.p - 1)
+        return (nbytes(t), kind, *_transform_words(float(q.scale[0]), int(q.zero_point[0]), t.dtype))
+
+
+@lru_cache(256)
+def _transform_words(scale: float, zero_point: int, dtype: str) -> tuple[int, ...]:
+    """C, d (the bits of a float64 each) and p − 1."""
+    q = QuantMod.from_tflite(scale, zero_point, dtype)
+    return (*np.array([q.C, q.d], np.float64).view(np.int64).tolist(), q.p - 1)
 
 
 def leaves_open(t: Tensor) -> bool:

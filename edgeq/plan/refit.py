@@ -94,11 +94,13 @@ class Refit:
         b = None
         table, base = self.plan.table.copy(), self.plan.constants
         parts, size = [], base.nbytes - SLACK
+        before, after = self._graph.tensors, graph.tensors
+        changed = {k for k, (t, new) in enumerate(zip(before, after, strict=False)) if t is not new}
         for n, (old, op) in enumerate(zip(self._graph.ops, graph.ops, strict=True)):
+            if op is old and changed.isdisjoint(op.inputs) and changed.isdisjoint(op.outputs):
+                continue
             key = tuple(
-                None
-                if i < 0 or (i == k and graph.tensors[i] is self._graph.tensors[i])
-                else _numbers(graph.tensors[i], self._graph.tensors[k])
+                None if i < 0 or (i == k and i not in changed) else _numbers(after[i], before[k])
                 for i, k in zip((*op.inputs, *op.outputs), (*old.inputs, *old.outputs), strict=True)
             )
             if not any(key):

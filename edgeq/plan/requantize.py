@@ -122,12 +122,19 @@ def float_limits(b: Builder, op: Op) -> Ref:
     return b.constant(np.repeat(np.array([low, high], np.float32), b.lanes))
 
 
+_BIASES = {
+    "float32": (np.dtype("float32"),),
+    "int32": (np.dtype("int32"),),
+    "int64": (np.dtype("int64"), np.dtype("int32")),
+}
+"""What a bias may be that is added in these."""
+
+
 def bias_values(b: Builder, op: Op, k: int, channels: int, dtype: str) -> Array:
     """(channels,) bias in the dtype that the layer adds it in; zeros where it is left out."""
     if b.optional(op, k) is None:
         return np.zeros(channels, dtype)
     values = b.constant_value(op, k)
-    allowed = {"float32": ("float32",), "int32": ("int32",), "int64": ("int64", "int32")}[dtype]
-    if values.dtype.name not in allowed or values.size != channels:
+    if values.dtype not in _BIASES[dtype] or values.size != channels:
         raise CheckError(f"{b.where(op)}: bias is {values.dtype}{list(values.shape)}, {dtype}[{channels}] is expected")
     return values.reshape(-1).astype(dtype)

@@ -12,6 +12,7 @@ from edgeq.errors import QuantizeError
 from edgeq.feed import Source, encode, quantmod_of
 from edgeq.graph import Array, Graph
 from edgeq.histogram import Histogram, balanced
+from edgeq.lasting import Lasting
 from edgeq.quantize import guard
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune
 from edgeq.quantize.cells import LEAST_MODELS, MODELS, drawn
@@ -110,6 +111,25 @@ def recalibrate(
         raise QuantizeError("calibration needs at least one sample, got none")
     if not seen.judge.inputs:
         raise QuantizeError(f"expected at least {HOLD_BACK} samples, of which one judges, got {seen.consumed}")
+    with (
+        Lasting()
+    ):  # what choosing makes lasts or goes by itself; a collection, one in fifty milliseconds, finds nothing
+        return _chosen(graph, real, known, matched, free, seen, deployed, settle_biases, say, _late(budget, start))
+
+
+def _chosen(
+    graph: Graph,
+    real: Graph,
+    known: Graph | None,
+    matched: Sequence[Layer],
+    free: Scales,
+    seen: Observation,
+    deployed: Graph | None,
+    settle_biases: bool,
+    say: Progress,
+    late: Callable[[], bool],
+) -> Recalibrated:
+    """Ranges and biases by what was seen; the arguments are `recalibrate`'s, and what it made of them."""
     groups = _seen(free, seen.histograms)
     place = {i: i for i, t in enumerate(graph.tensors) if t.data is None}
     guide = _guide(graph, real, known, matched, seen, say)
@@ -119,7 +139,6 @@ def recalibrate(
     if deployed is not None:
         error = search.judge.error(deployed, place)
         old = Found("the ranges it has", {}, Rewritten(deployed, dict(place), {}), error)
-    late = _late(budget, start)
     found = _ranged(search, old, groups, _balanced(graph, free, seen.histograms))
     if found.spans and found.error >= ENOUGH and not late():
         found = search.climbed(found, noisiest(groups, found.spans), say, budget=REFINING, late=late)

@@ -7,7 +7,6 @@ b' = round(b · s_in / s_in'). Multipliers, clamps and tables follow from the sc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
 
@@ -143,9 +142,9 @@ def _recounted(bias: Tensor, old: Tensor, new: Tensor) -> Tensor:
     else:
         codes, doubt = np.zeros(len(near), object), list(range(len(near)))
     if doubt:
-        ratio = Fraction(float(before)) / Fraction(float(after))
+        (a, b), (c, d) = float(before).as_integer_ratio(), float(after).as_integer_ratio()
         for k in doubt:
-            codes[k] = _nearest(int(old_codes[k]) * ratio.numerator, ratio.denominator)
+            codes[k] = _nearest(int(old_codes[k]) * a * d, b * c)
     if not all(info.min < c <= info.max for c in (codes.min(initial=0), codes.max(initial=0))):
         raise QuantizeError(f"bias {bias.name!r} does not fit {bias.dtype} at input scale {after}")
     data = codes.astype(info.dtype).reshape(bias.shape)
@@ -156,7 +155,7 @@ def _recounted(bias: Tensor, old: Tensor, new: Tensor) -> Tensor:
 
 
 def _nearest(a: int, b: int) -> int:
-    """round(Fraction(a, b)), b > 0, without the reducing that takes most of the time."""
+    """round(Fraction(a, b)), b > 0, without the reducing that takes most of the time (and 1.5 ms to import)."""
     whole, rest = divmod(a, b)
     return whole + (2 * rest > b or (2 * rest == b and whole % 2 == 1))
 

@@ -48,7 +48,8 @@ def by_pixel(weights: Array, segments: tuple[int, ...], pixel: int) -> tuple[Arr
 
 def of_steps(weights: Array, length: int) -> Array:
     """Runs of weights at least so long, with zeros behind."""
-    return np.pad(weights, ((0, 0), (0, 0), (0, max(length - weights.shape[2], 0))))
+    lacking = length - weights.shape[2]
+    return weights if lacking <= 0 else np.pad(weights, ((0, 0), (0, 0), (0, lacking)))
 
 
 def split_bytes(weights: Array, segments: tuple[int, ...], least: int) -> tuple[Array, tuple[int, ...]]:
