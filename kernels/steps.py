@@ -300,7 +300,7 @@ def _made(name: str, text: str, **others: Any) -> Callable[..., Any]:
 
 
 def march(nv: int, sum_rows: Any) -> Callable[..., Any]:
-    """`march` for tiles of nv vectors. sum_rows(g, rows, count, sums): kernels/conv.py."""
+    """`march` for tiles of nv vectors. sum_rows(g, rows, count, sums): kernels/sums.py."""
     return _made("march", march_source(nv), sum_rows=sum_rows)
 
 

@@ -1,0 +1,201 @@
+"""Pixels of a byte convolution requantized in float32: in strips where they lie one step apart, else by tiles of any pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from . import staggered, steps, strip
+from .memory import i64
+from .pieces import conv_pairs, fused_u8, next_tile, rows_of
+from .pixels import locate
+from .simd import ISA, L
+from .sums import SUMMED, sum_rows, sum_strip
+from .words.conv import (
+    BIAS,
+    BLOCK,
+    COLUMN,
+    HI,
+    IMAGE,
+    LINEAR,
+    LO,
+    MULTIPLIER,
+    N_SEGMENTS,
+    NV,
+    ONES,
+    OUT_HW,
+    OUT_W,
+    PAIRS,
+    ROW,
+    SEGMENTS,
+    SHARED,
+    SHARED_PAIRS,
+    SHARED_PAIRS_ROWS,
+    STEPS,
+    STRIP,
+    TAIL,
+    Y_GAP,
+    Y_PITCH,
+    ZERO_POINT,
+    N,
+    W,
+    X,
+    Y,
+)
+from .words.instruction import UNITS
+
+BY_STEPS = ISA.by_steps
+M4, M2, M1 = steps.ROWS[4], steps.ROWS[2], steps.ROWS[1]
+_march_4, _march_2, _march_1 = (steps.march(nv, sum_rows) for nv in (4, 2, 1))
+_alone_4, _alone_2, _alone_1 = (steps.alone(nv, sum_rows) for nv in (4, 2, 1))
+_across = steps.across(_alone_4)
+
+
+@njit(error_model="numpy")
+def conv_steps(g, rows_at, lo, hi, first, last):
+    """Any pixels where an instruction multiplies by a lane (kernels/steps.py)."""
+    nv, count = g[NV], hi - lo
+    if g[SHARED]:
+        _across(g, rows_at, lo, hi, first, last)
+    elif nv == 4 and count >= M4:
+        _march_4(g, rows_at, lo, hi, first, last)
+    elif nv == 2 and count >= M2:
+        _march_2(g, rows_at, lo, hi, first, last)
+    elif nv == 1 and count >= M1:
+        _march_1(g, rows_at, lo, hi, first, last)
+    else:
+        for m in range(lo, hi):
+            if nv == 4:
+                _alone_4(g, rows_at, m, first, last)
+            elif nv == 2:
+                _alone_2(g, rows_at, m, first, last)
+            else:
+                _alone_1(g, rows_at, m, first, last)
+
+
+@njit(error_model="numpy")
+def conv_tiles(g, rows_at, lo, hi, first, last):
+    """Tiles of any pixels, requantized in float32; of one row's where there are gaps between rows of output."""
+    rows, gap = i64(rows_at), lo // g[OUT_W] * g[Y_GAP]
+    if g[PAIRS]:
+        conv_pairs(g, rows, lo, hi, gap)
+        return
+    if BY_STEPS:
+        conv_steps(g, rows_at, lo, hi, first, last)
+        return
+    nv = g[NV]
+    mr = rows_of(nv)
+    m = lo
+    while m < hi:
+        m, count = next_tile(m, lo, hi, mr)
+        locate(g, rows, m, count)
+        w, y, sums = g[W] + first * g[BLOCK], g[Y] + m * g[Y_PITCH] + gap, np.int64(0)
+        if g[ONES]:
+            sums = rows_at + SUMMED
+            sum_rows(g, rows_at, count, sums)
+        for block in range(first, last):
+            if g[TAIL] and block == last - 1:  # here row by row: tiles have other heights
+                for i in range(count):
+                    to, some = y + i * g[Y_PITCH] + block * nv * L, sums + i * 4 if sums else sums
+                    fused_u8(g, i64(rows_at + i * 8), w, to, block * nv * L, np.int64(1), some, g[TAIL])
+            else:
+                fused_u8(g, rows, w, y + block * nv * L, block * nv * L, count, sums, nv)
+            w += g[BLOCK]
+        m += count
+
+
+S4, S2, S1 = strip.ROWS[4], strip.ROWS[2], strip.ROWS[1]
+_strip_4, _strip_2, _strip_1 = strip.strip_4, staggered.two, staggered.one
+_strip_pairs, _strip_shared, _strip_shared_pairs = strip.pairs, strip.shared, strip.shared_pairs
+
+
+@njit(error_model="numpy")
+def strip_u8(g, x, y, count, lines, y_line, sums, first, last):
+    """`lines` of `count` pixels from address x on, blocks first … last − 1 of channels; y: where the first channel goes."""
+    runs, n_runs, steps, nv, step, line = i64(g[SEGMENTS]), g[N_SEGMENTS], g[STEPS], g[NV], g[COLUMN], g[ROW]
+    n = first * nv * L
+    w, b, f, pitch, left = g[W] + first * g[BLOCK], g[BIAS] + n * 4, g[MULTIPLIER] + n * 4, g[Y_PITCH], g[N] - n
+    y += n
+    lo, hi, zero = np.float32(g[LO] - g[ZERO_POINT]), np.float32(g[HI] - g[ZERO_POINT]), np.int32(g[ZERO_POINT])
+    if g[PAIRS] == SHARED_PAIRS:
+        _strip_shared_pairs(
+            x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+        )
+        return
+    if g[PAIRS]:
+        _strip_pairs(
+            x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+        )
+        return
+    for block in range(first, last):
+        if g[TAIL] and block == last - 1:
+            nv = g[TAIL]
+        if nv == 4:
+            _strip_4(
+                x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+            )
+        elif nv == 2:
+            _strip_2(
+                x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+            )
+        elif g[SHARED]:
+            _strip_shared(
+                x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+            )
+        else:
+            _strip_1(
+                x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+            )
+        w += g[BLOCK]
+        b += nv * L * 4
+        f += nv * L * 4
+        y += nv * L
+        left -= nv * L
+
+
+@njit(error_model="numpy")
+def conv_strips(g, rows_at, lo, hi, first, last):
+    """Output rows, STRIP pixels of them at a time; or of a layer whose pixels all lie one step apart, STRIP of those.
+
+    What is too short goes by tiles.
+    """
+    least = np.int64(S4) if g[NV] == 4 else np.int64(S2) if g[NV] == 2 else np.int64(S1)
+    if g[PAIRS] == SHARED_PAIRS:
+        least = np.int64(SHARED_PAIRS_ROWS)
+    elif g[TAIL]:
+        least = max(least, np.int64(S2) if g[TAIL] == 2 else np.int64(S1))
+    m, gap, lines = lo, np.int64(0), np.int64(1)
+    while m < hi:
+        if g[LINEAR]:
+            count = g[STRIP] if hi - m >= g[STRIP] + least else hi - m
+            x = g[X] + m * g[COLUMN]
+        else:
+            image = m // g[OUT_HW]
+            rest = m - image * g[OUT_HW]
+            row = rest // g[OUT_W]
+            column = rest - row * g[OUT_W]
+            count = min(g[OUT_W] - column, hi - m)
+            x = g[X] + image * g[IMAGE] + row * g[ROW] + column * g[COLUMN]
+            gap = m // g[OUT_W] * g[Y_GAP]
+            lines = np.int64(1)
+            if column == 0 and not g[ONES]:
+                lines = max(min(min(g[STRIP], hi - m), g[OUT_HW] - rest) // g[OUT_W], lines)
+        if count >= least:
+            sums = np.int64(0)
+            if g[ONES]:
+                sums = rows_at + SUMMED
+                sum_strip(g, rows_at, x, count, sums)
+            y_line = g[OUT_W] * g[Y_PITCH] + g[Y_GAP]
+            strip_u8(g, x, g[Y] + m * g[Y_PITCH] + gap, count, lines, y_line, sums, first, last)
+        else:
+            lines = np.int64(1)
+            if (
+                g[PAIRS] == SHARED_PAIRS
+            ):  # there is no tile for these: a thread's few pixels with some of another's, once more
+                back = m + least - g[UNITS] if g[LINEAR] else m - m // g[OUT_W] * g[OUT_W] + least - g[OUT_W]
+                back = max(back, np.int64(0))
+                y = g[Y] + (m - back) * g[Y_PITCH] + gap
+                strip_u8(g, x - back * g[COLUMN], y, least, lines, np.int64(0), np.int64(0), first, last)
+            else:
+                conv_tiles(g, rows_at, m, m + count, first, last)
+        m += lines * count
