@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .conv import finish_s16
 from .memory import i32, i64
+from .requantize import finish_s16
 from .simd import (
     L,
     add_f32,

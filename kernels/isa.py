@@ -46,6 +46,11 @@ class Isa:
         return self.dot == "vpdpbusd" and self.registers >= 32
 
     @property
+    def adds_rows(self) -> bool:
+        """Whether sums of activations are found row by row, whole vectors of bytes at a time (kernels/sums.py)."""
+        return self.dot in ("vpdpbusd", "pmaddwd")
+
+    @property
     def own_rows(self) -> dict[int, int]:
         """Vectors of a register tile → rows, where a tile holds more than words.conv.TILE_ROWS counts; else empty."""
         if self.dot == "smull":  # 16 bytes of each row and two vectors of products

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from . import neon
 from .isa import ARM64
-from .vec import ISA, VF32, VI32, L, call, const, llvm, splat
+from .vec import I32, ISA, VF32, VI32, L, call, const, llvm, splat
 
 
 @intrinsic
@@ -218,3 +219,28 @@ def shift_right_i32(typingctx, v, by):
 def shift_each_i32(typingctx, v, by):
     """Lane-wise arithmetic shift right, each by its own number."""
     return VI32(v, by), lambda context, builder, signature, args: builder.ashr(*args)
+
+
+def _fold(width: int) -> Any:
+    if width == 4:  # whole 16 bytes: the even ones of a, then those of b
+        first = [side + i for side in (0, L) for i in range(L) if i // 4 % 2 == 0]
+    else:
+        first = [side + 4 * p + k + i for p in range(L // 4) for k in range(0, 2, width) for side in (0, L)
+                 for i in range(width)]  # fmt: skip
+    apart = max(width, 2)
+
+    @intrinsic
+    def fold(typingctx, a, b):
+        """Each `width` lanes of a and of b added to those 2 behind them (4: to the next 16 bytes); in turn, or a's first."""
+
+        def codegen(context, builder, signature, args):
+            orders = [ir.Constant(ir.VectorType(I32, L), [i + by for i in first]) for by in (0, apart)]
+            return builder.add(*(builder.shuffle_vector(*args, order) for order in orders))
+
+        return VI32(a, b), codegen
+
+    return fold
+
+
+fold_lanes, fold_pairs = _fold(1), _fold(2)
+fold_parts = _fold(4) if L > 4 else fold_pairs

@@ -102,6 +102,47 @@ def broadcast_two(typingctx, first, second):
     return VQUAD(types.int64, types.int64), codegen
 
 
+def _parts_loader(parts: int) -> Any:
+    @intrinsic
+    def load(typingctx, addresses):
+        """A quad from `parts` addresses, a part as long as any other from each."""
+
+        def codegen(context, builder, signature, args):
+            size = 4 * L // parts
+            pieces = []
+            for i in range(parts):
+                address = builder.extract_value(args[0], i)
+                piece = builder.load(builder.inttoptr(address, llvm("i8", size).as_pointer()))
+                piece.align = 1
+                pieces.append(piece)
+            while len(pieces) > 1:
+                lanes = 2 * pieces[0].type.count
+                order = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
+                pieces = [builder.shuffle_vector(a, b, order) for a, b in zip(pieces[::2], pieces[1::2], strict=True)]
+            return pieces[0]
+
+        return VQUAD(types.UniTuple(types.int64, parts)), codegen
+
+    return load
+
+
+load_parts = {parts: _parts_loader(parts) for parts in (1, 2, 4)}
+"""How many → what loads a quad from so many addresses."""
+
+
+@intrinsic
+def splat_two(typingctx, address):
+    """The int32 at `address` in the lower half of the lanes, the one behind it in the upper half."""
+
+    def codegen(context, builder, signature, args):
+        two = builder.load(builder.inttoptr(args[0], ir.VectorType(I32, 2).as_pointer()))
+        two.align = 4
+        order = [2 * i // L for i in range(L)]
+        return builder.shuffle_vector(two, two, ir.Constant(ir.VectorType(I32, L), order))
+
+    return VI32(types.int64), codegen
+
+
 @intrinsic
 def load_ready(typingctx, address):
     """16 bytes of activations as dot_ready, dot_step and mull take them: ARM alone."""

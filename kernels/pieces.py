@@ -7,9 +7,8 @@ from numba import njit
 
 from . import tile
 from .memory import f32, i64
-from .pixels import locate
 from .simd import L
-from .words.conv import BIAS, HI, LO, MULTIPLIER, N_SEGMENTS, NV, SEGMENTS, STEPS, Y_PITCH, ZERO_POINT, N, W, Y
+from .words.conv import BIAS, HI, LO, MULTIPLIER, N_SEGMENTS, NV, SEGMENTS, STEPS, Y_PITCH, ZERO_POINT, N
 
 R4, R2, R1 = tile.SHAPES[4], tile.SHAPES[2], tile.SHAPES[1]
 
@@ -18,7 +17,7 @@ _u8_4s, _u8_2s, u8_1s = tile.make("u8", 1, 4), tile.make("u8", 1, 2), tile.make(
 _fused_4, _fused_2, _fused_1 = tile.make("u8fused", R4, 4), tile.make("u8fused", R2, 2), tile.make("u8fused", R1, 1)
 _fused_4s, _fused_2s, _fused_1s = tile.make("u8fused", 1, 4), tile.make("u8fused", 1, 2), tile.make("u8fused", 1, 1)
 RP = 12 if tile.WIDE else 6  # more rows would keep their addresses in memory
-_pairs = tile.make("pairs", RP, 1)
+pairs = tile.make("pairs", RP, 1)
 _f32_4, _f32_2, _f32_1 = tile.make("f32", R4, 4), tile.make("f32", R2, 2), tile.make("f32", R1, 1)
 _f32_4s, _f32_2s, _f32_1s = tile.make("f32", 1, 4), tile.make("f32", 1, 2), tile.make("f32", 1, 1)
 
@@ -101,35 +100,3 @@ def tile_f32(g, rows, w, y, n0, count):
         _f32_1(rows, segments, n_segments, steps, w, bias, y, pitch, left, lo, hi)
     else:
         _f32_1s(rows, segments, n_segments, steps, w, bias, y, pitch, left, lo, hi)
-
-
-@njit(error_model="numpy")
-def conv_pairs(g, rows, lo, hi, gap):
-    """Layers of L/2 channels, two pixels to a vector; float32 requantization, outputs without gaps."""
-    segments, n_segments, steps = i64(g[SEGMENTS]), g[N_SEGMENTS], g[STEPS]
-    low, high, zero = np.float32(g[LO] - g[ZERO_POINT]), np.float32(g[HI] - g[ZERO_POINT]), np.int32(g[ZERO_POINT])
-    m = lo
-    while m < hi:
-        m, count = next_tile(m, lo, hi, np.int64(RP))
-        locate(g, rows, m, count)
-        y = g[Y] + m * g[Y_PITCH] + gap
-        if count == RP:
-            _pairs(rows, segments, n_segments, steps, g[W], g[BIAS], g[MULTIPLIER], y, low, high, zero)
-        else:
-            _fused_1s(
-                rows,
-                segments,
-                n_segments,
-                steps,
-                g[W],
-                g[BIAS],
-                g[MULTIPLIER],
-                y,
-                g[Y_PITCH],
-                g[N],
-                low,
-                high,
-                zero,
-                np.int64(0),
-            )
-        m += count

@@ -7,10 +7,10 @@ from numba import njit
 
 from . import staggered, steps, strip
 from .memory import i64
-from .pieces import conv_pairs, fused_u8, next_tile, rows_of
+from .pieces import RP, fused_u8, next_tile, pairs, rows_of
 from .pixels import locate
 from .simd import ISA, L
-from .sums import SUMMED, sum_rows, sum_strip
+from .sums import SUMMED, sum_lines, sum_rows
 from .words.conv import (
     BIAS,
     BLOCK,
@@ -19,6 +19,7 @@ from .words.conv import (
     IMAGE,
     LINEAR,
     LO,
+    MAX_SUMMED,
     MULTIPLIER,
     N_SEGMENTS,
     NV,
@@ -74,11 +75,32 @@ def conv_steps(g, rows_at, lo, hi, first, last):
 
 
 @njit(error_model="numpy")
+def conv_pairs(g, rows_at, lo, hi, gap):
+    """Layers of L/2 channels, two pixels to a vector; outputs without gaps."""
+    segments, n_segments, steps, rows = i64(g[SEGMENTS]), g[N_SEGMENTS], g[STEPS], i64(rows_at)
+    low, high, zero = np.float32(g[LO] - g[ZERO_POINT]), np.float32(g[HI] - g[ZERO_POINT]), np.int32(g[ZERO_POINT])
+    m, sums = lo, rows_at + SUMMED
+    while m < hi:
+        m, count = next_tile(m, lo, hi, np.int64(RP))
+        locate(g, rows, m, count)
+        y = g[Y] + m * g[Y_PITCH] + gap
+        if count == RP and not g[ONES]:
+            pairs(rows, segments, n_segments, steps, g[W], g[BIAS], g[MULTIPLIER], y, low, high, zero)
+        else:
+            if g[ONES]:
+                sum_rows(g, rows_at, count, sums)
+            for i in range(count):
+                some = sums + i * 4 if g[ONES] else np.int64(0)
+                fused_u8(g, i64(rows_at + i * 8), g[W], y + i * g[Y_PITCH], np.int64(0), np.int64(1), some, np.int64(1))
+        m += count
+
+
+@njit(error_model="numpy")
 def conv_tiles(g, rows_at, lo, hi, first, last):
     """Tiles of any pixels, requantized in float32; of one row's where there are gaps between rows of output."""
     rows, gap = i64(rows_at), lo // g[OUT_W] * g[Y_GAP]
     if g[PAIRS]:
-        conv_pairs(g, rows, lo, hi, gap)
+        conv_pairs(g, rows_at, lo, hi, gap)
         return
     if BY_STEPS:
         conv_steps(g, rows_at, lo, hi, first, last)
@@ -178,13 +200,11 @@ def conv_strips(g, rows_at, lo, hi, first, last):
             x = g[X] + image * g[IMAGE] + row * g[ROW] + column * g[COLUMN]
             gap = m // g[OUT_W] * g[Y_GAP]
             lines = np.int64(1)
-            if column == 0 and not g[ONES]:
-                lines = max(min(min(g[STRIP], hi - m), g[OUT_HW] - rest) // g[OUT_W], lines)
+            if column == 0:
+                most = min(g[STRIP], MAX_SUMMED) if g[ONES] else g[STRIP]
+                lines = max(min(min(most, hi - m), g[OUT_HW] - rest) // g[OUT_W], lines)
         if count >= least:
-            sums = np.int64(0)
-            if g[ONES]:
-                sums = rows_at + SUMMED
-                sum_strip(g, rows_at, x, count, sums)
+            sums = sum_lines(g, rows_at, x, count, lines)
             y_line = g[OUT_W] * g[Y_PITCH] + g[Y_GAP]
             strip_u8(g, x, g[Y] + m * g[Y_PITCH] + gap, count, lines, y_line, sums, first, last)
         else:
@@ -194,8 +214,8 @@ def conv_strips(g, rows_at, lo, hi, first, last):
             ):  # there is no tile for these: a thread's few pixels with some of another's, once more
                 back = m + least - g[UNITS] if g[LINEAR] else m - m // g[OUT_W] * g[OUT_W] + least - g[OUT_W]
                 back = max(back, np.int64(0))
-                y = g[Y] + (m - back) * g[Y_PITCH] + gap
-                strip_u8(g, x - back * g[COLUMN], y, least, lines, np.int64(0), np.int64(0), first, last)
+                x, y = x - back * g[COLUMN], g[Y] + (m - back) * g[Y_PITCH] + gap
+                strip_u8(g, x, y, least, lines, np.int64(0), sum_lines(g, rows_at, x, least, lines), first, last)
             else:
                 conv_tiles(g, rows_at, m, m + count, first, last)
         m += lines * count

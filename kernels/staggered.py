@@ -91,7 +91,7 @@ def source(nv: int) -> str:
     head += ["plain = zero == 0 and floor == 0 and top == 255  # as behind a ReLU: saturation is all there is to do"]
     head += [f"bias{j}, scale{j} = load_i32(bias + {j * L * 4}), load_f32(scale + {j * L * 4})" for j in range(nv)]
     head += [f"{name} = bias{name[-1]}" for name in sums]
-    head += [f"behind = y + {half} * pitch"]
+    head += [f"behind, more = y + {half} * pitch, count * 4 if sums else np.int64(0)"]
     tile = [f"m = min(m, count - {mr})", "first, to, s = x + m * step, y + m * pitch, np.int64(0)"]
     tile += [*_begin("a", half, nv, 0), *_point("a", half, "first + segments[0]")]
     tile += merged(_lead("a", half, nv, lead, "weights"), _stores("b", half, nv, "behind"))
@@ -120,6 +120,7 @@ def source(nv: int) -> str:
         "over = np.int64(m >= count)  # no branch: every line's end would be a surprise",
     ]
     tile += ["m, lines, x, y = m & (over - 1), lines - over, x + (line & -over), y + (y_line & -over)"]
+    tile += ["sums += more & -over"]
     body = [*head, "while lines > 0:", *(f"    {line}" for line in tile)]
     body += [line for group in _stores("b", half, nv, "behind") for line in group]
     return "\n".join([HEAD, *(f"    {line}" for line in body)])

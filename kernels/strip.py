@@ -7,9 +7,9 @@ is made, more rows than there are general registers fit, and what a tile sets up
           sums)
 
 `lines` times count pixels (at least a tile's rows) from address x on, `step` bytes apart; from one line to the next `line` bytes
-of input and `y_line` of output. The rest is as the fused tile of kernels/tile.py. The last tile of a line steps back so that it
-is full. Several lines in one call: setting up and leaving a strip takes as long as a tile. Sums, scaled, fit an int32
-(simd.codes).
+of input and `y_line` of output. sums: an int32 for each pixel, line after line, that is added to each of its channels; 0: none.
+The rest is as the fused tile of kernels/tile.py. The last tile of a line steps back so that it is full. Several lines in one
+call: setting up and leaving a strip takes as long as a tile. Sums, scaled, fit an int32 (simd.codes).
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ def _opening(mr: int, names: list[str], nv: int) -> list[str]:
     out = [HEAD, "    floor, top, m = np.int32(lo) + zero, np.int32(hi) + zero, np.int64(0)"]
     out += ["    plain = zero == 0 and floor == 0 and top == 255  # as behind a ReLU: saturation is all there is to do"]
     out += [f"    b{j} = load_i32(bias + {j * L * 4})" for j in range(nv)]
-    out += ["    while lines > 0:", f"        m = min(m, count - {mr})"]
+    out += [
+        "    more = count * 4 if sums else np.int64(0)",
+        "    while lines > 0:",
+        f"        m = min(m, count - {mr})",
+    ]
     out += [f"        {name} = b{name.split('_')[1] if '_' in name else 0}" for name in names]
     out += ["        w, first, to = weights, x + m * step, y + m * pitch"]
     return out
@@ -65,7 +69,7 @@ def _rows_of_windows(rows: int, step: list[str], after: Sequence[str] = (), by: 
 def _closing(mr: int) -> list[str]:
     """On to the next tile, of the next line where this one is done."""
     out = [f"        m += {mr}", "        if m >= count:"]
-    return [*out, "            m, lines, x, y = np.int64(0), lines - 1, x + line, y + y_line"]
+    return [*out, "            m, lines, x, y, sums = np.int64(0), lines - 1, x + line, y + y_line, sums + more"]
 
 
 def _row(i: int) -> str:
@@ -90,8 +94,8 @@ def strip_source(mr: int, nv: int) -> str:
     step = [f"w{j} = load_quad(w + {j * L * 4})" for j in vectors]
     for i in rows:
         step += [f"q = broadcast_quad({_row(i)})", *(f"c{i}_{j} = dot_u8s8(c{i}_{j}, q, w{j})" for j in vectors)]
-    out += [*_rows_of_windows(mr, [*step, f"w += {nv * L * 4}"]), "        if sums:"]
-    out += [f"            c{i}_{j} = add_i32(c{i}_{j}, splat_i32(i32(sums)[m + {i}]))" for i in rows for j in vectors]
+    out += _rows_of_windows(mr, [*step, f"w += {nv * L * 4}"])
+    out += _summed([(f"c{i}_{j}", f"splat_i32(i32(sums)[m + {i}])") for i in rows for j in vectors])
     for j in vectors:
         out += [f"        f = load_f32(scale + {j * L * 4})"]
         out += [f"        c{i}_{j} = codes(c{i}_{j}, f)" for i in rows]
@@ -107,6 +111,11 @@ def strip_source(mr: int, nv: int) -> str:
     else:
         out += _narrow_stores(mr)
     return "\n".join([*out, *_closing(mr)])
+
+
+def _summed(added: list[tuple[str, str]]) -> list[str]:
+    """Sums of activations added to each accumulator, if there are any."""
+    return ["        if sums:", *(f"            {name} = add_i32({name}, {what})" for name, what in added)]
 
 
 def _narrow_stores(mr: int) -> list[str]:
@@ -133,6 +142,7 @@ def shared_source(mr: int) -> str:
         step += [f"q = broadcast_quad({_row(i)})"]
         step += [f"c{i - j}_0 = dot_u8s8(c{i - j}_0, q, w{j})" for j in range(3) if 0 <= i - j < mr]
     out += _rows_of_windows(mr + 2, [*step, f"w += {L * 4}"], ["w += 2 * pixel"], 3)
+    out += _summed([(f"c{i}_0", f"splat_i32(i32(sums)[m + {i}])") for i in range(mr)])
     out += ["        f = load_f32(scale)"]
     out += [f"        c{i}_0 = codes(c{i}_0, f)" for i in range(mr)]
     return "\n".join([*out, *_narrow_stores(mr), *_closing(mr)])
@@ -153,6 +163,7 @@ def pairs_source(mr: int) -> str:
         first, second = ("a", "a + step") if i % 2 == 0 else ("a + 2 * step", "a + 3 * step")
         step += [f"c{i} = dot_u8s8(c{i}, broadcast_two({first}, {second}), w0)"]
     out += _rows_of_windows(1, [*step, f"w += {L * 4}"])
+    out += _summed([(f"c{i}", f"splat_two(sums + (m + {2 * i}) * 4)") for i in pairs])
     out += ["        f = load_f32(scale)"]
     out += [f"        c{i} = codes(c{i}, f)" for i in pairs]
     for i in range(0, mr // 2, 4):
@@ -174,6 +185,9 @@ def shared_pairs_source(mr: int) -> str:
         step += [f"c{i}_0, d{i}_0 = dot_u8s8(c{i}_0, q, w0), dot_u8s8(d{i}_0, r, w0)"]
         step += [f"c{i}_1 = dot_u8s8(c{i}_1, either_half(q, r), w1)"]
     out += _rows_of_windows(mr, [*step, f"w += {2 * L * 4}"])
+    both = [(f"c{i}_1", f"splat_two(sums + (m + {2 * i}) * 4)") for i in pairs]
+    each = [(f"{name}{i}_0", f"splat_i32(i32(sums)[m + {2 * i + k}])") for i in pairs for k, name in enumerate("cd")]
+    out += _summed(both + each)
     for j, names in enumerate((("c{}_0", "d{}_0"), ("c{}_1",))):
         out += [f"        f = load_f32(scale + {j * L * 4})"]
         out += [f"        {n.format(i)} = codes({n.format(i)}, f)" for i in pairs for n in names]

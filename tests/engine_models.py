@@ -194,6 +194,8 @@ def cases() -> dict[str, Callable[[], Graph]]:
     add("conv strided, valid, relu6", conv, h=9, w=11, sh=2, sw=3, same=False, act=3)
     add("conv dilated, relu", conv, h=9, w=9, dh=2, dw=3, act=1)
     add("conv in three groups", conv, c=6, out=12, groups=3, types=("float32", "int8"))
+    add("conv in twelve groups of three", conv, h=9, w=19, c=36, out=24, groups=12, types=("int8", "uint8"))
+    add("conv in as many groups as channels", conv, h=9, w=19, c=22, out=22, sh=2, groups=22, types=("int8", "uint8"))
     add("conv of three images, one row high kernel", conv, n=3, kh=1, kw=4)
     add("conv of 3 channels, first layer", conv, h=12, w=12, c=3, out=8, sh=2, sw=2)
     add("conv with 1500 products", conv, h=4, w=4, c=167)
@@ -218,6 +220,16 @@ def cases() -> dict[str, Callable[[], Graph]]:
     for k in (3, 8, 16, 21):  # steps of a window, from fewer to more than a staggered tile is ahead
         add(f"conv 1x1 of 700 pixels, {k} to 16", conv, h=20, w=35, c=k, out=16, kh=1, kw=1, act=1, types=bytes_)
         add(f"conv 1x1 of 700 pixels, {k} to 72", conv, n=2, h=11, w=35, c=k, out=72, kh=1, kw=1, types=bytes_)
+    for k, n in (
+        (9, 8),
+        (40, 8),
+        (100, 8),
+        (100, 24),
+        (150, 34),
+    ):  # sums of activations: parts of vectors, several vectors
+        add(f"conv 1x1 of 700 pixels, {k} to {n}", conv, h=20, w=35, c=k, out=n, kh=1, kw=1, types=("uint8",))
+    add("conv 3x3 of lines of 17, 16 to 8", conv, n=2, h=7, w=17, c=16, out=8, types=bytes_)
+    add("conv 3x3 of lines of 17, 20 to 16", conv, n=2, h=7, w=17, c=20, out=16, act=1, types=bytes_)
     for k, n in ((1, 72), (2, 96)):  # blocks of four vectors with a narrower one behind them, of few steps
         add(f"conv 3x3 of lines of 36, {k} to {n}", conv, h=9, w=36, c=k, out=n, types=bytes_)
     add("conv over wide rows, 1 to 32", conv, n=2, h=5, w=37, c=1, out=32, types=bytes_)

@@ -13,9 +13,21 @@ from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.delegation import takes
 from edgeq.plan.frames import framed
 from edgeq.plan.lower.matmul import computed_weights
-from edgeq.plan.lower.packing import PER_STEP, by_pixel, in_blocks, of_steps, pack, split_bytes, split_runs, vectors
-from edgeq.plan.lower.steps import even, step_words, way
-from edgeq.plan.lower.strips import FEWEST_PIXELS, Rows, by_block, in_strips, line_words, window_rows
+from edgeq.plan.lower.packing import (
+    PER_STEP,
+    by_pixel,
+    in_blocks,
+    joined_groups,
+    of_steps,
+    ones,
+    pack,
+    side_by_side,
+    split_bytes,
+    split_runs,
+    vectors,
+)
+from edgeq.plan.lower.steps import step_words, way
+from edgeq.plan.lower.strips import FEWEST_PIXELS, Rows, by_block, in_strips, line_words, strip_words, window_rows
 from edgeq.plan.requantize import (
     bias_values,
     float_limits,
@@ -84,10 +96,13 @@ def conv_2d(b: Builder, op: Op) -> None:
         product(b, op, kind, place, weights.reshape(out_c, len(place.segments), -1), slice(0, out_c), None, 2)
         return
     target = b.write(op)
-    for g in range(groups):
-        part = slice(g * out_c // groups, (g + 1) * out_c // groups)
-        place = window_rows(source.at(g * group_c * itemsize(x)), n, c, group_c, rows, columns, itemsize(x))
-        product(b, op, kind, place, weights[part].reshape(out_c // groups, len(place.segments), -1), part, target, 2)
+    joined = joined_groups(groups, out_c // groups, b.lanes) if kind == "u8" else 1
+    wide, zero = joined * group_c, b.zero_point(w) if joined > 1 and w.dtype == "uint8" else 0
+    for g in range(groups // joined):
+        part = slice(g * out_c * joined // groups, (g + 1) * out_c * joined // groups)
+        place = window_rows(source.at(g * wide * itemsize(x)), n, c, wide, rows, columns, itemsize(x))
+        filters = side_by_side(weights[part], joined, zero).reshape(part.stop - part.start, len(place.segments), -1)
+        product(b, op, kind, place, filters, part, target, 2, joined=joined)
 
 
 def in_columns(b: Builder, op: Op, n: int, weights: Array, rows: Axis, columns: Axis) -> bool:
@@ -95,7 +110,8 @@ def in_columns(b: Builder, op: Op, n: int, weights: Array, rows: Axis, columns: 
     out_c, kh, kw, c = weights.shape
     whole = (kh, c, rows.dilation, columns.dilation) == (3, 3, 1, 1) and c == b.tensor(op, 0).shape[3]
     fits = mw.LEAST_COLUMNS <= columns.size <= mw.MOST_COLUMNS and op.inputs[0] not in b.framed
-    in_two = b.tensor(op, 1).dtype != "int8" and 2 * out_c <= b.lanes  # parts of weights: runs of 9 bytes are faster
+    # As parts of weights runs of 9 bytes are faster.
+    in_two = b.tensor(op, 1).dtype != "int8" and 2 * out_c <= b.lanes and not takes(b, op)
     return b.isa.lanes == 16 and whole and fits and not in_two and -(-9 * kw // 4) < 3 * -(-3 * kw // 4)
 
 
@@ -148,11 +164,13 @@ def hybrid_product(
 
 
 def product(
-    b: Builder, op: Op, kind: str, rows: Rows, weights: Array, part: slice, y: Ref | None, bias_at: int, x_at: int = 0
-) -> None:
+    b: Builder, op: Op, kind: str, rows: Rows, weights: Array, part: slice, y: Ref | None, bias_at: int, x_at: int = 0,
+    joined: int = 1,
+) -> None:  # fmt: skip
     """Emit rows · weights + bias. weights: (out, segments, length) as stored; part: which of the layer's channels these are.
 
-    y: where the first pixel of all channels goes; None: to the output, in a frame if the kernel can write one.
+    y: where the first pixel of all channels goes; None: to the output, in a frame if the kernel can write one. joined: groups
+    whose filters lie side by side in these (packing.side_by_side).
     """
     x, w, out = b.tensor(op, x_at), b.tensor(op, 1), b.output(op)
     total = out.shape[-1]
@@ -187,7 +205,7 @@ def product(
         nv = vectors(-(-count // lanes))
         if centred.min(initial=0) >= b.isa.least_weight and centred.max(initial=0) <= 127:
             packed_from = centred.astype(np.int8)
-        elif takes(b, op) and 2 * count > lanes and b.isa.least_weight == -128:
+        elif takes(b, op) and (b.isa.adds_rows or (2 * count > lanes and b.isa.least_weight == -128)):
             packed_from = (weights.astype(np.int32) - 128).astype(np.int8)
             words |= {
                 cw.SUM_WEIGHT: 128 - w_zero,
@@ -201,11 +219,13 @@ def product(
             packed_from, segments = split_bytes(centred, segments, b.isa.least_weight)
     order, tail = None, 0
     strips: Words = {}
-    if kernel == "conv_u8" and 2 * count == 2 * total == lanes and takes(b, op):
+    halved = kernel == "conv_u8" and 2 * count == 2 * total == lanes and takes(b, op)
+    steps = -(-packed_from.shape[2] // PER_STEP[kind])
+    if halved and (cw.ONES not in words or strip_words(b, rows, steps, 1, words | {cw.PAIRS: 1})):
         order = np.tile(np.arange(count), 2)
         words[cw.PAIRS] = 1
     if kernel == "conv_u8" and stays_small(b, op, x, w, out, weights[0].size, bias):
-        nv, strips = in_strips(b, op, rows, -(-packed_from.shape[2] // PER_STEP[kind]), count, words)
+        nv, strips = in_strips(b, op, rows, steps, count, words)
         tail = int(strips.get(cw.TAIL, 0))  # type: ignore[arg-type]
         if strips.get(cw.SHARED):
             packed_from, segments = by_pixel(packed_from, segments, rows.column)
@@ -213,8 +233,8 @@ def product(
             ahead = max(cw.LEAD.get(n, 0) for n in (nv, tail))
             packed_from = of_steps(packed_from, ahead * PER_STEP[kind])
     if cw.ONES in words:
-        ones = np.broadcast_to(np.arange(packed_from.shape[2]) < weights.shape[2], (1, *packed_from.shape[1:]))
-        words[cw.ONES] = b.constant(even(pack(ones.astype(np.int8), PER_STEP["u8"], lanes), b.isa))
+        run = rows.column if strips.get(cw.SHARED) and b.isa.adds_rows else weights.shape[2]
+        words[cw.ONES] = b.constant(ones(b.isa, packed_from.shape, run))
     whole = count // (nv * lanes) * nv * lanes if tail else count
     if kernel == "conv_u8" and takes(b, op) and cw.PAIRS not in words:
         order = in_blocks(lanes, -(-whole // (nv * lanes)), nv, tail)
@@ -251,7 +271,7 @@ def product(
         y = framed(b, op) if lines else b.write(op)
         strips |= lines
     words[cw.Y] = y.at(part.start * size)
-    b.emit(kernel, units, words | strips, macs=rows.pixels * count * len(rows.segments) * rows.length)
+    b.emit(kernel, units, words | strips, macs=rows.pixels * count * len(rows.segments) * rows.length // joined)
 
 
 def part_of(w: Tensor, part: slice) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from edgeq.graph import Array
+from edgeq.kernels.isa import Isa
+from edgeq.plan.lower.steps import even
 from edgeq.plan.requantize import packing_order
 
 PER_STEP = {"u8": 4, "s16": 2, "f32": 1, "hybrid": 4}
@@ -75,3 +77,35 @@ def split_runs(weights: Array, segments: tuple[int, ...]) -> tuple[Array, tuple[
     full[:, :, :length] = weights
     cut = tuple(s + p * piece * 2 for s in segments for p in range(parts))
     return full.reshape(out, count * parts, piece), cut, max(1, (MAX_PRODUCTS - 2) // piece)
+
+
+def ones(isa: Isa, shape: tuple[int, ...], length: int) -> Array:
+    """What kernels/sums.py multiplies activations by, to add them up: 1 for each of a run's `length` elements, 0 behind it.
+
+    shape: (out, segments, steps of weights) of the layer's own weights.
+    """
+    if (
+        isa.adds_rows
+    ):  # a run is read in whole vectors; or in halves or quarters where it fits one, several rows at a time
+        vector, steps = 4 * isa.lanes, -(-shape[2] // PER_STEP["u8"])
+        whole = (np.arange(-(-shape[2] // vector) * vector) < length).astype(np.int8)
+        shared = next(n for n in (4, 2, 1) if n == 1 or (n * 4 <= isa.lanes and n * steps <= isa.lanes))
+        return np.concatenate([whole, np.tile(whole[: vector // shared], shared)]) if shared > 1 else whole
+    weights = np.broadcast_to(np.arange(shape[2]) < length, (1, *shape[1:]))
+    return even(pack(weights.astype(np.int8), PER_STEP["u8"], isa.lanes), isa)
+
+
+def joined_groups(groups: int, out: int, lanes: int) -> int:
+    """Groups of `out` channels each that fill a vector together: as many products as apart, but more in a row."""
+    return max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * out <= lanes))
+
+
+def side_by_side(weights: Array, groups: int, zero: int) -> Array:
+    """Filters (out, height, width, in) of so many groups as filters of all their inputs: `zero` for those of other groups."""
+    if groups == 1:
+        return weights
+    out, height, width, c = weights.shape
+    full = np.full((groups, out // groups, height, width, groups, c), zero, weights.dtype)
+    each = np.arange(groups)
+    full[each, :, :, :, each] = weights.reshape(groups, out // groups, height, width, c)
+    return full.reshape(out, height, width, groups * c)

@@ -78,15 +78,13 @@ def in_strips(b: Builder, op: Op, rows: Rows, steps: int, channels: int, made: W
     """Vectors of a tile for so many channels, and the words of a strip; with TAIL where a last block is narrower."""
     count = -(-channels // b.lanes)
     if b.isa.registers >= 32 and not b.isa.by_steps and cw.PAIRS not in made and rows.pixels > FEW_PIXELS:
-        whole = channels == b.output(op).shape[-1] and cw.ONES not in made
+        whole = channels == b.output(op).shape[-1]
         if whole and 2 * channels == 3 * b.lanes and b.isa.lanes == 16:
             found, unframed = strip_words(b, rows, steps, 2, made, cw.SHARED_PAIRS_ROWS), op.outputs[0] not in b.frames
             if found.get(cw.STRIP) and (fits_lines(rows, (cw.SHARED_PAIRS_ROWS, 1)) or (rows.linear and unframed)):
                 return 2, found | {cw.PAIRS: cw.SHARED_PAIRS}
-        narrow = (
-            b.isa.staggers
-            and cw.ONES not in made
-            and ((rows.linear and op.outputs[0] not in b.frames) or taken(b, rows, 2) <= taken(b, rows, 4))
+        narrow = b.isa.staggers and (
+            (rows.linear and op.outputs[0] not in b.frames) or taken(b, rows, 2) <= taken(b, rows, 4)
         )
         nv, tail = with_tail(count, 2 if narrow else 4)
         if tail and all(strip_words(b, rows, steps, n, made).get(cw.STRIP) for n in (nv, tail)):
@@ -118,7 +116,7 @@ def strip_words(b: Builder, rows: Rows, steps: int, nv: int, made: Words, tile: 
     shares = b.isa.registers >= 32 or b.isa.dot == "vpdpbusd"
     alone = 3 * -(-rows.column // PER_STEP["u8"])  # steps of a run if its pixels are taken one by one
     three = rows.length == 3 * rows.column and alone == steps
-    shared = nv == 1 and not {cw.PAIRS, cw.ONES} & made.keys() and shares and three
+    shared = nv == 1 and cw.PAIRS not in made and shares and three
     return {cw.STRIP: rows.out_w * lines_of(rows), cw.SHARED: int(shared)}
 
 
