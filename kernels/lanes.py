@@ -48,6 +48,22 @@ def fma(typingctx, acc, x, w):
 
 
 @intrinsic
+def fused(typingctx, x, w, y):
+    """x·w + y per lane, rounded once."""
+
+    def codegen(context, builder, signature, args):
+        return call(builder, f"llvm.fma.v{L}f32", args[0].type, *args)
+
+    return VF32(x, w, y), codegen
+
+
+@intrinsic
+def as_f32(typingctx, v):
+    """The same bits as float32."""
+    return VF32(v), lambda context, builder, signature, args: builder.bitcast(args[0], llvm("f32", L))
+
+
+@intrinsic
 def add_i32(typingctx, a, b):
     """Lane-wise sum, modulo 2^32."""
     return VI32(a, b), lambda context, builder, signature, args: builder.add(*args)

@@ -27,6 +27,7 @@ from .words.conv import (
     OUT_HW,
     OUT_W,
     PAIRS,
+    PLAIN,
     ROW,
     SEGMENTS,
     SHARED,
@@ -128,6 +129,7 @@ def conv_tiles(g, rows_at, lo, hi, first, last):
 
 S4, S2, S1 = strip.ROWS[4], strip.ROWS[2], strip.ROWS[1]
 _strip_4, _strip_2, _strip_1 = strip.strip_4, staggered.two, staggered.one
+_plain_2, _plain_1 = staggered.plain_two, staggered.plain_one
 _strip_pairs, _strip_shared, _strip_shared_pairs = strip.pairs, strip.shared, strip.shared_pairs
 
 
@@ -156,12 +158,20 @@ def strip_u8(g, x, y, count, lines, y_line, sums, first, last):
             _strip_4(
                 x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
             )
+        elif nv == 2 and g[PLAIN]:
+            _plain_2(
+                x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+            )
         elif nv == 2:
             _strip_2(
                 x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
             )
         elif g[SHARED]:
             _strip_shared(
+                x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+            )
+        elif g[PLAIN]:
+            _plain_1(
                 x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
             )
         else:

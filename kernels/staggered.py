@@ -7,6 +7,10 @@ wait. Here the first half of a tile's pixels is LEAD steps ahead of the second: 
 requantize the second half of the tile before, and the second half's last steps between those that requantize the first half. The
 steps in between do both halves. Before the first tile the second half's sums are the biases, and what is made of them goes where
 the first tile's own results will.
+
+Where PLAIN says so (a ReLU is behind, sums stay below 2^23), biases have the bits of 2^23, as a float, added. A sum's bits are
+those of 2^23 + sum then, a negative one's of less than 2^23, and fma(that, scale, −2^23·scale) is the sum times its scale, once
+rounded, as conversion and product would make it: 2^23 times any scale is exact. What is negative becomes 0.
 """
 
 from __future__ import annotations
@@ -65,15 +69,19 @@ def _point(name: str, half: int, start: str) -> list[str]:
     return out + [f"{name}_{i} = opaque({name}_{i - 4} + 4 * step)" for i in range(4, half, 4)]
 
 
-def _stores(name: str, half: int, nv: int, to: str) -> list[list[str]]:
+def _stores(name: str, half: int, nv: int, to: str, plain: bool) -> list[list[str]]:
     """One half requantized and stored at `to`, in groups of lines that belong together."""
     groups = []
     for i in range(0, half, 4 // nv):
         four = [f"{name}{i + k // nv}_{k % nv}" for k in range(4)]
-        groups += [[f"f{n} = pinned(to_f32({n}))"] for n in four]
-        groups += [[f"f{n} = pinned(mul_f32(f{n}, scale{n[-1]}))"] for n in four]
+        if plain:
+            groups += [[f"f{n} = pinned(fused(as_f32({n}), scale{n[-1]}, less{n[-1]}))"] for n in four]
+        else:
+            groups += [[f"f{n} = pinned(to_f32({n}))"] for n in four]
+            groups += [[f"f{n} = pinned(mul_f32(f{n}, scale{n[-1]}))"] for n in four]
         groups += [[f"{n} = pinned(rounded(f{n}))"] for n in four]
-        groups.append([f"q = pack_either({', '.join(four)}, zero, floor, top, plain)"])
+        how = "pack_plain({})" if plain else "pack_either({}, zero, floor, top, plain)"
+        groups.append(["q = " + how.format(", ".join(four))])
         if nv == 2:
             groups.append([f"store_two_rows({to}, {to} + pitch, q, left)", f"{to} += 2 * pitch"])
         else:
@@ -83,18 +91,25 @@ def _stores(name: str, half: int, nv: int, to: str) -> list[list[str]]:
     return groups
 
 
-def source(nv: int) -> str:
-    """The Python text of a staggered strip of nv vectors."""
+def source(nv: int, plain: bool) -> str:
+    """The Python text of a staggered strip of nv vectors; plain: for layers where PLAIN is 1."""
     half, mr, lead, run = STRIP_ROWS[True][nv] // 2, STRIP_ROWS[True][nv], LEAD[nv], nv * L * 4
     sums = [f"b{i}_{j}" for i in range(half) for j in range(nv)]
     head = ["floor, top, m = np.int32(lo) + zero, np.int32(hi) + zero, np.int64(0)"]
-    head += ["plain = zero == 0 and floor == 0 and top == 255  # as behind a ReLU: saturation is all there is to do"]
+    head += (
+        []
+        if plain
+        else ["plain = zero == 0 and floor == 0 and top == 255  # as behind a ReLU: saturation is all there is to do"]
+    )
     head += [f"bias{j}, scale{j} = load_i32(bias + {j * L * 4}), load_f32(scale + {j * L * 4})" for j in range(nv)]
+    if plain:
+        head += [f"bias{j} = add_i32(bias{j}, splat_i32(np.int32(0x4B000000)))" for j in range(nv)]
+        head += [f"less{j} = mul_f32(scale{j}, splat_f32(np.float32(-8388608.0)))" for j in range(nv)]
     head += [f"{name} = bias{name[-1]}" for name in sums]
     head += [f"behind, more = y + {half} * pitch, count * 4 if sums else np.int64(0)"]
     tile = [f"m = min(m, count - {mr})", "first, to, s = x + m * step, y + m * pitch, np.int64(0)"]
     tile += [*_begin("a", half, nv, 0), *_point("a", half, "first + segments[0]")]
-    tile += merged(_lead("a", half, nv, lead, "weights"), _stores("b", half, nv, "behind"))
+    tile += merged(_lead("a", half, nv, lead, "weights"), _stores("b", half, nv, "behind", plain))
     tile += [
         *_begin("b", half, nv, half),
         f"second = first + {half} * step",
@@ -113,7 +128,7 @@ def source(nv: int) -> str:
     both += [f"    n = steps - {lead}", "else:", "    s += 1", "    if s >= n_segments:", "        break"]
     both += [*(f"    {line}" for line in _point("a", half, "first + segments[s]")), f"    n = np.int64({lead})"]
     tile += [*(f"    {line}" for line in [*both, "turn = not turn"])]
-    tile += merged(_lead("b", half, nv, lead, "w"), _stores("a", half, nv, "to"))
+    tile += merged(_lead("b", half, nv, lead, "w"), _stores("a", half, nv, "to", plain))
     tile += [
         "behind = to",
         f"m += {mr}",
@@ -122,7 +137,7 @@ def source(nv: int) -> str:
     tile += ["m, lines, x, y = m & (over - 1), lines - over, x + (line & -over), y + (y_line & -over)"]
     tile += ["sums += more & -over"]
     body = [*head, "while lines > 0:", *(f"    {line}" for line in tile)]
-    body += [line for group in _stores("b", half, nv, "behind") for line in group]
+    body += [line for group in _stores("b", half, nv, "behind", plain) for line in group]
     return "\n".join([HEAD, *(f"    {line}" for line in body)])
 
 
@@ -131,4 +146,8 @@ def _every(half: int, name: str) -> list[str]:
     return [f"{name}_{i}" for i in range(0, half, 4)]
 
 
-two, one = (make(source(2)), make(source(1))) if ISA.staggers else (strip_2, strip_1)
+two, one, plain_two, plain_one = (
+    (make(source(nv, plain)) for plain in (False, True) for nv in (2, 1))
+    if ISA.staggers
+    else (strip_2, strip_1, strip_2, strip_1)
+)

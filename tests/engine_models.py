@@ -61,9 +61,26 @@ def out_size(size: int, k: int, stride: int, dilation: int, same: bool) -> int:
 
 
 def conv(
-    dtype: str, *, n=1, h=7, w=6, c=5, out=9, kh=3, kw=3, sh=1, sw=1, dh=1, dw=1, same=True, act=0, groups=1, seed=0
+    dtype: str,
+    *,
+    n=1,
+    h=7,
+    w=6,
+    c=5,
+    out=9,
+    kh=3,
+    kw=3,
+    sh=1,
+    sw=1,
+    dh=1,
+    dw=1,
+    same=True,
+    act=0,
+    groups=1,
+    zero=3,
+    seed=0,
 ) -> Graph:
-    """CONV_2D."""
+    """CONV_2D; zero: the output's zero point, as int8."""
     rng = np.random.default_rng(seed)
     y = (n, out_size(h, kh, sh, dh, same), out_size(w, kw, sw, dw, same), out)
     options = table(
@@ -71,7 +88,7 @@ def conv(
         fused_activation_function=act,
     )  # fmt: skip
     tensors = [activation("x", (n, h, w, c), dtype, 0.03, -7), weights(rng, (out, kh, kw, c // groups), dtype, out, 0),
-               bias(rng, out, dtype), activation("y", y, dtype, 0.07, 3)]  # fmt: skip
+               bias(rng, out, dtype), activation("y", y, dtype, 0.07, zero)]  # fmt: skip
     return one("CONV_2D", options, tensors, (0,))
 
 
@@ -228,6 +245,29 @@ def cases() -> dict[str, Callable[[], Graph]]:
         (150, 34),
     ):  # sums of activations: parts of vectors, several vectors
         add(f"conv 1x1 of 700 pixels, {k} to {n}", conv, h=20, w=35, c=k, out=n, kh=1, kw=1, types=("uint8",))
+    for k, n in (
+        (3, 16),
+        (16, 72),
+        (24, 48),
+        (128, 34),
+        (129, 34),
+    ):  # nothing to add or to clamp; sums below 2^23 or not
+        add(f"conv 1x1 of 700 pixels behind a ReLU, {k} to {n}", conv, h=20, w=35, c=k, out=n, kh=1, kw=1, act=1, zero=-128,
+            types=bytes_)  # fmt: skip
+    add(
+        "conv of RGB to 40 behind a ReLU",
+        conv,
+        n=2,
+        h=14,
+        w=33,
+        c=3,
+        out=40,
+        sh=2,
+        sw=2,
+        act=1,
+        zero=-128,
+        types=bytes_,
+    )
     add("conv 3x3 of lines of 17, 16 to 8", conv, n=2, h=7, w=17, c=16, out=8, types=bytes_)
     add("conv 3x3 of lines of 17, 20 to 16", conv, n=2, h=7, w=17, c=20, out=16, act=1, types=bytes_)
     for k, n in ((1, 72), (2, 96)):  # blocks of four vectors with a narrower one behind them, of few steps

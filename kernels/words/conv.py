@@ -1,6 +1,7 @@
 """Words of an instruction: the convolutions and matrix products. See kernels/conv.py for the meaning."""
 
 X, Y, W, BIAS, MULTIPLIER, LEFT, RIGHT, SEGMENTS = 2, 3, 4, 5, 6, 7, 8, 9
+PLAIN = RIGHT  # conv_u8 in strips: 1 behind a ReLU, if sums stay below 2^23 (kernels/staggered.py)
 N_SEGMENTS, STEPS = 10, 11
 OUT_W, OUT_HW = 12, 13  # output pixels in a row, in an image
 ROW, COLUMN, IMAGE = 14, 15, 16  # bytes of input from one output row, pixel, image to the next

@@ -9,6 +9,7 @@ from edgeq.graph import Array, Op, Tensor
 from edgeq.kernels.words import conv as cw
 from edgeq.kernels.words import move as mw
 from edgeq.kernels.words import unary as uw
+from edgeq.kernels.words.instruction import FLOAT
 from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.delegation import takes
 from edgeq.plan.frames import framed
@@ -250,6 +251,8 @@ def product(
     padded = (packed.shape[0] * nv + tail) * lanes
     if kind != "f32":
         words |= requantize_words(b, op, x, part_of(w, part), out, count, padded, is_wide(b, op, bias_at), order)
+    if strips.get(cw.STRIP) and b.isa.staggers and behind_relu(words) and below_2_23(weights[0].size, bias):
+        words[cw.PLAIN] = 1
     words |= {
         cw.X: rows.x, cw.SEGMENTS: b.constant(np.array(segments, np.int64)), cw.N_SEGMENTS: len(segments), cw.NV: nv,
     }  # fmt: skip
@@ -272,6 +275,16 @@ def product(
         strips |= lines
     words[cw.Y] = y.at(part.start * size)
     b.emit(kernel, units, words | strips, macs=rows.pixels * count * len(rows.segments) * rows.length // joined)
+
+
+def behind_relu(words: Words) -> bool:
+    """Whether outputs are all that a byte holds, and 0 is the least of them."""
+    return (words[cw.FAMILY], words[cw.ZERO_POINT], words[cw.LO], words[cw.HI]) == (FLOAT, 0, 0, 255)
+
+
+def below_2_23(products: int, bias: Array) -> bool:
+    """Whether no sum of so many products of bytes and a bias reaches 2^23."""
+    return products * 255 * 255 + int(np.abs(bias.astype(np.int64)).max(initial=0)) < 1 << 23
 
 
 def part_of(w: Tensor, part: slice) -> Tensor:
