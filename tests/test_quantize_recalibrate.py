@@ -22,7 +22,7 @@ from edgeq.recipe import Recipe
 from edgeq.tflite import write
 
 
-def loosely_quantized(graph: Graph, n: int = 24, factor: float = 6.0) -> Graph:
+def loosely_quantized(graph: Graph, n: int = 24, factor: float = 20.0) -> Graph:
     """A model quantized on samples much larger than those it will see."""
     inputs = [tuple(factor * a for a in x) for x in inputs_of(graph, n)]
     return quantize(graph, inputs, Recipe("int8", ranges="minmax", bias_correction=False)).graph
