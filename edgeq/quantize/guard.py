@@ -11,6 +11,7 @@ stretched. Where old ranges clip what is stretched, that alone gains so much tha
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -74,11 +75,17 @@ def judge(before: Array, after: Array) -> Verdict:
     )
 
 
+@lru_cache(1)
+def _signs(n: int) -> Array:
+    """(FLIPS, n): random ways to set n signs, the same every time."""
+    return np.where(np.random.default_rng(0).random((FLIPS, n)) < 0.5, -1.0, 1.0)
+
+
 def by_luck(gains: Array) -> float:
     """The chance that signs set by chance give the gains (n,) as large a sum: exact up to 12 of them."""
     n = len(gains)
     if n <= 12:
         signs = 1.0 - 2.0 * ((np.arange(1 << n)[:, None] >> np.arange(n)) & 1)
         return float(np.mean(signs @ gains >= gains.sum() * (1 - 1e-12))) if n else 1.0
-    signs = np.where(np.random.default_rng(0).random((FLIPS, n)) < 0.5, -1.0, 1.0)
+    signs = _signs(n)
     return (1 + int(np.count_nonzero(signs @ gains >= gains.sum()))) / (FLIPS + 1)

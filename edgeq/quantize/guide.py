@@ -100,7 +100,7 @@ class Guide:
             margin = SURE * math.sqrt(1 / n + z * z / (2 * n))
             if n < count or not _below(z + margin) <= most <= _below(z - margin):
                 return _below(z)
-            count *= 2
+            count += count // 2
 
     def _decoded(self, coded: Graph, found: Sequence[Array]) -> tuple[Array, ...]:
         transforms = [quantmod_of(coded.tensors[i]) for i in self.judge.targets]

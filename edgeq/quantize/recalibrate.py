@@ -14,6 +14,7 @@ from edgeq.graph import Array, Graph
 from edgeq.histogram import Histogram, balanced
 from edgeq.lasting import Lasting
 from edgeq.quantize import guard
+from edgeq.quantize.blas import one_thread
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune
 from edgeq.quantize.cells import LEAST_MODELS, MODELS, drawn
 from edgeq.quantize.compare import compare, judged
@@ -111,9 +112,9 @@ def recalibrate(
         raise QuantizeError("calibration needs at least one sample, got none")
     if not seen.judge.inputs:
         raise QuantizeError(f"expected at least {HOLD_BACK} samples, of which one judges, got {seen.consumed}")
-    with (
-        Lasting()
-    ):  # what choosing makes lasts or goes by itself; a collection, one in fifty milliseconds, finds nothing
+    # What choosing makes lasts or goes by itself: a collection, one in fifty milliseconds, finds nothing. OpenBLAS's other
+    # threads spin for as long as choosing takes, once they were called for a product, and add up in another order.
+    with Lasting(), one_thread():
         return _chosen(graph, real, known, matched, free, seen, deployed, settle_biases, say, _late(budget, start))
 
 
