@@ -51,22 +51,25 @@ class Plans:
 
         checked: it differs from a graph that was checked in the values of constants alone.
         """
+        if checked:
+            return self._filled(replace(graph.with_main(outputs=self.tensors), signatures=()))
         found = next((known for known in self._known if known[0] is graph), None)
         if found is None:
-            found = graph, *self._made(replace(graph.with_main(outputs=self.tensors), signatures=()), checked)
+            found = graph, *self._fitted(replace(graph.with_main(outputs=self.tensors), signatures=()))
             self._known = [*self._known[-1:], found]  # a search holds what is new against what was best
         return found[1:]
 
-    def _made(self, whole: Graph, checked: bool) -> tuple[Plan, object]:
-        if checked:
-            plan = self._repack.of(whole) if self._repack is not None else None
-            if plan is not None:
-                return plan, self._repack
-            plan = make_plan(whole, get().isa, Rounding.XNNPACK)
-            if self._repack is not None:
-                return plan, object()
-            self._repack = Repack(whole, plan, get().isa, Rounding.XNNPACK)
+    def _filled(self, whole: Graph) -> tuple[Plan, object]:
+        plan = self._repack.of(whole) if self._repack is not None else None
+        if plan is not None:
             return plan, self._repack
+        plan = make_plan(whole, get().isa, Rounding.XNNPACK)
+        if self._repack is not None:
+            return plan, object()
+        self._repack = Repack(whole, plan, get().isa, Rounding.XNNPACK)
+        return plan, self._repack
+
+    def _fitted(self, whole: Graph) -> tuple[Plan, object]:
         try:
             self._refit = self._refit or Refit(sound(whole), get().isa)
             plan = self._refit.of(whole)

@@ -13,7 +13,6 @@ import numpy as np
 
 from edgeq.graph import Array, Graph
 from edgeq.kernels.isa import Isa
-from edgeq.plan.arena import aligned
 from edgeq.plan.build import make_plan
 from edgeq.plan.types import Plan, Rounding
 from edgeq.records import replace
@@ -26,27 +25,27 @@ class Repack:
     """Plans of graphs like the first, whose plan is given: in the same memory, with other values in `constants`."""
 
     def __init__(self, graph: Graph, plan: Plan, isa: Isa, rounding: Rounding) -> None:
+        """plan: the graph's, whose constants from now on are those of the graph that was asked for last."""
         self._graph, self._plan, self._isa, self._rounding = graph, plan, isa, rounding
-        self._changed: tuple[int, ...] | None = None
+        self._changed: tuple[int, ...] = ()
         self._to: Array | None = None
         self._from = np.zeros(0, np.int32)
 
     def of(self, graph: Graph) -> Plan | None:
-        """The plan of another graph; None where it is not the first with other floats in the constants."""
-        if graph is self._graph:
-            return self._plan
+        """The plan of another graph, until the next one is asked for, whose values take the place of these in the memory of the
+        first's constants; None where it is not the first with other floats in them.
+        """
         changed = self._others(graph)
         if changed is None:
             return None
-        if changed != self._changed:
-            self._changed, self._to = changed, None
+        if changed and not self._changed:
+            self._changed = changed
             self._find(changed)
-        if self._to is None:
+        if not set(changed) <= set(self._changed) or (changed and self._to is None):
             return None
-        constants = aligned(self._plan.constants.nbytes)
-        constants[:] = self._plan.constants
-        constants.view(np.float32)[self._to] = _values(graph, changed)[self._from]
-        return replace(self._plan, constants=constants)
+        if self._to is not None:
+            self._plan.constants.view(np.float32)[self._to] = _values(graph, self._changed)[self._from]
+        return self._plan
 
     def _others(self, graph: Graph) -> tuple[int, ...] | None:
         """The constants that are others than the first graph's, None where more is."""
