@@ -32,6 +32,10 @@ REMEMBERED: Final = 4
 """Forms of an operation that are kept: a search goes back and forth."""
 
 
+MOST_READ: Final = 512
+"""Tensors whose numbers are remembered."""
+
+
 class OtherLayoutError(Exception):
     """What is lowered anew needs other memory or other instructions than it had."""
 
@@ -76,6 +80,7 @@ class Refit:
         self.plan = b.finish(shown)
         whole = all(i.kernel not in ("branch", "call_out") for i in b.instructions)
         self.able = b.as_stated and whole and not (b.initial or b.variables or self.plan.kept)
+        self._read: dict[tuple[int, int], tuple[Tensor, tuple[object, ...] | None]] = {}
         self._forms: list[OrderedDict[tuple[object, ...], _Form]] = [OrderedDict() for _ in graph.ops]
 
     def of(self, graph: Graph) -> Plan | None:
@@ -100,7 +105,7 @@ class Refit:
             if op is old and changed.isdisjoint(op.inputs) and changed.isdisjoint(op.outputs):
                 continue
             key = tuple(
-                None if i < 0 or (i == k and i not in changed) else _numbers(after[i], before[k])
+                None if i < 0 or (i == k and i not in changed) else self._numbers(after[i], k)
                 for i, k in zip((*op.inputs, *op.outputs), (*old.inputs, *old.outputs), strict=True)
             )
             if not any(key):
@@ -132,6 +137,16 @@ class Refit:
             tensors=tuple(ports.tensors[: len(graph.tensors)]),
             instructions=(),
         )
+
+    def _numbers(self, t: Tensor, k: int) -> tuple[object, ...] | None:
+        """See `_numbers`; k: which of the first graph's it is held against. Those of the tensors seen last are remembered."""
+        at = id(t), k
+        found = self._read.get(at)
+        if found is None:
+            if len(self._read) >= MOST_READ:
+                self._read.clear()
+            found = self._read[at] = t, _numbers(t, self._graph.tensors[k])
+        return found[1]
 
     def _lowered(self, b: _Again, n: int, op: Op) -> _Form:
         """One operation of another graph, in the place of the first graph's."""

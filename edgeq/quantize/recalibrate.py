@@ -196,7 +196,7 @@ def _inputs_free(graph: Graph, found: Scales) -> Scales:
 
 
 def _maker(graph: Graph, free: Scales, place: Mapping[int, int]) -> Callable[[Spans], Rewritten]:
-    counted: Counted = {}
+    counted = Counted()
 
     def make(at: Spans) -> Rewritten:
         return Rewritten(rescale(graph, free, at, counted) if at else graph, dict(place), {})

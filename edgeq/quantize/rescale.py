@@ -15,14 +15,14 @@ import numpy.typing as npt
 
 from edgeq.errors import QuantizeError
 from edgeq.feed import quantmod_of
-from edgeq.graph import Graph, Quantization, Tensor
+from edgeq.graph import Graph, Op, Quantization, Tensor
 from edgeq.quantize.groups import Groups
 from edgeq.quantize.parameters import transform as transform_of
 from edgeq.quantize.rewritten import quantization
-from edgeq.quantize.rules import RULES
+from edgeq.quantize.rules import RULES, Rule
 from edgeq.quantize.weights import MOST_MULTIPLIER
 from edgeq.quantmod import QuantMod
-from edgeq.records import dataclass, replace
+from edgeq.records import dataclass, field, replace
 
 Array = npt.NDArray[Any]
 
@@ -87,8 +87,26 @@ def transform(graph: Graph, group: int, a: float, b: float) -> QuantMod:
     return transform_of(a, b, graph.tensors[group].dtype)
 
 
-Counted = dict[tuple[int, int, float], Tensor]
-"""Biases by tensor, input and the input's scale: what one graph was found to need in them."""
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """What earlier calls for one graph have made, for those that follow.
+
+    biases: by tensor, input and the input's scale; scaled: by tensor, the transform that it had last and what it was under it;
+    limits: by operation, its greatest bias as a share of what there is room for, and the greatest of its weights' scales;
+    readers: of each tensor.
+    """
+
+    biases: dict[tuple[int, int, float], Tensor] = field(default_factory=dict)
+    scaled: dict[int, tuple[QuantMod, Tensor]] = field(default_factory=dict)
+    limits: dict[int, tuple[float, float]] = field(default_factory=dict)
+    readers: dict[int, list[int]] = field(default_factory=dict)
+
+    def tensor(self, graph: Graph, i: int, q: QuantMod) -> Tensor:
+        """A tensor of the graph under a transform."""
+        known = self.scaled.get(i)
+        if known is None or known[0] is not q:
+            known = self.scaled[i] = q, replace(graph.tensors[i], quantization=quantization(q))
+        return known[1]
 
 
 def rescale(
@@ -98,15 +116,17 @@ def rescale(
 
     counted: what earlier calls for this very graph have left, and this one leaves.
     """
-    counted = {} if counted is None else counted
+    counted = Counted() if counted is None else counted
     new = {g: transform(graph, g, a, b) for g, (a, b) in spans.items()}
-    _widen(graph, found, new)
+    _widen(graph, found, new, counted)
     tensors = list(graph.tensors)
     for i, group in found.groups.items():
         if group in new:
-            tensors[i] = replace(tensors[i], quantization=quantization(new[group]))
+            tensors[i] = counted.tensor(graph, i, new[group])
     ops = list(graph.ops)
-    readers = graph.main.consumers()
+    if not counted.readers:
+        counted.readers.update(graph.main.consumers())
+    readers = counted.readers
     for n, op in enumerate(graph.ops):
         rule = RULES.get(op.code)
         if rule is None or rule.bias is None or rule.bias >= len(op.inputs) or op.inputs[rule.bias] < 0:
@@ -115,9 +135,9 @@ def rescale(
         if found.groups.get(source) not in new:
             continue
         key = at, source, _scale(tensors[source])
-        if key not in counted:
-            counted[key] = _recounted(graph.tensors[at], graph.tensors[source], tensors[source])
-        bias = counted[key]
+        if key not in counted.biases:
+            counted.biases[key] = _recounted(graph.tensors[at], graph.tensors[source], tensors[source])
+        bias = counted.biases[key]
         if len(readers[at]) == 1:
             tensors[at] = bias
         else:  # each layer that shares it has its own input scale now
@@ -160,23 +180,29 @@ def _nearest(a: int, b: int) -> int:
     return whole + (2 * rest > b or (2 * rest == b and whole % 2 == 1))
 
 
-def _widen(graph: Graph, found: Scales, new: dict[int, QuantMod]) -> None:
+def _widen(graph: Graph, found: Scales, new: dict[int, QuantMod], counted: Counted) -> None:
     """Widen what would take a layer's multiplier s_in · s_w / s_out, or its bias, out of the runtimes' reach."""
-    for op in graph.ops:
+    for n, op in enumerate(graph.ops):
         rule = RULES.get(op.code)
         if rule is None or rule.weights is None or op.inputs[rule.data[0]] not in found.groups:
             continue
         source = op.inputs[rule.data[0]]
-        if rule.bias is not None and rule.bias < len(op.inputs) and op.inputs[rule.bias] >= 0:
-            bias = np.asarray(graph.tensors[op.inputs[rule.bias]].data)
-            room = 2.0**30 if bias.dtype == np.int32 else 2.0**38
-            _at_least(
-                graph, found, new, source, _scale(graph.tensors[source]) * float(np.abs(bias).max(initial=0)) / room
-            )
-        q = graph.tensors[op.inputs[rule.weights]].quantization
-        if q is not None and op.outputs[0] in found.groups:
-            least = _at(graph, found, new, source) * float(q.scale.max()) / MOST_MULTIPLIER
-            _at_least(graph, found, new, op.outputs[0], least)
+        if n not in counted.limits:
+            q = graph.tensors[op.inputs[rule.weights]].quantization
+            counted.limits[n] = _bias_share(graph, op, rule), 0.0 if q is None else float(q.scale.max())
+        share, step = counted.limits[n]
+        if share:
+            _at_least(graph, found, new, source, _scale(graph.tensors[source]) * share)
+        if step and op.outputs[0] in found.groups:
+            _at_least(graph, found, new, op.outputs[0], _at(graph, found, new, source) * step / MOST_MULTIPLIER)
+
+
+def _bias_share(graph: Graph, op: Op, rule: Rule) -> float:
+    """The greatest bias of a layer, as a share of what there is room for; 0 where it has none."""
+    if rule.bias is None or rule.bias >= len(op.inputs) or op.inputs[rule.bias] < 0:
+        return 0.0
+    bias = np.asarray(graph.tensors[op.inputs[rule.bias]].data)
+    return float(np.abs(bias).max(initial=0)) / (2.0**30 if bias.dtype == np.int32 else 2.0**38)
 
 
 def _at_least(graph: Graph, found: Scales, new: dict[int, QuantMod], tensor: int, scale: float) -> None:
