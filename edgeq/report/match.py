@@ -15,6 +15,8 @@ from edgeq.feed import quantmod_of
 from edgeq.graph import Graph
 
 _CHANGES = ("QUANTIZE", "DEQUANTIZE")
+_ALIKE = {"AVERAGE_POOL_2D": "MEAN"}
+"""What a quantizer may write for what."""
 
 
 def match(real: Graph, coded: Graph) -> dict[int, int]:
@@ -56,7 +58,11 @@ def _by_order(real: Graph, coded: Graph) -> dict[int, int]:
     rows = []
     for g in (real, coded):
         rows.append(
-            [(op.code, g.tensors[op.outputs[0]].shape, op.outputs[0]) for op in g.ops if op.code not in _CHANGES]
+            [
+                (_ALIKE.get(op.code, op.code), g.tensors[op.outputs[0]].shape, op.outputs[0])
+                for op in g.ops
+                if op.code not in _CHANGES
+            ]
         )
     a, b = rows
     blocks = SequenceMatcher(None, [r[:2] for r in a], [r[:2] for r in b], autojunk=False).get_matching_blocks()
