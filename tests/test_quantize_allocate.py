@@ -47,7 +47,7 @@ def test_a_share_of_the_bytes():
     found = []
     for share in (0.5, 0.7):
         done = quantize(graph, inputs, replace(RECIPES["codebook2"], bundle=share))
-        assert done.steps[0].startswith("bytes shared out")
+        assert any(step.startswith("bytes shared out") for step in done.steps)
         assert size(done.graph) <= 1.02 * share * whole
         found.append(min(sqnr(wanted, answers(done.graph, others))))
     assert found[0] + 2 < found[1]

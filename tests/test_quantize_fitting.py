@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from quantize_models import Net, answers, inputs_of, sqnr
 
 from edgeq.graph import Activation, Graph
-from edgeq.quantize import blas
+from edgeq.quantize import blas, quantize
 from edgeq.quantize.fitting import fitted
 from edgeq.quantize.job import observed
 from edgeq.quantize.layout import arrange
@@ -121,3 +122,23 @@ def test_one_scale_is_judged_behind_the_activation():
         codes = {n: plain(graph, layout, n) for n in layers(layout)}
         found, _ = fitted(graph, layout, at, codes, learned, {}, "kmeans")
         assert least < found[0].scale[0] / codes[0].scale[0] < most
+
+
+def test_channels_that_are_never_used_set_no_scale():
+    """Weights thirty times as large, of a channel whose input is always 0, do not coarsen the one scale of a depthwise layer."""
+    net = Net((1, 6, 6, 4))
+    b = net.const(np.float32([-100] + [0] * 7))
+    x = net.conv(0, 8, k=1, act=Activation.RELU, b=b)
+    w = net.rng.normal(0, 0.3, (1, 3, 3, 8)).astype(np.float32)
+    usual = float(np.abs(w).max())
+    w[..., 0] *= 30
+    y = net.depthwise(x)
+    tensors = [*net.tensors]
+    at = net.ops[-1].inputs[1]
+    tensors[at] = replace(tensors[at], data=w)
+    graph = net.graph(y).with_main(tensors=tuple(tensors))
+    learned, others = alike(40, 1), alike(40, 2)
+    done = quantize(graph, learned, RECIPES["int8-per-tensor"]).graph
+    (op,) = [op for op in done.ops if op.code == "DEPTHWISE_CONV_2D"]
+    assert done.tensors[op.inputs[1]].quantization.scale[0] < 1.5 * usual / 127
+    assert min(sqnr(answers(graph, others), answers(done, others))) > 24

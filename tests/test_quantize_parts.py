@@ -13,6 +13,7 @@ from edgeq.graph import Padding
 from edgeq.histogram import Histogram
 from edgeq.quantize import codebook, equalize, gptq
 from edgeq.quantize.folding import fold_batch_norm, fold_pads
+from edgeq.quantize.links import links
 from edgeq.quantize.windows import rows
 from edgeq.tflite.schema import table
 
@@ -96,17 +97,63 @@ def test_equalising_changes_no_value(how, act):
     """Scale moved between channels, and floors moved into biases, leave the outputs as they are, RELU6 or not."""
     graph = chain(act)
     inputs = inputs_of(graph, 16)
-    found = equalize.links(graph)
+    found = links(graph)
     assert len(found) == 4
     assert all(link.capped == (act == 3) for link in found)
     other = getattr(equalize, how)(graph, found, equalize.ends(graph, found, inputs))
     near(answers(other, inputs), answers(graph, inputs), 1e-3)
 
 
+def residual(act: int = 1):
+    """Convolution, a branch, their sum, a convolution and a shortcut, their sum, dense: channels differ by up to e⁴."""
+    net = Net((1, 8, 8, 3))
+    a = net.conv(0, 8, act=act)
+    b = net.add(a, net.conv(net.conv(a, 6, act=act), 8), act=act)
+    c = net.add(net.conv(b, 5, stride=2), net.conv(b, 5, k=1, stride=2), act=act)
+    graph = net.graph(net.dense(net.reshape(net.global_pool(c), 1, 5), 3))
+    tensors = list(graph.tensors)
+    for n in (0, 2):
+        for i in graph.ops[n].inputs[1:]:
+            w = np.asarray(tensors[i].data)
+            factors = np.exp(np.linspace(-4, 0, 8)).astype(np.float32).reshape(-1, *[1] * (w.ndim - 1))
+            tensors[i] = replace(tensors[i], data=w * factors)
+    return graph.with_main(tensors=tuple(tensors))
+
+
+@pytest.mark.parametrize("how", ["by_weights", "by_activations"])
+@pytest.mark.parametrize("act", [0, 1, 3])
+def test_a_residual_stream_is_scaled_as_a_whole(how, act):
+    """All that a sum joins is one link, and scaling it leaves the outputs as they are."""
+    graph = residual(act)
+    inputs = inputs_of(graph, 16)
+    found = links(graph)
+    assert [(link.writers, link.readers, link.sums) for link in found] == [
+        ((0, 2), (1, 4, 5), (3,)),
+        ((1,), (2,), ()),
+        ((4, 5), (9,), (6,)),
+    ]
+    other = getattr(equalize, how)(graph, found, equalize.ends(graph, found, inputs))
+    assert len(other.tensors) > len(graph.tensors)
+    near(answers(other, inputs), answers(graph, inputs), 1e-3)
+
+
+@pytest.mark.parametrize("joined", ["an input", "a product", "an output"])
+def test_a_stream_that_others_touch_is_no_link(joined):
+    """Channels stay as they are where something writes or reads them that cannot be scaled."""
+    net = Net((1, 8, 8, 3), (1, 8, 8, 4))
+    a = net.conv(0, 4, act=1)
+    other = 1 if joined == "an input" else net.conv(0, 4)
+    if joined == "a product":
+        other = net.op("MUL", (other, 1), (1, 8, 8, 4), table("MulOptions"))
+    b = net.add(a, other)
+    y = net.conv(b, 4)
+    assert links(net.graph(y, b) if joined == "an output" else net.graph(y)) == []
+
+
 def test_equalising_by_weights_evens_ranges():
     """Afterwards the largest weights of the channels are nearer to one another."""
     graph = chain()
-    found = equalize.links(graph)
+    found = links(graph)
     other = equalize.by_weights(graph, found, equalize.ends(graph, found, inputs_of(graph, 8)))
 
     def spread(g, n: int) -> float:
@@ -120,7 +167,7 @@ def test_lifted_channels_keep_half_the_room():
     """A channel is lifted to half the tensor's largest value at most."""
     graph = chain()
     inputs = inputs_of(graph, 8)
-    found = equalize.links(graph)
+    found = links(graph)
     before = equalize.ends(graph, found, inputs)
     after = equalize.ends(graph, found, inputs_of(graph, 8))
     other = equalize.by_activations(graph, found, before)

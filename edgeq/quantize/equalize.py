@@ -1,12 +1,11 @@
 """Equalisation: scale moved between the channels of neighbouring layers, which changes no value at the outputs.
 
-Where a layer writes a tensor that only linear layers read, with nothing but ReLUs, pools and the like between, channel c
-of the tensor may be multiplied by any s_c > 0: row c of the writer's weights and bias by s_c, column c of the readers'
-by 1/s_c. Two choices of s are of use. `by_weights` gives both sides like ranges, √(r₂/r₁), for weights that have one
-scale per tensor (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019,
-section 4.1). `by_activations` lifts channels whose values are small beside the tensor's largest, which one scale per
-tensor resolves poorly; weights with a scale per channel take that in for nothing on the writer's side (as in Xiao et al.,
-"SmoothQuant", ICML 2023, the other way round; Finkelstein et al., "Same, Same But Different", 2019).
+On a link (edgeq.quantize.links) channel c may be multiplied by any s_c > 0: row c of the writers' weights and biases by
+s_c, column c of the readers' by 1/s_c. Two choices of s are of use. `by_weights` gives both sides like ranges, √(r₂/r₁), for
+weights that have one scale per tensor (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias
+Correction", ICCV 2019, section 4.1). `by_activations` lifts channels whose values are small beside the tensor's largest,
+which one scale per tensor resolves poorly; weights with a scale per channel take that in for nothing on the writer's side
+(as in Xiao et al., "SmoothQuant", ICML 2023, the other way round; Finkelstein et al., "Same, Same But Different", 2019).
 
 RELU6 is no ReLU of scaled values: only channels that stay clear of 6 are scaled there, and no further than that they still
 do; `uncapped` makes it a RELU (as Nagel et al. do), which changes values, and is for the search to judge. `absorbed` moves
@@ -23,15 +22,14 @@ import numpy.typing as npt
 
 from edgeq.calibrate import Inputs, in_chunks
 from edgeq.graph import Activation, Graph, Op
-from edgeq.records import dataclass, replace
+from edgeq.quantize.links import Link
+from edgeq.records import replace
 
 if TYPE_CHECKING:
     from edgeq.stepping import Stepper
 
 Array = npt.NDArray[Any]
 
-LINEAR = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-_BETWEEN = ("RELU", "LEAKY_RELU", "PRELU", "MAX_POOL_2D", "AVERAGE_POOL_2D", "PAD", "MEAN", "RESHAPE", "RELU6")
 CAP = 6.0
 CLEAR = 1.25
 """How many times its largest value a channel must be able to grow before it meets RELU6's cap."""
@@ -43,91 +41,12 @@ PASSES = 8
 """Over all links: each is settled given its neighbours."""
 
 
-@dataclass(frozen=True)
-class Link:
-    """A tensor's way from the layer that writes it to those that read it.
-
-    writer, readers: operations; tensors: those on the way, all of the same channels; capped: whether RELU6 is on it.
-    """
-
-    writer: int
-    readers: tuple[int, ...]
-    tensors: tuple[int, ...]
-    capped: bool
-
-
-def links(graph: Graph) -> list[Link]:
-    """All of them."""
-    consumers = graph.main.consumers()
-    found = []
-    for n, op in enumerate(graph.ops):
-        if op.code not in LINEAR or not _constant(graph, op) or op.options is None:
-            continue
-        act = op.options.values.get("fused_activation_function", 0)
-        if act not in (Activation.NONE, Activation.RELU, Activation.RELU6):
-            continue
-        capped, at = act == Activation.RELU6, op.outputs[0]
-        way = [at]
-        while True:
-            readers = consumers.get(at, [])
-            if at in graph.outputs or not readers:
-                break
-            codes = {graph.ops[k].code for k in readers}
-            if codes <= set(LINEAR):
-                if all(_reads(graph, graph.ops[k], at) for k in readers):
-                    found.append(Link(n, tuple(readers), tuple(way), capped))
-                break
-            step = graph.ops[readers[0]]
-            if len(readers) != 1 or not _keeps_channels(graph, step, at):
-                break
-            capped = capped or step.code == "RELU6"
-            at = step.outputs[0]
-            way.append(at)
-    return found
-
-
-def _constant(graph: Graph, op: Op) -> bool:
-    """Whether a layer's weights and bias are float constants, its channels the weights' own, and the weights its alone."""
-    parts = [i for i in op.inputs[1:3] if i >= 0]
-    if sum(op.inputs[1] in other.inputs for other in graph.ops) > 1:
-        return False
-    if any(graph.tensors[i].data is None or graph.tensors[i].dtype != "float32" for i in parts):
-        return False
-    x, w = graph.tensors[op.inputs[0]], graph.tensors[op.inputs[1]]
-    if op.code == "FULLY_CONNECTED":
-        return bool(x.shape) and x.shape[-1] == w.shape[1]
-    return op.code == "DEPTHWISE_CONV_2D" or w.shape[3] == x.shape[3]
-
-
-def _reads(graph: Graph, op: Op, i: int) -> bool:
-    return op.inputs[0] == i and i not in op.inputs[1:] and _constant(graph, op)
-
-
-def _keeps_channels(graph: Graph, op: Op, i: int) -> bool:
-    """Whether channels of tensor i come out scaled as they go in."""
-    if (
-        op.code not in _BETWEEN
-        or op.inputs[0] != i
-        or graph.tensors[op.outputs[0]].shape[-1:] != graph.tensors[i].shape[-1:]
-    ):
-        return False
-    if op.code == "PRELU":
-        return graph.tensors[op.inputs[1]].data is not None
-    if op.code == "PAD":
-        counts = graph.tensors[op.inputs[1]].data
-        return counts is not None and not np.asarray(counts)[-1].any()
-    if op.code == "MEAN":
-        axes, rank = graph.tensors[op.inputs[1]].data, len(graph.tensors[i].shape)
-        return axes is not None and all(a % rank != rank - 1 for a in np.asarray(axes).reshape(-1).tolist())
-    return True
-
-
 def uncapped(graph: Graph, found: Sequence[Link]) -> tuple[Graph, list[Link]]:
     """The graph with RELU in place of the RELU6 on links, and the links as they are then."""
     ops = list(graph.ops)
     producers = graph.main.producers()
     for link in found:
-        for n in {link.writer, *(producers[i] for i in link.tensors)} if link.capped else ():
+        for n in {*link.writers, *(producers[i] for i in link.tensors)} if link.capped else ():
             op = ops[n]
             if op.code == "RELU6":
                 ops[n] = replace(op, code="RELU")
@@ -156,8 +75,8 @@ def ends(graph: Graph, found: Sequence[Link], inputs: Sequence[Inputs]) -> dict[
 def by_weights(graph: Graph, found: Sequence[Link], seen: Mapping[int, tuple[Array, Array]]) -> Graph:
     """The graph with like ranges of weights on both sides of each link."""
     factors = {link: np.ones(_channels(graph, link)) for link in found}
-    rows = {link: _rows(graph, link.writer) for link in found}
-    columns = {link: np.max([_columns(graph, k, len(factors[link])) for k in link.readers], axis=0) for link in found}
+    rows = {link: {n: _rows(graph, n) for n in link.writers} for link in found}
+    columns = {link: {k: _columns(graph, k, len(factors[link])) for k in link.readers} for link in found}
     for _ in range(PASSES):
         for link in found:
             # What the writer's and the readers' other links did to these weights is in their ranges already.
@@ -165,6 +84,8 @@ def by_weights(graph: Graph, found: Sequence[Link], seen: Mapping[int, tuple[Arr
             others = _columns_now(graph, link, found, factors, columns)
             live = (own > 0) & (others > 0)
             s = np.where(live, np.sqrt(np.where(live, others, 1) / np.where(live, own, 1)), 1.0)
+            if len(link.writers) + len(link.readers) > 2 and live.any():  # in units of their own: only ratios count
+                s = np.where(live, s / np.exp(np.log(s[live]).mean()), 1.0)
             factors[link] = _bounded(factors[link] * s, link, seen)
     return scaled(graph, [(link, factors[link]) for link in found])
 
@@ -177,11 +98,12 @@ def by_activations(
     """
     chosen = []
     for link in found:
-        top = np.max([np.maximum(-seen[i][0], seen[i][1]) for i in link.tensors], axis=0).astype(np.float64)
-        whole = top.max(initial=0.0)
+        # Each tensor has a step of its own: a channel is as small as where it comes nearest to the tensor's largest value.
+        most = [np.maximum(-seen[i][0], seen[i][1]).astype(np.float64) for i in link.tensors]
+        top = np.max([t / max(float(t.max(initial=0.0)), 1e-30) for t in most], axis=0)
         free = all(graph.ops[k].code == "DEPTHWISE_CONV_2D" for k in link.readers)
         # Half way at most: what calibration did not see of a small channel is then still no more than of the largest.
-        ratio = np.maximum(np.where(top > 0, whole / np.where(top > 0, top, 1), 1.0) / 2, 1.0)
+        ratio = np.maximum(np.where(top > 0, 1 / np.where(top > 0, top, 1), 1.0) / 2, 1.0)
         chosen.append((link, _bounded(np.minimum(ratio, MOST) ** (1.0 if free else strength), link, seen)))
     return scaled(graph, chosen)
 
@@ -198,7 +120,7 @@ def _bounded(s: Array, link: Link, seen: Mapping[int, tuple[Array, Array]]) -> A
 
 def scaled(graph: Graph, chosen: Sequence[tuple[Link, Array]]) -> Graph:
     """The graph with each link's channels multiplied by its factors (c,). Weights that layers share become their own."""
-    up: dict[int, Array] = {link.writer: s for link, s in chosen}
+    up: dict[int, Array] = {n: s for link, s in chosen for n in link.writers}
     down: dict[int, Array] = {k: s for link, s in chosen for k in link.readers}
     tensors, ops = list(graph.tensors), list(graph.ops)
     for n in sorted({*up, *down}):
@@ -229,14 +151,14 @@ def absorbed(graph: Graph, found: Sequence[Link], seen: Mapping[int, tuple[Array
     """
     tensors, ops = list(graph.tensors), list(graph.ops)
     for link in found:
-        op = ops[link.writer]
+        op = ops[link.writers[0]]
         lo, hi = seen[link.tensors[0]]
         # Never below by as much as its values lie apart: others than those seen will keep to it too.
         floor = np.maximum(lo.astype(np.float64) - (hi - lo), 0.0)
         fits = len(link.tensors) == 1 and not link.capped and len(op.inputs) > 2 and op.inputs[2] >= 0
         if not (fits and floor.any() and all(_borderless(graph, k) for k in link.readers)):
             continue
-        ops[link.writer] = _shifted(tensors, op, -floor)
+        ops[link.writers[0]] = _shifted(tensors, op, -floor)
         for k in link.readers:
             w = np.asarray(tensors[ops[k].inputs[1]].data, np.float64)
             ops[k] = _shifted(tensors, ops[k], w.reshape(len(w), -1) @ floor)
@@ -278,24 +200,45 @@ def _columns(graph: Graph, n: int, channels: int) -> Array:
 
 
 def _rows_now(
-    graph: Graph, link: Link, found: Sequence[Link], factors: Mapping[Link, Array], rows: Mapping[Link, Array]
+    graph: Graph,
+    link: Link,
+    found: Sequence[Link],
+    factors: Mapping[Link, Array],
+    rows: Mapping[Link, Mapping[int, Array]],
 ) -> Array:
-    """The writer's rows under the factors so far: its own, and those on its columns as far as a depthwise row has one."""
-    own = rows[link] * factors[link]
-    if graph.ops[link.writer].code == "DEPTHWISE_CONV_2D":
-        for other in found:
-            if link.writer in other.readers:
-                own = own / np.repeat(factors[other], len(own) // len(factors[other]))
-    return np.asarray(own)
+    """The writers' rows under the factors so far: their own, and those on their columns as far as a depthwise row has one."""
+    every = []
+    for n, own in rows[link].items():
+        own = own * factors[link]
+        if graph.ops[n].code == "DEPTHWISE_CONV_2D":
+            for other in found:
+                if n in other.readers:
+                    own = own / np.repeat(factors[other], len(own) // len(factors[other]))
+        every.append(own)
+    return _largest(every)
 
 
 def _columns_now(
-    graph: Graph, link: Link, found: Sequence[Link], factors: Mapping[Link, Array], columns: Mapping[Link, Array]
+    graph: Graph,
+    link: Link,
+    found: Sequence[Link],
+    factors: Mapping[Link, Array],
+    columns: Mapping[Link, Mapping[int, Array]],
 ) -> Array:
     """The readers' columns under the factors so far, likewise."""
-    others = columns[link] / factors[link]
-    if len(link.readers) == 1 and graph.ops[link.readers[0]].code == "DEPTHWISE_CONV_2D":
-        for other in found:
-            if other.writer == link.readers[0] and len(factors[other]) == len(others):
-                others = others * factors[other]
-    return np.asarray(others)
+    every = []
+    for k, others in columns[link].items():
+        others = others / factors[link]
+        if graph.ops[k].code == "DEPTHWISE_CONV_2D":
+            for other in found:
+                if k in other.writers and len(factors[other]) == len(others):
+                    others = others * factors[other]
+        every.append(others)
+    return _largest(every)
+
+
+def _largest(every: Sequence[Array]) -> Array:
+    """Of several layers, each beside its own largest: they have scales of their own."""
+    if len(every) == 1:
+        return every[0]
+    return np.asarray(np.max([v / max(float(v.max(initial=0.0)), 1e-30) for v in every], axis=0))

@@ -23,6 +23,13 @@ first layer, the last and a bottleneck are small, and what is lost there is lost
 """
 
 
+SHARES = (1.0, 0.92, 0.84, 0.76, 0.68, 0.6, 0.5, *(0.4 * 0.8**k for k in range(16)))
+"""Of the scale of a layer's largest weight, that are tried for all channels together."""
+
+GIVEN_UP = 4.0
+"""Times the least cost, beyond which a smaller scale is not looked for."""
+
+
 @dataclass(frozen=True)
 class Grade:
     """How finely the weights of a layer are coded.
@@ -164,9 +171,13 @@ def _best_scale(
     w: Array, least: float, h: Array, grade: Grade, kind: str, error: Callable[[Array], float]
 ) -> tuple[Array, Array]:
     """Codes at the one scale of several that errs least: the two that do so with the nearest codes are rounded under `h`."""
-    scales = np.maximum(_steps(w), least).astype(np.float32)[:, None]
-    order = sorted(range(len(scales)), key=lambda k: (error(_nearest(w, scales[k]) * float(scales[k][0])), k))
-    tried = [(_codes(w, scales[k], h, grade, kind), scales[k]) for k in order[:2]]
+
+    def nearest(s: float) -> float:
+        at = np.array([max(s, least)], np.float32)
+        return error(_nearest(w, at) * float(at[0]))
+
+    scales = [np.array([max(s, least)], np.float32) for s in _tried(w, nearest)[:2]]
+    tried = [(_codes(w, at, h, grade, kind), at) for at in scales]
     return min(tried, key=lambda t: error(t[0] * (float(t[1][0]) * grade.step)))
 
 
@@ -204,15 +215,26 @@ def _less(w: Array, a: Codes, b: Codes, h: Array | None, grade: Grade = FINEST) 
 
 def _cheapest(w: Array, h: Array) -> Array:
     """The one scale of several, (1,) float32, at which the nearest codes of all channels cost least; of equals the larger."""
-    scales = _steps(w)
-    costs = (float(gptq.cost(w / s, _nearest(w, np.array([s])), h).sum()) * s * s for s in scales)
-    return np.array([-min(zip(costs, -scales, strict=True))[1]], np.float32)
+
+    def cost(s: float) -> float:
+        return float(gptq.cost(w / s, _nearest(w, np.array([s])), h).sum()) * s * s
+
+    return np.array([_tried(w, cost)[0]], np.float32)
 
 
-def _steps(w: Array) -> Array:
-    """Scales to try for all channels together, from that of the largest weight on down."""
+def _tried(w: Array, cost: Callable[[float], float]) -> list[float]:
+    """Scales for all channels together, those first that cost least; of equals the larger.
+
+    From that of the largest weight on down, for as long as what is clipped does not cost far more than all else: the largest
+    weights may be of channels that are never used, and then the scale of the others is a fraction of theirs.
+    """
     top = max(float(np.abs(w).max(initial=0.0)), 1e-30) / 127
-    return np.asarray(top * np.array([1.0, 0.92, 0.84, 0.76, 0.68, 0.6, 0.5, 0.4]))
+    found: list[tuple[float, float]] = []
+    for share in SHARES:
+        found.append((cost(top * share), -top * share))
+        if found[-1][0] > GIVEN_UP * min(found)[0]:
+            break
+    return [-s for _, s in sorted(found)]
 
 
 def _nearest(w: Array, scale: Array) -> Array:

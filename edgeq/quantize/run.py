@@ -19,6 +19,7 @@ from edgeq.quantize.folding import fold_batch_norm, fold_pads
 from edgeq.quantize.gptq import FINE, MOST, hessians
 from edgeq.quantize.job import MEANS, Job, observed
 from edgeq.quantize.layout import INTEGERS, arrange
+from edgeq.quantize.links import links
 from edgeq.quantize.observation import Budget, looked_at
 from edgeq.quantize.parameters import histograms
 from edgeq.quantize.pooling import means
@@ -190,16 +191,8 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
     small = sum(t.size for t in job.graph.tensors if t.data is None) <= SMALL
     fast = recipe.effort == "fast"
     methods = list(METHODS[1:3] if fast else METHODS if small else METHODS[:3]) if look else [recipe.ranges]
-    candidates = [search.candidate(f"{m} ranges", spans(job.seen, m)) for m in methods]
-    if not job.seen:
-        candidates = [search.candidate("weights alone", {})]
-    if look and not fast:
-        two = sorted(candidates, key=lambda c: c.error)[:2]
-        picked = winners(given, job.layout, two, judging.inputs[: COMPARED // 2])
-        candidates.append(search.candidate("the better of the best two for each tensor", picked))
-    best = chosen(candidates, min(candidates, key=lambda c: c.error))  # of equals the first
-    best = replace(best, steps=(*shared, *best.steps))
-    method = next((m for m in methods if best.name.startswith(m)), "mse")
+    method = "mse" if look else recipe.ranges
+    best = search.candidate(f"{method} ranges", spans(job.seen, method))
 
     def attempt(name: str, other: Job, again: bool = False, gain: float = 0.0) -> None:
         """Keep another job where it has less noise, by a share of `gain` and more; with `again`, its ranges are its own."""
@@ -213,22 +206,35 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
             job, search = other, trial
         best = replace(found if kept else best, steps=steps)
 
+    on_coarse = codebooks or _coarse(job) or recipe.rounding == "gptq"
+    rounds = codebooks or recipe.rounding != "nearest"
+    if on_coarse and rounds:  # noise of coarse weights would hide what ranges do
+        say(1, STEPS, "rounding weights")
+        attempt("weights rounded one after another", job.rounding(MOST))
+    shared += best.steps
+    candidates = [best if m == method else search.candidate(f"{m} ranges", spans(job.seen, m)) for m in methods]
+    if not job.seen:
+        candidates = [replace(best, name="weights alone")]
+    if look and not fast:
+        two = sorted(candidates, key=lambda c: c.error)[:2]
+        picked = winners(given, job.layout, two, judging.inputs[: COMPARED // 2])
+        candidates.append(search.candidate("the better of the best two for each tensor", picked))
+    best = chosen(candidates, min(candidates, key=lambda c: c.error))  # of equals the first
+    best = replace(best, steps=(*shared, *best.steps))
+    method = next((m for m in methods if best.name.startswith(m)), "mse")
+
     # What is lost most is looked after first: coarse weights by rounding, fine ones are rounded once scale has moved.
     if recipe.bias_correction and not fast:
         say(1, STEPS, "correcting biases")
         attempt("bias correction", job.correcting())
-    on_coarse = codebooks or _coarse(job) or recipe.rounding == "gptq"
-    for step in ("rounding", "equalising") if on_coarse else ("equalising", "rounding"):
-        if fast and not on_coarse:
-            continue
-        if step == "rounding" and (codebooks or recipe.rounding != "nearest"):
-            say(1, STEPS, "rounding weights")
-            gain = 0.0 if on_coarse else WORTH / 2  # it leans on the samples, so on a fine grid it must be worth that
-            attempt("weights rounded one after another", job.rounding(MOST if on_coarse else FINE), gain=gain)
-        elif step == "equalising" and recipe.equalize and (on_coarse or best.error >= ENOUGH):
-            say(2, STEPS, "equalising channels")
-            for name, other in _equalized(job):
-                attempt(name, other, again=True, gain=WORTH)
+    if recipe.equalize and (on_coarse or (best.error >= ENOUGH and not fast)):
+        say(2, STEPS, "equalising channels")
+        for name, other in _equalized(job):
+            attempt(name, other, again=True, gain=WORTH)
+    if rounds and not on_coarse and not fast:
+        say(1, STEPS, "rounding weights")
+        # It leans on the samples, so on a fine grid it must be worth that.
+        attempt("weights rounded one after another", job.rounding(FINE), gain=WORTH / 2)
     coarse = _coarse_products(job)
     if coarse:
         layout = replace(job.layout, stored={**job.layout.stored, **dict.fromkeys(coarse, "weights")})
@@ -278,7 +284,7 @@ def _coarse_products(job: Job) -> list[int]:
 
 def _equalized(job: Job) -> list[tuple[str, Job]]:
     """Forms of the graph with other scales between its channels, as far as they may be of use."""
-    found = equalize.links(job.graph)
+    found = links(job.graph)
     coarse = _coarse(job)
     if not coarse:  # channels under RELU6 have like ranges
         found = [link for link in found if not link.capped]
