@@ -342,6 +342,19 @@ def parse_publisher_public(data: bytes, *, what: str = "publisher key") -> Publi
     )
 
 
+def parse_verifier(data: bytes, *, what: str = "publisher key") -> PublisherPublic:
+    """As `parse_publisher_public` for one who verifies, and wraps nothing: `wrapping` is None, the key in the file is held to its
+    kind and length, but not opened."""
+    first, *others = pem.public_blocks(data, what)
+    if wrapping := pem.to_wrap_for(others):
+        match [pem.open_public(block, what) for block in (first, *others[wrapping:])]:
+            case [ec.EllipticCurvePublicKey(curve=ec.SECP256R1()) as signing]:
+                return PublisherPublic(signing)
+            case [ec.EllipticCurvePublicKey(curve=ec.SECP256R1()) as signing, mldsa.MLDSA65PublicKey() as second]:
+                return PublisherPublic(signing, None, second)
+    return parse_publisher_public(data, what=what)
+
+
 def parse_device(data: bytes, *, passphrase: bytes | None = None, what: str = "device key") -> DeviceKey:
     """The device's private key in the bytes of a .key file.
 

@@ -259,7 +259,7 @@ def _believe_file(path: PathLike) -> PublisherPublic | Root:
         from edgeq import root
 
         return root.verify(data)
-    return keys.parse_publisher_public(data, what=os.fspath(path))
+    return keys.parse_verifier(data, what=os.fspath(path))
 
 
 def _check_same(given: Root | None, held: Root) -> None:

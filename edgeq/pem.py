@@ -63,6 +63,12 @@ _KINDS: Final[tuple[tuple[type, str], ...]] = (
 _CHIP_PREFIX: Final = bytes.fromhex("3057 3011 06052b8104010c 06082a8648ce3d030107 034200")
 _POINT_SIZE: Final = 65
 
+# The same of X25519 (RFC 8410, section 4) and ML-KEM-768 (RFC 9935, section 4), and how long they are with their keys.
+_WRAPPING: Final = (
+    (bytes.fromhex("302a 3005 06032b656e 032100"), 44),
+    (bytes.fromhex("308204b2 300b 0609608648016503040402 038204a100"), 1206),
+)
+
 # 16 MiB and about 0.2 s: what fits a small device, and what openssl opens without being told to allow more.
 _SCRYPT_N: Final = 2**14
 _SCRYPT_R: Final = 8
@@ -126,12 +132,33 @@ def load_public(data: bytes, what: str) -> list[PublicKey]:
 
     Raises KeyFileError for a file that is not a sequence of SubjectPublicKeyInfo blocks.
     """
-    keys: list[PublicKey] = []
-    for label, block in _blocks(data, what):
+    return [open_public(block, what) for block in public_blocks(data, what)]
+
+
+def public_blocks(data: bytes, what: str) -> list[bytes]:
+    """The blocks of a public key file, which `open_public` opens; raises KeyFileError if they are of another label."""
+    found = _blocks(data, what)
+    for label, _ in found:
         if label != "PUBLIC KEY":
             raise errors.KeyFileError(f"{what}: expected a public key (.pub), found a block {label!r}")
-        keys.append(_chip_key(block, what) or _load_public_block(label, block, what))
-    return keys
+    return [block for _, block in found]
+
+
+def open_public(block: bytes, what: str) -> PublicKey:
+    """The key in a block; raises KeyFileError."""
+    return _chip_key(block, what) or _load_public_block("PUBLIC KEY", block, what)
+
+
+def to_wrap_for(blocks: Sequence[bytes]) -> int:
+    """How many blocks at the front are keys that content keys are wrapped for, by their kind and length: 2 of a hybrid one, 1 of
+    X25519 alone, 0 of none. They are not opened."""
+    found = 0
+    for (prefix, size), block in zip(_WRAPPING, blocks, strict=False):
+        der = _der_of(block)
+        if der is None or len(der) != size or not der.startswith(prefix):
+            break
+        found += 1
+    return found
 
 
 def _load_public_block(label: str, block: bytes, what: str) -> PublicKey:
@@ -148,17 +175,21 @@ def _load_public_block(label: str, block: bytes, what: str) -> PublicKey:
 
 def _chip_key(block: bytes, what: str) -> ChipPublic | None:
     """The key of a chip, if the block holds one: `cryptography` reads P-256 under id-ecPublicKey only."""
-    try:
-        body = block.split(_DASHES.encode(), 3)[2]
-        der = base64.b64decode(body.translate(None, b"\r\n"), validate=True)
-    except ValueError:
-        return None
-    if not der.startswith(_CHIP_PREFIX) or len(der) != len(_CHIP_PREFIX) + _POINT_SIZE:
+    der = _der_of(block)
+    if der is None or not der.startswith(_CHIP_PREFIX) or len(der) != len(_CHIP_PREFIX) + _POINT_SIZE:
         return None
     try:
         return ChipPublic(ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), der[len(_CHIP_PREFIX) :]))
     except ValueError:
         raise errors.KeyFileError(f"{what}: a chip's public key is not a point of P-256") from None
+
+
+def _der_of(block: bytes) -> bytes | None:
+    """What a block holds, None if that is not base64."""
+    try:
+        return base64.b64decode(block.split(_DASHES.encode(), 3)[2].translate(None, b"\r\n"), validate=True)
+    except ValueError:
+        return None
 
 
 def _blocks(data: bytes, what: str) -> list[tuple[str, bytes]]:

@@ -21,7 +21,7 @@ def source_digest() -> str:
     """SHA-256 over the names and contents of every file of kernels/."""
     root = os.path.dirname(isa.__file__)
     try:
-        return _content(os.path.join(root, DIGEST_FILE)).decode("ascii").strip()
+        return content_of(os.path.join(root, DIGEST_FILE)).decode("ascii").strip()
     except FileNotFoundError:
         pass
     found = sorted(_sources(root, ()))
@@ -31,7 +31,7 @@ def source_digest() -> str:
     digest = hashlib.sha256()
     for parts, *_ in found:
         digest.update(f"{'/'.join(parts)}\0".encode())
-        digest.update(_content(os.path.join(root, *parts)))
+        digest.update(content_of(os.path.join(root, *parts)))
         digest.update(b"\0")
     _keep(state, digest.hexdigest())
     return digest.hexdigest()
@@ -49,7 +49,7 @@ def _beside() -> str | None:
 def _kept(state: str) -> str:
     """The digest of the sources in this state, "" if nobody has made it."""
     try:
-        text = _content(_beside() or "").decode("ascii")
+        text = content_of(_beside() or "").decode("ascii")
     except (OSError, UnicodeDecodeError):
         return ""
     known, _, digest = text.partition(" ")
@@ -66,11 +66,13 @@ def _keep(state: str, digest: str) -> None:
             os.replace(beside, where)
 
 
-def _content(path: str) -> bytes:
-    """A small file's bytes; Python's own files cost twice as much, and each start reads fifty."""
+def content_of(path: str, limit: int = sys.maxsize) -> bytes:
+    """A small file's bytes, `limit` at most; Python's own files cost twice as much, and each start reads a dozen."""
+    content = b""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        content = b"".join(iter(lambda: os.read(descriptor, 1 << 16), b""))
+        while len(content) < limit and (more := os.read(descriptor, min(1 << 16, limit - len(content)))):
+            content += more
     finally:
         os.close(descriptor)
     return content

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,19 @@ from edgeq.files import only_ours
 from edgeq.records import dataclass, field, fields
 from edgeq.spelling import understand
 from edgeq.targets.detect import Cpu
-from edgeq.targets.identity import ABI, source_digest
+from edgeq.targets.identity import ABI, content_of, source_digest
 
 FOLDER = Path(__file__).parent / "built"
 """Objects that came with the package."""
 
 MAX_MANIFEST = 1 << 16
 FORMAT = 1
+
+_PIECE = 1 << 15
+_KINDS: dict[str, type] = {
+    "format": int, "order": int, "abi": int, "size": int, "versions": dict, "needs": list, "parts": list
+}  # fmt: skip
+"""Fields of a manifest that are no text."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,16 @@ class Manifest:
     @classmethod
     def from_json(cls, content: bytes) -> Manifest:
         """Parse; ValueError says what is wrong."""
-        value: Any = understand(content.decode())
-        kinds = {"format": int, "order": int, "abi": int, "size": int, "versions": dict, "needs": list, "parts": list}
+        return cls.from_value(_understood(content))
+
+    @classmethod
+    def from_value(cls, value: Any) -> Manifest:
+        """The same from parsed JSON."""
         if not isinstance(value, dict):
             raise ValueError("an object is expected")
         names = [f.name for f in fields(cls)]
         for name in names:
-            if not isinstance(value.get(name), kinds.get(name, str)):
+            if not isinstance(value.get(name), _KINDS.get(name, str)):
                 raise ValueError(f"{name} is missing or of the wrong kind")
         known = {name: value[name] for name in names}
         return cls(**(known | {"needs": tuple(known["needs"]), "parts": tuple(known["parts"])}))
@@ -101,10 +110,10 @@ def candidates(cpu: Cpu, digest: str | None = None) -> tuple[Candidate, ...]:
     """Every object for this architecture, the best first and the refused ones last."""
     digest = digest or source_digest()
     found = []
-    for folder, ours in ((FOLDER, True), (built_folder(digest), False)):
-        found += [judge(path, cpu, digest, ours) for path in _manifests(folder)]
-    alike = [c for c in found if c.manifest is None or c.manifest.architecture == cpu.architecture]
-    return tuple(sorted(alike, key=lambda c: (bool(c.refused), *_preference(c.manifest, cpu))))
+    for folder, ours in ((os.fspath(FOLDER), True), (os.fspath(built_folder(digest)), False)):
+        judged = (judge(folder, name, cpu, digest, ours) for name in _manifests(folder))
+        found += [candidate for candidate in judged if candidate is not None]
+    return tuple(sorted(found, key=lambda c: (bool(c.refused), *_preference(c.manifest, cpu))))
 
 
 def _preference(manifest: Manifest | None, cpu: Cpu) -> tuple[bool, int]:
@@ -113,26 +122,25 @@ def _preference(manifest: Manifest | None, cpu: Cpu) -> tuple[bool, int]:
     return cpu.part not in manifest.parts, -manifest.order
 
 
-def _manifests(folder: Path) -> Iterator[Path]:
-    if not os.path.isdir(folder):
-        return
+def _manifests(folder: str) -> list[str]:
+    """The names of the objects in a folder that have a manifest."""
     try:
-        names = sorted(os.listdir(folder))
+        return [n.removesuffix(".json") for n in sorted(os.listdir(folder)) if n.endswith(".json")]
     except OSError:
-        return
-    yield from (folder / n for n in names if n.endswith(".json"))
+        return []
 
 
-def judge(path: Path, cpu: Cpu, digest: str, packaged: bool) -> Candidate:
-    """The object whose manifest is at `path`, with the reason if it may not be used. `packaged`: it came with this code."""
-    shared = path.with_suffix(".so")
+def judge(folder: str, name: str, cpu: Cpu, digest: str, packaged: bool) -> Candidate | None:
+    """An object in a folder, with the reason if it may not be used; None for one of another architecture. `packaged`: it came
+    with this code."""
+    shared = Path(folder, f"{name}.so")
     try:
-        with open(path, "rb") as file:
-            manifest = Manifest.from_json(file.read(MAX_MANIFEST))
+        value = _understood(content_of(f"{folder}/{name}.json", MAX_MANIFEST))
+        if _for_another(value, cpu.architecture):
+            return None  # of ten objects of a wheel, half; a start reads them all
+        manifest = Manifest.from_value(value)
     except (OSError, ValueError) as error:
         return Candidate(shared, None, f"its manifest cannot be read: {error}")
-    if manifest.architecture != cpu.architecture:
-        return Candidate(shared, manifest, f"it is for {manifest.architecture}, this is {cpu.architecture}")
     if manifest.format != FORMAT or manifest.abi != ABI:
         return Candidate(shared, manifest, f"its ABI is {manifest.abi}, {ABI} is expected")
     if manifest.kernels != digest:
@@ -144,10 +152,20 @@ def judge(path: Path, cpu: Cpu, digest: str, packaged: bool) -> Candidate:
     return Candidate(shared, manifest)
 
 
+def _understood(content: bytes) -> Any:
+    return understand(content.decode())
+
+
+def _for_another(value: Any, architecture: str) -> bool:
+    """Whether a manifest names another architecture than this."""
+    named = value.get("architecture") if isinstance(value, dict) else None
+    return isinstance(named, str) and named != architecture
+
+
 def _private(path: Path) -> bool:
     """Whether this user or root alone writes a file in the cache."""
     try:
-        return only_ours(path.stat())
+        return only_ours(os.stat(path))
     except OSError:
         return False
 
@@ -156,12 +174,22 @@ def damage(candidate: Candidate) -> str:
     """What is wrong with a candidate's bytes, "" if they are what its manifest says."""
     assert candidate.manifest is not None
     try:
-        content = candidate.path.read_bytes()
+        found = _digest(candidate.path)
     except OSError as error:
         return f"it cannot be read: {error.strerror or error}"
-    if hashlib.sha256(content).hexdigest() != candidate.manifest.sha256:
-        return "its content is not what its manifest says"
-    return ""
+    return "" if found == candidate.manifest.sha256 else "its content is not what its manifest says"
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, through one small buffer: memory that is new to the process costs more than hashing what comes into it."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(_PIECE))
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while size := os.readv(descriptor, [buffer]):
+            digest.update(buffer[:size])
+    finally:
+        os.close(descriptor)
+    return digest.hexdigest()
 
 
 def named(found: Sequence[Candidate], name: str) -> tuple[Candidate, ...]:
