@@ -8,9 +8,11 @@ the end of the process, of processor time and of peak memory, with the ratios to
 
 The ways of edgeq: a sealed bundle with kernels built ahead, at its first start on this machine, which plans and keeps the plan
 sealed (edgeq/resume.py), and at later starts, which take it; both from this source tree and from a slim wheel, as on a device; a
-later start with kernels that were compiled here before (a warm cache); and a plain file, whose plan nobody keeps. The object for
-this processor is built first if it is not there. "NumPy and cryptography" is a bound: nothing of edgeq, only what opening a
-bundle asks of `cryptography` (keys, three signatures, HPKE, the payload), from its extension module alone.
+later start with kernels that were compiled here before (a warm cache); and a plain file, whose plan nobody keeps. These programs
+import NumPy and then edgeq; in "edgeq brings NumPy" the model is loaded first, which imports NumPy, with what edgeq does at a
+start (edgeq/lasting.py). The object for this processor is built first if it is not there. "NumPy and cryptography" is a bound:
+nothing of edgeq, only what opening a bundle asks of `cryptography` (keys, three signatures, HPKE, the payload), from its
+extension module alone.
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ PEAK = "\nprint(next(x for x in open('/proc/self/status') if x.startswith('VmHWM
 
 RUN = "\nm(np.zeros(m.inputs[0].shape, m.inputs[0].dtype))\n"
 SEALED = "import numpy as np, edgeq\nm = edgeq.load('m.eqb', grant='d.eqg', identity='d.key', trust='p.pub')" + RUN
+BRINGS = SEALED.replace("import numpy as np, edgeq", "import edgeq").replace(RUN, "\nimport numpy as np" + RUN)
 BOUND = """
 import numpy, hashlib
 from cryptography.hazmat.bindings._rust import openssl as o
@@ -192,6 +195,12 @@ def main() -> int:
         "edgeq, sealed, later starts": (SEALED, {"EDGEQ_MACHINE": "aot", "EDGEQ_PLANS": "kept"}),
         "edgeq wheel, sealed, first": (SEALED, {"EDGEQ_MACHINE": "aot", "EDGEQ_PLANS": FIRST, "PYTHONPATH": WHEEL}),
         "edgeq wheel, sealed, later": (SEALED, {"EDGEQ_MACHINE": "aot", "EDGEQ_PLANS": "kept", "PYTHONPATH": WHEEL}),
+        "edgeq brings NumPy, first": (BRINGS, {"EDGEQ_MACHINE": "aot", "EDGEQ_PLANS": FIRST}),
+        "edgeq brings NumPy, later": (BRINGS, {"EDGEQ_MACHINE": "aot", "EDGEQ_PLANS": "kept"}),
+        "edgeq wheel brings NumPy, later": (
+            BRINGS,
+            {"EDGEQ_MACHINE": "aot", "EDGEQ_PLANS": "kept", "PYTHONPATH": WHEEL},
+        ),
         "edgeq, sealed, later, compiled": (SEALED, {"EDGEQ_MACHINE": "jit", "EDGEQ_PLANS": "kept"}),
         "edgeq, plain, built ahead": (PLAIN, {"EDGEQ_MACHINE": "aot"}),
         "NumPy and cryptography": (BOUND, {}),

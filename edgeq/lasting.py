@@ -11,15 +11,23 @@ import gc
 
 
 class Lasting:
-    """A context without collections, at whose end everything is old. Where collecting is off it stays off; where an application
-    has frozen objects they stay so."""
+    """A context without collections, at whose end, or at `end` before it, everything is old. Where collecting is off it stays
+    off; where an application has frozen objects they stay so."""
 
-    def __enter__(self) -> None:
+    _collects = False
+
+    def __enter__(self) -> Lasting:
         self._collects = gc.isenabled()
         gc.disable()
+        return self
 
     def __exit__(self, *raised: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Collect again; nothing if that has been said."""
         if self._collects:
+            self._collects = False
             if gc.get_freeze_count() == 0:
                 gc.freeze()
                 gc.unfreeze()

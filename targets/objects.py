@@ -181,7 +181,7 @@ def damage(candidate: Candidate) -> str:
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of a file, through one small buffer: memory that is new to the process costs more than hashing what comes into it."""
+    """SHA-256 of a file, through one small buffer: memory that is new to a process costs more than hashing what comes into it."""
     digest, buffer = hashlib.sha256(), memoryview(bytearray(_PIECE))
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

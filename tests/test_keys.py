@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
 
-from edgeq import keys, limits
+from edgeq import keys, limits, pem
 from edgeq.errors import BadSignatureError, InputError, KeyFileError, OutputError, PassphraseError, WrappedKeyError
 from edgeq.recipients import ContentKey, has_hybrid
 
@@ -106,6 +106,7 @@ def pem_of(*private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | x25519.X25
 
 
 P256, X25519 = ec.generate_private_key(ec.SECP256R1()), x25519.X25519PrivateKey.generate()
+P384 = ec.generate_private_key(ec.SECP384R1())
 PUBLISHER, DEVICE = pem_of(P256, X25519), pem_of(X25519)
 
 NOT_A_PUBLISHER = [
@@ -179,3 +180,41 @@ def test_keys_do_not_print() -> None:
         assert "0123456789abcdef" not in shown
         assert raw.hex() not in shown
         assert repr(raw)[2:-1] not in shown
+
+
+def test_a_verifier_leaves_closed_what_it_does_not_use(tmp_path: Path) -> None:
+    """Whoever verifies gets the same signing keys as from the whole file, and none to wrap for."""
+    for options in ({"hybrid": False}, {"hybrid": True}, {"hybrid": True, "second": True}):
+        try:
+            made = keys.PublisherKey.generate(**options)
+        except KeyFileError:
+            continue  # a `cryptography` without ML-KEM or ML-DSA
+        data = pem.public_bytes(made.public.blocks)
+        found, whole = keys.parse_verifier(data), keys.parse_publisher_public(data)
+        assert (found.key_id, found.hint, found.second_der()) == (whole.key_id, whole.hint, whole.second_der())
+        assert found.wrapping is None
+    alone = pem.public_bytes([P256.public_key()])
+    assert keys.parse_verifier(alone).key_id == keys.parse_publisher_public(alone).key_id
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(PUBLISHER, id="private"),
+        pytest.param(pem.public_bytes([X25519.public_key()]), id="none that signs"),
+        pytest.param(pem.public_bytes([X25519.public_key(), P256.public_key()]), id="in another order"),
+        pytest.param(pem.public_bytes([P256.public_key(), X25519.public_key(), P256.public_key()]), id="two that sign"),
+        pytest.param(pem.public_bytes([P256.public_key(), P256.public_key()]), id="nothing between two that sign"),
+        pytest.param(pem.public_bytes([P384.public_key(), X25519.public_key()]), id="a curve that seals nothing"),
+        pytest.param(
+            pem.public_bytes([P256.public_key()]) + pem._pem("PUBLIC KEY", pem.public_der(X25519.public_key()) + b"x"),
+            id="a key of another length",
+        ),
+    ],
+)
+def test_what_is_no_publisher_verifies_nothing(data: bytes) -> None:
+    """A file that holds no publisher's public keys is refused by either reading."""
+    for parse in (keys.parse_verifier, keys.parse_publisher_public):
+        with pytest.raises(KeyFileError):
+            parse(data)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import gc
 import weakref
 
+import numpy as np
 import pytest
 
+from edgeq import samples
+from edgeq.cli import main, models
 from edgeq.lasting import Lasting
+from edgeq.tflite import write
+from tests.engine_models import dense
 
 
 class Cycle:
@@ -73,4 +78,31 @@ def test_frozen_objects_stay_frozen() -> None:
     with Lasting():
         pass
     assert gc.get_freeze_count() >= frozen > 0
+    assert gc.isenabled()
+
+
+def test_it_ends_once() -> None:
+    """Who says that it is over collects from then on, and who turns collecting off behind it finds it off."""
+    with Lasting() as start:
+        start.end()
+        assert gc.isenabled()
+        gc.disable()
+    assert not gc.isenabled()
+
+
+def test_commands_collect_once_they_have_their_model(tmp_path, monkeypatch) -> None:
+    """A command that loads a model collects nothing before it has it, and garbage from then on, also where it fails."""
+    seen = []
+
+    def look(function):
+        return lambda *given: (seen.append(gc.isenabled()), function(*given))[1]
+
+    monkeypatch.setattr(samples, "Samples", look(samples.Samples))
+    monkeypatch.setattr(models, "reshaped", look(models.reshaped))
+    (tmp_path / "m.tflite").write_bytes(write(dense("float32", k=8)))
+    np.savez(tmp_path / "x.npz", x=np.zeros((3, 8), np.float32))
+    line = ["run", str(tmp_path / "m.tflite"), "-o", str(tmp_path / "y.npz"), "-i"]
+    assert main([*line, str(tmp_path / "x.npz")]) == 0
+    assert (seen, gc.isenabled()) == ([False, True], True)
+    assert main([*line, str(tmp_path / "missing.npz")]) == 1
     assert gc.isenabled()

@@ -15,6 +15,7 @@ import click
 from edgeq import __version__
 from edgeq.cli import show
 from edgeq.errors import EdgeqError
+from edgeq.lasting import Lasting
 
 COMMANDS: dict[str, dict[str, str]] = {
     "Models": {
@@ -58,6 +59,9 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
 }
 """Heading → command → where it lives."""
+
+STARTING = frozenset({"run", "eval", "bench", "monitor"})
+"""Commands that load one model (edgeq.cli.models.open_model): until they have it, no garbage is collected."""
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 + SIGINT, as shells expect."""
@@ -108,6 +112,8 @@ def app(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(2)
+    if ctx.invoked_subcommand in STARTING:
+        ctx.obj = ctx.with_resource(Lasting())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ import click
 
 from edgeq.cli import show
 from edgeq.cli.passphrase import with_passphrase
+from edgeq.lasting import Lasting
 
 if TYPE_CHECKING:
     from edgeq.dynamic import DynamicModel
@@ -243,6 +244,9 @@ def open_model(
                 drift_every=drift_every,
             ),
         )
+    context = click.get_current_context(silent=True)
+    if context is not None and (start := context.find_object(Lasting)) is not None:
+        start.end()
     for warning in caught:
         show.note(f"warning: {warning.message}")
     return model
