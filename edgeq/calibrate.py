@@ -33,6 +33,7 @@ Inputs = tuple[Array, ...]
 Trace = Callable[[Sequence[Array]], Mapping[int, Array]]
 """Runs a graph on its inputs and gives every tensor's value by index; views, valid until the next call."""
 Item = TypeVar("Item")
+Row = TypeVar("Row", Sequence[Inputs], Array)
 Result = TypeVar("Result")
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, what); total is 0 where it is not known."""
@@ -282,9 +283,9 @@ KEPT_BYTES = 16 << 20
 """Of those inputs."""
 
 
-def evenly(inputs: Sequence[Inputs], most: int) -> Sequence[Inputs]:
+def evenly(items: Row, most: int) -> Row:
     """At most so many of them, evenly spread."""
-    return inputs[:: -(-len(inputs) // most)] if inputs else inputs
+    return items[:: max(1, -(-len(items) // most))]
 
 
 class Keeper:

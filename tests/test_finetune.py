@@ -15,8 +15,12 @@ from edgeq.cli import main
 from edgeq.errors import InputError, QuantizeError
 from edgeq.feed import quantmod_of
 from edgeq.finetune import Options, finetune
+from edgeq.finetune.asked import Asked
 from edgeq.finetune.codebook import codebook_of, levels_of
-from edgeq.finetune.goal import Target, distance, loss
+from edgeq.finetune.goal import Target, answering, distance, loss
+from edgeq.finetune.goal import answers as answered
+from edgeq.finetune.imagined import Imagined
+from edgeq.finetune.rows import Rows
 from edgeq.finetune.run import HOLD_OUT, JUDGES
 from edgeq.finetune.sought import LEVEL, Sought
 from edgeq.finetune.steps import Codes, fake
@@ -339,9 +343,9 @@ def test_codebooks_are_found_and_shared() -> None:
     book = codebook_of(long, 4)
     assert book is not None
     assert book.levels.shape == (1, 4)
-    codes, which = book.read(long + 0.3)
+    codes, above = book.read(long + 0.3)
     assert (codes == long).all()
-    gathered = book.gathered(which, np.ones(long.shape))
+    gathered = book.gathered(above, np.ones(long.shape))
     assert gathered.tolist() == [[(long == level).sum() for level in (-90, -10, 20, 100)]]
     assert codebook_of(rng.integers(-127, 128, (3, 9)), 4) is None
 
@@ -386,6 +390,38 @@ def test_idle_units_are_woken() -> None:
     assert moved.max() <= x.max()
     before, after = ((np.maximum(a @ w.T + b, 0) > 0)[:, :6].mean() for a in (x, moved))
     assert after > 5 * before
+
+
+def autoencoder() -> tuple[Graph, Array]:
+    """[1, 24] → the shares of four orthonormal patterns → [1, 24]; the patterns (4, 24)."""
+    net = Net((1, 24), seed=3)
+    graph = net.graph(net.dense(net.dense(0, 4), 24))
+    patterns = np.linalg.qr(np.random.default_rng(7).normal(size=(24, 4)))[0].T.astype(np.float32)
+    tensors = list(graph.tensors)
+    for op, w in zip(graph.ops, (patterns, patterns.T), strict=True):
+        for i, data in zip(op.inputs[1:], (w, np.zeros(len(w), np.float32)), strict=True):
+            tensors[i] = replace(tensors[i], data=data, buffer=0)
+    return graph.with_main(tensors=tuple(tensors)), patterns
+
+
+def test_an_autoencoder_makes_samples_of_what_it_knows() -> None:
+    """Made samples show patterns that the given ones lack, and what is no pattern as the given ones have it; what is no
+    autoencoder makes none."""
+    graph, patterns = autoencoder()
+    rng = np.random.default_rng(1)
+    shares = rng.normal(0, 2, (64, 4)) * [1, 1, 0.05, 0.05]  # two patterns hardly show
+    x = (shares @ patterns + rng.normal(0, 0.3, (64, 24))).astype(np.float32)
+    tensors = list(graph.outputs)
+    with answering(graph, tensors) as model:
+        made = Asked(graph, tensors, lambda a: answered(model, a), Rows(graph, x), np.arange(64), 64)
+        (y,) = made.varied(np.arange(64), np.random.default_rng(2))
+        (z,) = made.elsewhere([x[:16]], np.random.default_rng(2)) or ()
+    for found, given in ((y, x), (z, x[:16])):
+        assert (found @ patterns.T).std(axis=0)[2:].min() > 3 * (given @ patterns.T).std(axis=0)[2:].max()
+        apart = [a - a @ patterns.T @ patterns for a in (found, given)]
+        assert apart[0].std() == pytest.approx(apart[1].std(), rel=0.1)
+    assert not Imagined.possible(lambda a: a[:, :8], x)
+    assert not Imagined.possible(lambda a: 0 * a, x)
 
 
 def test_samples_begin_elsewhere_on_even_axes() -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("-v", "--validation", metavar="NPZ", help="Samples to judge by, in place of every fourth of --data.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the samples.  [default: by the model's size]")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Stop after this long, with the best so far.")
-@click.option("--batch", type=click.IntRange(1), help="Samples a step.  [default: 32, or 128 for dense layers]")
+@click.option("--batch", type=click.IntRange(1), help="Samples a step.  [default: 32]")
 @click.option(
     "--rate", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Times the usual rates."
 )

@@ -30,10 +30,18 @@ class Adam:
         correction = sqrt(1 - BETA2**step) / (1 - BETA1**step)
         for name, g in gradients.items():
             g = np.asarray(g)
-            m = BETA1 * first.get(name, np.zeros_like(g)) + (1 - BETA1) * g
-            v = BETA2 * second.get(name, np.zeros_like(g)) + (1 - BETA2) * g * g
+            m, v = (1 - BETA1) * g, (1 - BETA2) * g
+            v *= g
+            if name in first:
+                m += BETA1 * first[name]
+                v += BETA2 * second[name]
             first[name], second[name] = m, v
-            out[name] = at[name] - rates[name[0]] * correction * m / (np.sqrt(v) + EPSILON)
+            by = np.sqrt(v)
+            by += EPSILON
+            by = np.divide(m, by, out=by if by.ndim else None)
+            by *= -rates[name[0]] * correction
+            by += at[name]
+            out[name] = by
         return out, Adam(step, first, second)
 
 

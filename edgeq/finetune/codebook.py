@@ -29,19 +29,27 @@ class Codebook:
     book: Array
 
     def read(self, v: Array) -> tuple[Array, Array]:
-        """Weights (channels, n) in steps → (their levels, rounded to codes; which level each is)."""
+        """Weights (channels, n) float32 in steps → (their levels, rounded to codes, float32; which are above the middle
+        between two levels: (k − 1, channels, n) bool)."""
         codes = np.rint(self.levels)
-        middles = 0.5 * (codes[:, 1:] + codes[:, :-1])[self.book]
-        which = np.zeros(v.shape, np.int64)
-        for k in range(middles.shape[1]):
-            which += v > middles[:, k : k + 1]
-        return codes.reshape(-1).take(which + codes.shape[1] * self.book[:, None]), which
+        middles = (0.5 * (codes[:, 1:] + codes[:, :-1]))[self.book].astype(v.dtype)
+        rises = np.diff(codes, axis=1)[self.book].astype(v.dtype)
+        above = v > middles.T[:, :, None]
+        found = np.repeat(codes[self.book, :1].astype(v.dtype), v.shape[1], axis=1)
+        for rise, higher in zip(rises.T, above, strict=True):
+            found += rise[:, None] * higher
+        return found, above
 
-    def gathered(self, which: Array, gradient: Array) -> Array:
+    def gathered(self, above: Array, gradient: Array) -> Array:
         """The levels' gradient (books, k): the sum of `gradient` (channels, n) over the weights that are read as each."""
         books, k = self.levels.shape
-        flat = (which + k * self.book[:, None]).reshape(-1)
-        return np.bincount(flat, gradient.reshape(-1), books * k).reshape(books, k)
+        sums = np.empty((len(self.book), k + 1))  # of what is above each middle
+        sums[:, 0], sums[:, k] = gradient.sum(axis=1, dtype=np.float64), 0
+        for j, higher in enumerate(above):
+            sums[:, j + 1] = (gradient * higher).sum(axis=1, dtype=np.float64)
+        found = np.zeros((books, k))
+        np.add.at(found, self.book, sums[:, :-1] - sums[:, 1:])
+        return found
 
     def at(self, levels: Array) -> Codebook:
         """The codebook with other levels."""

@@ -69,8 +69,8 @@ MOST_HELD = 4096
 LEAST_EPOCHS = 20
 """For fewer it is not worth trying."""
 
-BATCH = (32, 128)
-"""Samples a step, and where a step costs as much for its weights as for dozens of samples: each is used a few times only."""
+BATCH = 32
+"""Samples a step."""
 
 MEMORY = 192 << 20
 """Bytes that the values of one pass may take, about; batches that need more go through in pieces."""
@@ -235,7 +235,7 @@ class _Run:
         if len(self._learn) < 6 or (validation is None and not apart.any()):
             raise QuantizeError(f"expected at least 8 samples to learn from and judge by, got {len(self.rows)}")
         self._answers = answering(teacher, [g.tensor for g in self.goals])
-        self._batch = options.batch or BATCH[_macs(self.student) <= 4 * sum(_weights(self.student))]
+        self._batch = options.batch or BATCH
         self._piece = _piece(self.student, self._batch)
         held_rows, held_labels = self.rows, self._labels
         held = everything[apart]
@@ -247,8 +247,9 @@ class _Run:
                 held_labels = None
         held = some_of(held, held_rows, MOST_HELD)
         inputs = held_rows.take(held)
-        self._asked = Asked(teacher, [g.tensor for g in self.goals], self.rows, self._learn, self._piece)
-        wide = self._asked.woken(inputs, np.random.default_rng(options.seed))
+        tensors = [g.tensor for g in self.goals]
+        self._asked = Asked(teacher, tensors, self._teach, self.rows, self._learn, self._piece)
+        wide = self._asked.elsewhere(inputs, np.random.default_rng(options.seed))
         wanted = tuple(self._teach(inputs))
         asked = tuple(self._teach(wide)) if wide is not None else ()
         self._judge = Judge(self.goals, inputs, wanted, self._of(held_labels, held), wide, asked)
@@ -396,11 +397,6 @@ class _Run:
 def _epochs(student: Student, samples: int) -> int:
     """Passes that BUDGET allows: forwards, and twice as much back."""
     return int(min(MOST_EPOCHS, max(8, BUDGET / (3 * max(_macs(student), 1) * samples))))
-
-
-def _weights(student: Student) -> list[int]:
-    """The sizes of the layers' weights."""
-    return [student.real.tensors[y.weights].size for y in student.layers]
 
 
 def _macs(student: Student) -> int:

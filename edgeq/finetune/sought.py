@@ -87,14 +87,16 @@ class Sought:
             len(graph.tensors[i].shape) > 1 and graph.tensors[i].shape[0] == 1 for i in graph.inputs
         )
 
-    def moved(self, inputs: Sequence[Array], draw: np.random.Generator) -> list[Array]:
-        """Samples (n, …), input by input, in which up to MOST_UNITS units were woken."""
+    def moved(self, inputs: Sequence[Array], draw: np.random.Generator, most: int = MOST_UNITS) -> list[Array]:
+        """Samples (n, …), input by input, in which up to `most` units were woken."""
         n = len(inputs[0])
         if n > self._piece:
-            pieces = [self.moved([a[k : k + self._piece] for a in inputs], draw) for k in range(0, n, self._piece)]
+            pieces = [
+                self.moved([a[k : k + self._piece] for a in inputs], draw, most) for k in range(0, n, self._piece)
+            ]
             return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
         found = list(inputs)
-        for _ in range(int(draw.integers(1, MOST_UNITS + 1))) if self.layers else ():
+        for _ in range(int(draw.integers(1, most + 1))) if self.layers else ():
             layer = self.layers[int(draw.integers(len(self.layers)))]
             units = layer.tape.graph.tensors[layer.out].shape[-1]
             unit = draw.integers(0, units, len(found[0]))

@@ -136,7 +136,8 @@ class Student:
         if book is None:
             return np.clip(wanted, np.rint(codes) - _CELL, np.rint(codes) + _CELL)
         rows, target = self._rows(y, codes), self._rows(y, wanted)
-        levels, which = book.read(rows)
+        levels, above = book.read(rows)
+        which = above.sum(axis=0)
         of = book.levels[book.book]
         edges = 0.5 * (of[:, 1:] + of[:, :-1])
         k = of.shape[1]
@@ -213,12 +214,12 @@ class Student:
         step = self._along(y, np.exp(log_step)).astype(np.float32)
         if y.weights in self._books:
             book, levels = self._book(y, at), f"c{y.weights}"
-            codes, which = book.read(self._rows(y, w / step))
+            codes, above = book.read(self._rows(y, w / step))
 
             def few(g: Array, out: dict[str, Array]) -> None:
                 # The grid under a codebook stays: its levels are what moves.
                 out[name] = g * unit
-                out[levels] = book.gathered(which, self._rows(y, g * step)) * self._units[levels]
+                out[levels] = book.gathered(above, self._rows(y, g * step)) * self._units[levels]
 
             self._backs[y.weights] = few
             return (self._unrows(y, codes, w.shape) * step).astype(np.float32)
