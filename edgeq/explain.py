@@ -89,6 +89,8 @@ def tile(instruction: Instruction, isa: Isa) -> str:
         if instruction.kernel == "conv_u8" and isa.by_steps and instruction.words.get(cw.FAMILY) == FLOAT:
             height = cw.ACROSS[isa.dot] if instruction.words.get(cw.SHARED) else cw.STEP_ROWS[isa.dot][vectors]
             return f"{height}×{vectors}"
+        if instruction.words.get(cw.PAIRS) == cw.SHARED_PAIRS:
+            return f"{cw.SHARED_PAIRS_ROWS[vectors - 1]}×{vectors - 1}½"
         own = {} if instruction.words.get(cw.STRIP) else isa.own_rows
         rows = cw.STRIP_ROWS if instruction.words.get(cw.STRIP) else cw.TILE_ROWS
         return f"{own.get(vectors, rows[wide][vectors])}×{vectors}"

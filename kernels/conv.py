@@ -106,27 +106,7 @@ def conv_hybrid(g, scratch, lo, hi):
         m += count
 
 
-@njit(error_model="numpy")
-def conv_u8(g, scratch, lo, hi):
-    """Activations u8, weights s8: the workhorse."""
-    lanes, mr = g[NV] * L, rows_of(g[NV])
-    first, last = np.int64(0), (g[N] + lanes - 1) // lanes  # the last block may be one of TAIL vectors
-    if g[BY_BLOCK] == BY_HALF_BLOCK:
-        half = (g[PIXELS] + mr) // (2 * mr) * mr
-        while lo < hi:
-            block, begin, end = lo >> 1, half if lo & 1 else np.int64(0), half if lo + 1 == hi else g[PIXELS]
-            if lo & 1:
-                end = g[PIXELS]
-            if begin < end:
-                conv_part(g, scratch, begin, end, block, block + 1)
-            lo = (lo | 1) + 1
-    elif g[BY_BLOCK]:
-        conv_part(g, scratch, np.int64(0), g[PIXELS], lo, hi)
-    else:
-        conv_part(g, scratch, lo, hi, first, last)
-
-
-@njit(error_model="numpy")
+@njit(error_model="numpy", inline="always")
 def conv_part(g, scratch, lo, hi, first, last):
     """conv_u8 of pixels lo … hi − 1 and blocks first … last − 1 of channels."""
     rows, acc, nv = i64(scratch), scratch + ACC, g[NV]
@@ -147,6 +127,29 @@ def conv_part(g, scratch, lo, hi, first, last):
             finish_u8(g, acc, count, nv, m, block * lanes, False)
             w += g[BLOCK]
         m += count
+
+
+@njit(error_model="numpy")
+def conv_u8(g, scratch, lo, hi):
+    """Activations u8, weights s8: the workhorse."""
+    lanes, mr = g[NV] * L, rows_of(g[NV])
+    half = (g[PIXELS] + mr) // (2 * mr) * mr
+    while lo < hi:
+        begin, end, first, last = (
+            lo,
+            hi,
+            np.int64(0),
+            (g[N] + lanes - 1) // lanes,
+        )  # the last may be one of TAIL vectors
+        if g[BY_BLOCK]:
+            begin, end, first, last = np.int64(0), g[PIXELS], lo, hi
+        lo = hi
+        if g[BY_BLOCK] == BY_HALF_BLOCK:
+            lo, last = (first | 1) + 1, (first >> 1) + 1
+            begin, end = half if first & 1 else begin, half if first + 1 == hi and not first & 1 else end
+            first >>= 1
+        if begin < end:
+            conv_part(g, scratch, begin, end, first, last)
 
 
 @njit(error_model="numpy")

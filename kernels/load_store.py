@@ -372,22 +372,52 @@ def either_half(typingctx, first, second):
     return VQUAD(first, second), codegen
 
 
+def _pair_store(end: bool) -> Any:
+    @intrinsic
+    def store_pair(typingctx, first, second, quad, count):
+        """What `pack_codes` made of (a, m, b, m) as two rows: a and the lower half of m, b and the upper half of m.
+
+        2·L bytes of each, 3/2·L of which mean something: what is behind is written later. store_pair_end: `count` of the second.
+        """
+
+        def codegen(context, builder, signature, args):
+            parts, half = range(L // 4), L // 8
+            order = [4 * p for p in parts] + [4 * p + 1 for p in range(half)] * 2
+            order += [4 * p + 2 for p in parts] + [4 * p + 1 for p in range(half, 2 * half)] * 2
+            words = builder.bitcast(args[2], llvm("i32", L))
+            for k in range(2):
+                some = ir.Constant(ir.VectorType(I32, L // 2), order[k * L // 2 : (k + 1) * L // 2])
+                row = builder.bitcast(builder.shuffle_vector(words, words, some), llvm("i8", 2 * L))
+                if k and end:
+                    store_bytes_some(builder, args[k], row, args[3])
+                else:
+                    st = builder.store(row, builder.inttoptr(args[k], row.type.as_pointer()))
+                    st.align = 1
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, quad, types.int64), codegen
+
+    return store_pair
+
+
+store_pair, store_pair_end = _pair_store(False), _pair_store(True)
+
+
 @intrinsic
-def store_shared_pair(typingctx, address, quad):
-    """3·L bytes of what `pack_codes` made of (a, m, b, m): a and the lower half of m, b and the upper half of m."""
+def store_eighths(typingctx, address, pitch, quad, count):
+    """8 bytes of a quad to `address`, the next 8 `pitch` bytes behind it, and so on; of the last 8 only `count`."""
 
     def codegen(context, builder, signature, args):
-        parts, half = range(L // 4), L // 8
-        order = [4 * p for p in parts] + [4 * p + 1 for p in range(half)]
-        order += [4 * p + 2 for p in parts] + [4 * p + 1 for p in range(half, 2 * half)]
-        words = builder.bitcast(args[1], llvm("i32", L))
+        words = builder.bitcast(args[2], llvm("i64", L // 2))
         at = args[0]
-        for first, size in ((0, L // 2), (L // 2, L // 4)):
-            some = ir.Constant(ir.VectorType(I32, size), order[first : first + size])
-            row = builder.shuffle_vector(words, words, some)
-            st = builder.store(row, builder.inttoptr(at, row.type.as_pointer()))
-            st.align = 1
-            at = builder.add(at, ir.Constant(at.type, 2 * L))
+        for i in range(L // 2):
+            word = builder.extract_element(words, ir.Constant(I32, i))
+            if i == L // 2 - 1:
+                store_bytes_some(builder, at, builder.bitcast(word, llvm("i8", 8)), args[3])
+            else:
+                st = builder.store(word, builder.inttoptr(at, word.type.as_pointer()))
+                st.align = 1
+            at = builder.add(at, args[1])
         return context.get_dummy_value()
 
-    return types.void(types.int64, quad), codegen
+    return types.void(types.int64, types.int64, quad, types.int64), codegen

@@ -334,31 +334,6 @@ def pack_plain(typingctx, a, b, c, d):
 
 
 @intrinsic
-def pack_either(typingctx, a, b, c, d, zero, lo, hi, plain):
-    """`pack_plain` where `plain` says so, as it mostly does, else `pack_codes` and no more than hi: x86 alone."""
-
-    def codegen(context, builder, signature, args):
-        *vectors, zero, lo, hi, plain = args
-        quad = llvm("i8", 4 * L)
-        with builder.if_else(plain, likely=True) as (then, otherwise):
-            with then:
-                q = x86.packed(builder, vectors, None)
-                here = builder.block
-            with otherwise:
-                low, high = (splat(builder, builder.trunc(v, ir.IntType(8)), 4 * L) for v in (lo, hi))
-                r = call(builder, f"llvm.umax.v{4 * L}i8", quad, x86.packed(builder, vectors, zero), low)
-                r = call(builder, f"llvm.umin.v{4 * L}i8", quad, r, high)
-                there = builder.block
-        either = builder.phi(quad)
-        either.add_incoming(q, here)
-        either.add_incoming(r, there)
-        return either
-
-    scalar = types.int32
-    return VQUAD(a, b, c, d, scalar, scalar, scalar, types.boolean), codegen
-
-
-@intrinsic
 def pack_short(typingctx, a, b, c, d):
     """As pack_plain, for numbers that fit an int16: ARM alone."""
     return VQUAD(a, b, c, d), lambda context, builder, signature, args: neon.packed_short(builder, list(args), None)

@@ -129,11 +129,13 @@ def conv_tiles(g, rows_at, lo, hi, first, last):
 
 S4, S2, S1 = strip.ROWS[4], strip.ROWS[2], strip.ROWS[1]
 _strip_4, _strip_2, _strip_1 = strip.strip_4, staggered.two, staggered.one
-_plain_2, _plain_1 = staggered.plain_two, staggered.plain_one
-_strip_pairs, _strip_shared, _strip_shared_pairs = strip.pairs, strip.shared, strip.shared_pairs
+_plain_2 = staggered.plain_two
+_strip_pairs, _strip_shared = strip.pairs, strip.shared
+_strip_shared_pairs_1, _strip_shared_pairs_2 = strip.shared_pairs[1], strip.shared_pairs[2]
+P1, P2 = SHARED_PAIRS_ROWS[1], SHARED_PAIRS_ROWS[2]
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", inline="always")
 def strip_u8(g, x, y, count, lines, y_line, sums, first, last):
     """`lines` of `count` pixels from address x on, blocks first … last − 1 of channels; y: where the first channel goes."""
     runs, n_runs, steps, nv, step, line = i64(g[SEGMENTS]), g[N_SEGMENTS], g[STEPS], g[NV], g[COLUMN], g[ROW]
@@ -141,8 +143,13 @@ def strip_u8(g, x, y, count, lines, y_line, sums, first, last):
     w, b, f, pitch, left = g[W] + first * g[BLOCK], g[BIAS] + n * 4, g[MULTIPLIER] + n * 4, g[Y_PITCH], g[N] - n
     y += n
     lo, hi, zero = np.float32(g[LO] - g[ZERO_POINT]), np.float32(g[HI] - g[ZERO_POINT]), np.int32(g[ZERO_POINT])
+    if g[PAIRS] == SHARED_PAIRS and nv == 3:
+        _strip_shared_pairs_2(
+            x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
+        )
+        return
     if g[PAIRS] == SHARED_PAIRS:
-        _strip_shared_pairs(
+        _strip_shared_pairs_1(
             x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
         )
         return
@@ -170,10 +177,6 @@ def strip_u8(g, x, y, count, lines, y_line, sums, first, last):
             _strip_shared(
                 x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
             )
-        elif g[PLAIN]:
-            _plain_1(
-                x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
-            )
         else:
             _strip_1(
                 x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
@@ -193,7 +196,7 @@ def conv_strips(g, rows_at, lo, hi, first, last):
     """
     least = np.int64(S4) if g[NV] == 4 else np.int64(S2) if g[NV] == 2 else np.int64(S1)
     if g[PAIRS] == SHARED_PAIRS:
-        least = np.int64(SHARED_PAIRS_ROWS)
+        least = np.int64(P2) if g[NV] == 3 else np.int64(P1)
     elif g[TAIL]:
         least = max(least, np.int64(S2) if g[TAIL] == 2 else np.int64(S1))
     m, gap, lines = lo, np.int64(0), np.int64(1)
@@ -213,19 +216,16 @@ def conv_strips(g, rows_at, lo, hi, first, last):
             if column == 0:
                 most = min(g[STRIP], MAX_SUMMED) if g[ONES] else g[STRIP]
                 lines = max(min(min(most, hi - m), g[OUT_HW] - rest) // g[OUT_W], lines)
-        if count >= least:
-            sums = sum_lines(g, rows_at, x, count, lines)
-            y_line = g[OUT_W] * g[Y_PITCH] + g[Y_GAP]
-            strip_u8(g, x, g[Y] + m * g[Y_PITCH] + gap, count, lines, y_line, sums, first, last)
-        else:
+        done = m
+        if count < least:
             lines = np.int64(1)
-            if (
-                g[PAIRS] == SHARED_PAIRS
-            ):  # there is no tile for these: a thread's few pixels with some of another's, once more
-                back = m + least - g[UNITS] if g[LINEAR] else m - m // g[OUT_W] * g[OUT_W] + least - g[OUT_W]
-                back = max(back, np.int64(0))
-                x, y = x - back * g[COLUMN], g[Y] + (m - back) * g[Y_PITCH] + gap
-                strip_u8(g, x, y, least, lines, np.int64(0), sum_lines(g, rows_at, x, least, lines), first, last)
-            else:
-                conv_tiles(g, rows_at, m, m + count, first, last)
         m += lines * count
+        if count < least and g[PAIRS] != SHARED_PAIRS:
+            conv_tiles(g, rows_at, done, m, first, last)
+            continue
+        if count < least:  # there is no tile for these: a thread's few pixels with some of another's, once more
+            back = done + least - g[UNITS] if g[LINEAR] else done - done // g[OUT_W] * g[OUT_W] + least - g[OUT_W]
+            back = max(back, np.int64(0))
+            x, done, count = x - back * g[COLUMN], done - back, least
+        sums, y_line = sum_lines(g, rows_at, x, count, lines), g[OUT_W] * g[Y_PITCH] + g[Y_GAP]
+        strip_u8(g, x, g[Y] + done * g[Y_PITCH] + gap, count, lines, y_line, sums, first, last)

@@ -172,28 +172,40 @@ def pairs_source(mr: int) -> str:
     return "\n".join([*out, *_closing(mr)])
 
 
-def shared_pairs_source(mr: int) -> str:
-    """A strip for layers of 3·L/2 channels: three vectors hold two pixels, the second one their last L/2 channels.
+def shared_pairs_source(mr: int, full: int) -> str:
+    """A strip for layers of up to half a vector of channels more than `full` vectors: two pixels share one for what is more.
 
-    Weights, bias and scale repeat these channels; outputs follow one another.
+    Weights, bias and scale repeat these channels. A row is written as if the half were full, before the row behind it is; the
+    last one of a tile exactly.
     """
     pairs = range(mr // 2)
-    out = _opening(mr, [f"{name}" for i in pairs for name in (f"c{i}_0", f"c{i}_1", f"d{i}_0")], 2)
-    step = ["w0, w1 = load_quad(w), load_quad(w + " + str(L * 4) + ")"]
+    each = [(f"{name}{i}_{j}", j, 2 * i + k) for i in pairs for k, name in enumerate("cd") for j in range(full)]
+    both = [(f"m{i}_{full}", full, 2 * i) for i in pairs]
+    out = _opening(mr, [name for name, _, _ in each + both], full + 1)
+    step = [f"w{j} = load_quad(w + {j * L * 4})" for j in range(full + 1)]
     for i in pairs:
         step += [f"q, r = broadcast_quad({_row(2 * i)}), broadcast_quad({_row(2 * i + 1)})"]
-        step += [f"c{i}_0, d{i}_0 = dot_u8s8(c{i}_0, q, w0), dot_u8s8(d{i}_0, r, w0)"]
-        step += [f"c{i}_1 = dot_u8s8(c{i}_1, either_half(q, r), w1)"]
-    out += _rows_of_windows(mr, [*step, f"w += {2 * L * 4}"])
-    both = [(f"c{i}_1", f"splat_two(sums + (m + {2 * i}) * 4)") for i in pairs]
-    each = [(f"{name}{i}_0", f"splat_i32(i32(sums)[m + {2 * i + k}])") for i in pairs for k, name in enumerate("cd")]
-    out += _summed(both + each)
-    for j, names in enumerate((("c{}_0", "d{}_0"), ("c{}_1",))):
+        step += [
+            f"{n}{i}_{j} = dot_u8s8({n}{i}_{j}, {x}, w{j})" for n, x in (("c", "q"), ("d", "r")) for j in range(full)
+        ]
+        step += [f"m{i}_{full} = dot_u8s8(m{i}_{full}, either_half(q, r), w{full})"]
+    out += _rows_of_windows(mr, [*step, f"w += {(full + 1) * L * 4}"])
+    added = [(name, f"splat_i32(i32(sums)[m + {pixel}])") for name, _, pixel in each]
+    out += _summed(added + [(name, f"splat_two(sums + (m + {pixel}) * 4)") for name, _, pixel in both])
+    for j in range(full + 1):
         out += [f"        f = load_f32(scale + {j * L * 4})"]
-        out += [f"        {n.format(i)} = codes({n.format(i)}, f)" for i in pairs for n in names]
+        out += [f"        {name} = codes({name}, f)" for name, at, _ in each + both if at == j]
+    if full == 2:  # halves of four pairs fill a vector
+        for i in range(0, mr // 2, 4):
+            out += _packed(", ".join(name for name, _, _ in both[i : i + 4]))
+            out += [f"        store_eighths(to + {2 * i} * pitch + {2 * L}, pitch, in_rows(q), left - {2 * L})"]
     for i in pairs:
-        out += [*_packed(f"c{i}_0, c{i}_1, d{i}_0, c{i}_1"), "        store_shared_pair(to, q)"]
-        out += [f"        to += {3 * L}"]
+        if full == 2:
+            out += [*_packed(f"c{i}_0, c{i}_1, d{i}_0, d{i}_1"), "        store_two_rows(to, to + pitch, q, left)"]
+        else:
+            store = "store_pair_end" if i == mr // 2 - 1 else "store_pair"
+            out += [*_packed(f"c{i}_0, m{i}_1, d{i}_0, m{i}_1"), f"        {store}(to, to + pitch, q, left)"]
+        out += ["        to += 2 * pitch"]
     return "\n".join([*out, *_closing(mr)])
 
 
@@ -208,5 +220,8 @@ def make(source: str) -> Callable[..., Any]:
 
 strip_4, strip_2, strip_1 = (make(strip_source(ROWS[nv], nv)) for nv in (4, 2, 1))
 pairs = make(pairs_source(ROWS[1]))
-shared_pairs = make(shared_pairs_source(SHARED_PAIRS_ROWS)) if WIDE and L == 16 else pairs
+shared_pairs = {
+    full: make(shared_pairs_source(rows, full)) if WIDE and L == 16 else pairs
+    for full, rows in SHARED_PAIRS_ROWS.items()
+}
 shared = make(shared_source(ROWS[1])) if SHARES else strip_1

@@ -268,6 +268,9 @@ def cases() -> dict[str, Callable[[], Graph]]:
         zero=-128,
         types=bytes_,
     )
+    for n in (17, 21, 24, 33, 34, 40):  # two pixels share a vector
+        add(f"conv 1x1 of 700 pixels, 20 to {n}", conv, h=20, w=35, c=20, out=n, kh=1, kw=1, act=n % 2, types=bytes_)
+        add(f"conv over wide rows, 6 to {n}", conv, n=2, h=5, w=48, c=6, out=n, types=bytes_)
     add("conv 3x3 of lines of 17, 16 to 8", conv, n=2, h=7, w=17, c=16, out=8, types=bytes_)
     add("conv 3x3 of lines of 17, 20 to 16", conv, n=2, h=7, w=17, c=20, out=16, act=1, types=bytes_)
     for k, n in ((1, 72), (2, 96)):  # blocks of four vectors with a narrower one behind them, of few steps

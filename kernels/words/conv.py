@@ -25,8 +25,11 @@ Y_GAP = 36  # strips: bytes between the end of a row of output and the next; str
 BY_HALF_BLOCK = 2
 """BY_BLOCK where units are halves of blocks, about half of the pixels each, so that an odd number of blocks can be shared too."""
 
-SHARED_PAIRS, SHARED_PAIRS_ROWS = 2, 16
-"""PAIRS in strips of one and a half vectors of channels: two pixels share the second; and the pixels of a tile."""
+SHARED_PAIRS = 2
+"""PAIRS in strips of up to half a vector of channels more than NV − 1 vectors: two pixels share the last."""
+
+SHARED_PAIRS_ROWS = {1: 16, 2: 8}
+"""Those NV − 1 vectors → pixels of a tile."""
 
 # conv_u8 on 64-bit ARM (kernels/steps.py), in place of words of other kernels: where each pass of 16 bytes begins in a row, and
 # how codes become bytes. SHORT: none leaves an int16, and nothing is to add or to clamp; MOVED: the zero point is to add.

@@ -33,6 +33,7 @@ from edgeq.plan.requantize import (
     bias_values,
     float_limits,
     ordered,
+    packing_order,
     pad_to,
     requantize_words,
     stays_small,
@@ -240,7 +241,8 @@ def product(
     if kernel == "conv_u8" and takes(b, op) and cw.PAIRS not in words:
         order = in_blocks(lanes, -(-whole // (nv * lanes)), nv, tail)
         if strips.get(cw.PAIRS):  # the last half vector twice
-            order = np.concatenate([np.arange(count), np.arange(lanes, count)])
+            half = np.arange((nv - 1) * lanes, (nv - 1) * lanes + lanes // 2)
+            order = np.concatenate([packing_order(lanes, 1, nv - 1) if nv > 2 else np.arange(lanes), half, half])
     packed = pack(
         packed_from[:whole], PER_STEP[kind], nv * lanes, order if order is None or not tail else order[:whole]
     )

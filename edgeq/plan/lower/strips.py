@@ -79,10 +79,12 @@ def in_strips(b: Builder, op: Op, rows: Rows, steps: int, channels: int, made: W
     count = -(-channels // b.lanes)
     if b.isa.registers >= 32 and not b.isa.by_steps and cw.PAIRS not in made and rows.pixels > FEW_PIXELS:
         whole = channels == b.output(op).shape[-1]
-        if whole and 2 * channels == 3 * b.lanes and b.isa.lanes == 16:
-            found, unframed = strip_words(b, rows, steps, 2, made, cw.SHARED_PAIRS_ROWS), op.outputs[0] not in b.frames
-            if found.get(cw.STRIP) and (fits_lines(rows, (cw.SHARED_PAIRS_ROWS, 1)) or (rows.linear and unframed)):
-                return 2, found | {cw.PAIRS: cw.SHARED_PAIRS}
+        full = channels // b.lanes
+        if whole and full in cw.SHARED_PAIRS_ROWS and 0 < 2 * (channels - full * b.lanes) <= b.lanes == 16:
+            tile, unframed = cw.SHARED_PAIRS_ROWS[full], op.outputs[0] not in b.frames
+            found = strip_words(b, rows, steps, full + 1, made, tile)
+            if found.get(cw.STRIP) and (fits_lines(rows, (tile, 1)) or (rows.linear and unframed)):
+                return full + 1, found | {cw.PAIRS: cw.SHARED_PAIRS}
         narrow = b.isa.staggers and (
             (rows.linear and op.outputs[0] not in b.frames) or taken(b, rows, 2) <= taken(b, rows, 4)
         )
@@ -154,7 +156,7 @@ def line_words(b: Builder, op: Op, rows: Rows, nv: int, strips: Words) -> Words:
         return gap
     parts = tile_parts(b, nv, -(-b.output(op).shape[-1] // b.lanes), int(strips.get(cw.TAIL, 0)))  # type: ignore[arg-type]
     if strips.get(cw.PAIRS) == cw.SHARED_PAIRS:
-        parts = ((cw.SHARED_PAIRS_ROWS, 1),)
+        parts = ((cw.SHARED_PAIRS_ROWS[nv - 1], 1),)
     return gap | {cw.LINEAR: 0, cw.STRIP: rows.out_w * lines_of(rows)} if fits_lines(rows, *parts) else {}
 
 
