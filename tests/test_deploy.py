@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeq import machine
 from edgeq.cli import main
 from edgeq.deploy import address, agent, selfcheck
 from edgeq.deploy.ssh import agent_source
@@ -129,6 +131,7 @@ def test_from_nothing_to_running_and_back(site: Site, capsys: pytest.CaptureFixt
     environment = dict(line.split("=", 1) for line in (site.there / "current/env").read_text().splitlines())
     assert Path(environment["EDGEQ_BUNDLE"]).read_bytes() == (site.folder / "v1.eqb").read_bytes()
     assert environment["EDGEQ_IDENTITY"] == str(site.there / "device.key")
+    assert _started(environment) == "nothing planned"
 
     assert site.version(1) == 0
     assert "nothing, all of it was there" in capsys.readouterr().out
@@ -141,6 +144,25 @@ def test_from_nothing_to_running_and_back(site: Site, capsys: pytest.CaptureFixt
     assert site.current() == first
     assert site.deploy("--rollback") == 0
     assert site.current() == second
+
+
+APP = """
+import os, sys
+import edgeq
+opened = {name: os.environ.get(f"EDGEQ_{name.upper()}") for name in ("grant", "identity", "trust", "state")}
+model = edgeq.load(os.environ["EDGEQ_BUNDLE"], **opened)
+print("planned" if "edgeq.plan.build" in sys.modules else "nothing planned")
+"""
+"""docs/deploy.md's."""
+
+
+def _started(environment: dict[str, str]) -> str:
+    """What an app says at its first start in a release's environment, with a home of its own."""
+    home = {"HOME": environment["EDGEQ_PLANS"] + "/nowhere", "EDGEQ_CACHE": str(machine.cache_folder())}
+    line = [sys.executable, "-c", APP]
+    return subprocess.run(
+        line, env={**os.environ, **environment, **home}, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def test_with_a_state_there_is_no_way_back(site: Site, capsys: pytest.CaptureFixture[str]) -> None:

@@ -198,7 +198,8 @@ def _object(sha256: str) -> str:
 def _environment(path: str, wanted: Any) -> dict[str, str]:
     """What an app of a release finds in its environment."""
     home = os.path.abspath(path)
-    found = {"EDGEQ_IDENTITY": os.path.abspath("device.key")}
+    # Plans are kept here, not in a cache that services have elsewhere: the app's first start takes the self-check's.
+    found = {"EDGEQ_IDENTITY": os.path.abspath("device.key"), "EDGEQ_PLANS": os.path.abspath("plans")}
     for name, variable in (("bundle.eqb", "EDGEQ_BUNDLE"), ("grant.eqg", "EDGEQ_GRANT"), ("trust", "EDGEQ_TRUST")):
         if name in wanted["files"]:
             found[variable] = os.path.join(home, name)
