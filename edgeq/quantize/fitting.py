@@ -29,7 +29,7 @@ from edgeq.quantize.gptq import MOST, ROWS, SHRINKAGE
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.parameters import Parameters
 from edgeq.quantize.rewrite import rewrite
-from edgeq.quantize.rounding import FINEST, Grade, layers, levelled
+from edgeq.quantize.rounding import FINEST, Grade, layers, levelled, one_each
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.weights import Coded
 from edgeq.quantize.windows import rows
@@ -84,7 +84,9 @@ def fitted(
             fed = fed or [tuple(encode(coded.graph, x)) for x in inputs]  # what feeds the model is not fitted
             met = _rows(_until(coded.graph, at), {n: at}, graph, [n], fed)
             if n in exact and n in met:
-                found[n], bias = _layer(graph, layout, n, exact.pop(n), met[n], given.get(n, FINEST), kind, found[n])
+                both = exact.pop(n), met.pop(n)
+                found[n], bias = _layer(graph, layout, n, *both, given.get(n, FINEST), kind, found[n])
+                del both
                 if bias is not None:
                     biases[n] = bias
     return found, biases
@@ -131,7 +133,7 @@ def _groups(graph: Graph, able: Sequence[int], samples: int) -> Iterator[list[in
 def _rows(
     run: Graph, places: Mapping[int, int], graph: Graph, wanted: Sequence[int], inputs: Sequence[Inputs]
 ) -> dict[int, Array]:
-    """The rows that layers meet when `run` runs: (n, k), depthwise (n, taps, channels); places: their inputs in it."""
+    """The rows that layers meet when `run` runs: (n, k), depthwise (channels, taps, n); places: their inputs in it."""
     readers: dict[int, list[int]] = {}
     for n in wanted:
         readers.setdefault(places[n], []).append(n)
@@ -151,20 +153,27 @@ def _rows(
                         _each(graph, n, len(inputs)),
                     )
                     if r is not None:
-                        found.append((n, r))
+                        found.append((n, np.ascontiguousarray(r.transpose(2, 1, 0)) if r.ndim == 3 else r))
         return found
 
-    out: dict[int, list[Array]] = {}
-    for some in in_chunks(run, inputs, look, list(readers)):
-        for n, r in some:
-            out.setdefault(n, []).append(r)
-    return {n: np.concatenate(r) for n, r in out.items()}
+    out: dict[int, Array] = {}
+    filled = dict.fromkeys(wanted, 0)
+    for pieces in in_chunks(run, inputs, look, list(readers)):
+        for n, r in pieces:  # as many of each sample
+            along = 2 if r.ndim == 3 else 0
+            if n not in out:
+                shape = [len(inputs) * d if k == along else d for k, d in enumerate(r.shape)]
+                out[n] = np.empty(shape, np.float32)
+            start, filled[n] = filled[n], filled[n] + r.shape[along]
+            some = slice(start, filled[n])
+            out[n][(..., some) if along else some] = r
+    return out
 
 
 def _layer(
     graph: Graph, layout: Layout, n: int, exact: Array, met: Array, grade: Grade, kind: str, so_far: Coded
 ) -> tuple[Coded, Array | None]:
-    """The codes of layer n and its real bias, None where it has none."""
+    """The codes of layer n and its real bias, None where it has none. exact, met: its rows (see _rows), which it works in."""
     op = graph.ops[n]
     rule = RULES[op.code]
     assert rule.weights is not None
@@ -172,14 +181,16 @@ def _layer(
     by_channel = np.moveaxis(w, rule.axis, 0)
     real = by_channel.reshape(len(by_channel), -1).astype(np.float64)  # (channels, k)
     depthwise = exact.ndim == 3
-    if depthwise:
-        exact, met = (r.transpose(2, 0, 1) for r in (exact, met))  # (channels, n, taps)
-        times = len(real) // len(exact)
-    m, m_hat = exact.mean(axis=-2, dtype=np.float64), met.mean(axis=-2, dtype=np.float64)
-    count = exact.shape[-2]
-    centred, centred_hat = exact - m[..., None, :].astype(np.float32), met - m_hat[..., None, :].astype(np.float32)
-    h = np.matmul(centred_hat.swapaxes(-1, -2), centred_hat).astype(np.float64) / count
-    c = np.matmul(centred.swapaxes(-1, -2), centred_hat).astype(np.float64) / count
+    along, times = (-1, len(real) // len(exact)) if depthwise else (0, 1)
+    count = exact.shape[along]
+    some, looked_at = slice(None, None, -(-count // JUDGED)), not one_each(layout, n, op.code)
+    judged = [np.ascontiguousarray(r[..., some] if depthwise else r[some]) for r in (exact, met) if looked_at]
+    m, m_hat = exact.mean(axis=along, dtype=np.float64), met.mean(axis=along, dtype=np.float64)
+    exact -= np.expand_dims(m.astype(np.float32), along)
+    met -= np.expand_dims(m_hat.astype(np.float32), along)
+    columns, columns_hat = (exact, met) if depthwise else (exact.T, met.T)
+    h = np.matmul(columns_hat, columns_hat.swapaxes(-1, -2)).astype(np.float64) / count
+    c = np.matmul(columns, columns_hat.swapaxes(-1, -2)).astype(np.float64) / count
     k = h.shape[-1]
     diagonal = np.einsum("...ii->...i", h).mean(axis=-1)
     ridge = np.maximum((DAMPING + SHRINKAGE * k / count) * diagonal, 1e-30)
@@ -201,14 +212,12 @@ def _layer(
         """The bias that makes up for what these weights, and what is met, do to the mean."""
         return bias + (real * m).sum(axis=1) - (weights * m_hat).sum(axis=1) if has_bias else bias
 
-    some = slice(None, None, -(-count // JUDGED))
-
     @cache
     def wanted() -> Array:
-        return _through(op, exact[..., some, :], real, bias)
+        return _through(op, judged[0], real, bias)
 
     def error(weights: Array) -> float:
-        return float(((_through(op, met[..., some, :], weights, moved(weights)) - wanted()) ** 2).sum())
+        return float(((_through(op, judged[1], weights, moved(weights)) - wanted()) ** 2).sum())
 
     coded = levelled(graph, layout, n, target, h, grade, kind, so_far, error)
     if not has_bias:
@@ -218,14 +227,14 @@ def _layer(
 
 
 def _through(op: Op, x: Array, w: Array, bias: Array) -> Array:
-    """What a layer writes for rows x (n, k), or (channels, n, taps): (channels, n).
+    """What a layer writes for rows x (n, k), or (channels, taps, n): (channels, n).
 
     Its activation is included: a RELU6 hides what lies beyond it (Nagel et al. 2020, equation 25).
     """
     assert op.options is not None
     if x.ndim == 3:
         x = np.repeat(x, len(w) // len(x), axis=0)
-        y = np.matmul(x, w.astype(np.float32)[:, :, None])[..., 0]
+        y = np.matmul(w.astype(np.float32)[:, None, :], x)[:, 0]
     else:
         y = w.astype(np.float32) @ x.T
     least, most = _ENDS.get(op.options.values.get("fused_activation_function", 0), (-np.inf, np.inf))

@@ -87,9 +87,11 @@ def hessians(
         graph, inputs, look, list(readers)
     ):  # summed in order, so that it is the same on any threads
         for n, r in found:
-            flat = r.transpose(2, 0, 1) if r.ndim == 3 else r
-            sums[n] = sums.get(n, 0) + np.matmul(flat.swapaxes(-1, -2), flat).astype(np.float64)
-            means[n] = means.get(n, 0) + flat.sum(axis=-2, dtype=np.float64)
+            columns = (
+                np.ascontiguousarray(r.transpose(2, 1, 0)) if r.ndim == 3 else r.T
+            )  # (…, k, rows), as BLAS takes them
+            sums[n] = sums.get(n, 0) + np.matmul(columns, columns.swapaxes(-1, -2)).astype(np.float64)
+            means[n] = means.get(n, 0) + columns.sum(axis=-1, dtype=np.float64)
             counts[n] += len(r)
     out = {}
     for n, total in sums.items():
