@@ -66,7 +66,7 @@ def take(
     """
     change = None if preprocess is None else function(preprocess)
     if where == "-":
-        return Local(_changed(_frames(graph, raw, sys.stdin.buffer if stdin is None else stdin), change))
+        return Local(_changed(_frames(graph, raw, span, sys.stdin.buffer if stdin is None else stdin), change))
     if ".py:" in where:
         made = function(where)()
         if not hasattr(made, "__iter__"):
@@ -126,15 +126,24 @@ def _file(path: str, change: Function | None) -> Local:
 # --- standard input ---------------------------------------------------------------------------------------------------
 
 
-def _frames(graph: Graph, raw: str | None, stream: IO[bytes]) -> Iterator[tuple[Array, ...]]:
-    """Whole frames, until the stream ends."""
+REACHES: Final = {"uint8": (0.0, 255.0), "int16": (-32768.0, 32768.0)}
+"""What pixels and sound reach in raw frames."""
+
+
+def _frames(
+    graph: Graph, raw: str | None, span: tuple[float, float] | None, stream: IO[bytes]
+) -> Iterator[tuple[Array, ...]]:
+    """Whole frames, until the stream ends; with a span those of pixels (uint8) or sound (int16) mapped onto it."""
     tensors = [graph.tensors[i] for i in graph.inputs]
     dtypes = [_raw_dtype(t, raw) for t in tensors]
+    if span is not None and (other := next((d for d in dtypes if d.name not in REACHES), None)) is not None:
+        raise InputError(f"a span for frames of {other.name}: expected pixels (--raw uint8) or sound (--raw int16)")
     sizes = [t.size * d.itemsize for t, d in zip(tensors, dtypes, strict=True)]
     while frame := _exactly(stream, sum(sizes)):
         arrays, at = [], 0
         for t, d, size in zip(tensors, dtypes, sizes, strict=True):
-            arrays.append(np.frombuffer(frame, d, t.size, at).reshape(t.shape))
+            values = np.frombuffer(frame, d, t.size, at).reshape(t.shape)
+            arrays.append(values if span is None else mapped(values.astype(np.float32), *REACHES[d.name], span))
             at += size
         yield tuple(arrays)
 

@@ -169,11 +169,19 @@ def test_rollback(here, capsys) -> None:
     assert "there is no such overlay to roll back" in capsys.readouterr().err
 
 
-def test_frames_from_a_pipe(here, monkeypatch) -> None:
+def test_frames_of_codes_are_named(here, monkeypatch, capsys) -> None:
+    """Where nobody says what frames hold, they are the model's codes, and that is said: a camera's bytes would fit as well."""
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
+    assert main([*CALIBRATE, "-d", "-"]) == 1
+    assert "frames on standard input are read as int8, the model's own codes; --raw uint8" in capsys.readouterr().err
+
+
+def test_frames_from_a_pipe(here, monkeypatch, capsys) -> None:
     """Raw frames on standard input calibrate as the same samples in a file do, up to the samples that are kept."""
     x = np.load("bright_calibration.npz")["x"].astype("<f4")
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(x.tobytes())))
     assert main([*CALIBRATE, "-d", "-", "--raw", "float32"]) == 0
+    assert "frames on standard input" not in capsys.readouterr().err
     with edgeq.load("d.eqb", **ACCESS) as before, edgeq.load("d.eqb", overlay="o.eqo", **ACCESS) as after:
         assert noise(after) < 0.5 * noise(before)
 

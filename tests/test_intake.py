@@ -95,6 +95,18 @@ def test_frames_on_standard_input(raw) -> None:
     np.testing.assert_allclose([x for (x,) in found], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("raw", "values", "expected"),
+    [("uint8", [0, 51, 255], [-1.0, -0.6, 1.0]), ("int16", [-32768, 0, 16384], [-1.0, 0.0, 0.5])],
+)
+def test_frames_of_pixels_and_of_sound_are_mapped(raw, values, expected) -> None:
+    """With a span pixels' 0 to 255, or sound's 16 bits, in raw frames are mapped onto it, as those of files are."""
+    frame = np.resize(np.array(values, raw), 100)
+    ((x,),) = taken("-", SOUND, raw=raw, span=(-1.0, 1.0), stdin=io.BytesIO(frame.tobytes()))
+    np.testing.assert_allclose(x.reshape(-1), np.resize(expected, 100), atol=1e-6)
+    assert x.dtype == np.float32
+
+
 def test_two_inputs_on_standard_input() -> None:
     """A frame holds all inputs, in their order."""
     graph = two_inputs()
@@ -188,3 +200,5 @@ def test_short_sound_and_frames(tmp_path) -> None:
         taken("-", SOUND, stdin=io.BytesIO(bytes(130)))
     with pytest.raises(InputError, match=r"frames of 'string'"):
         taken("-", conv("int8"), raw="string", stdin=io.BytesIO(b""))
+    with pytest.raises(InputError, match=r"a span for frames of float32: expected pixels \(--raw uint8\) or sound"):
+        taken("-", SOUND, raw="float32", span=(0.0, 1.0), stdin=io.BytesIO(b""))

@@ -178,6 +178,7 @@ def _recalibrated(
     from edgeq.quantize import observation, recalibrate
 
     _no_core()
+    models.say_of_frames(data, graph, source)
     local = intake.take(data, graph, **source)
     begun = None
     if checkpoint is not None and (earlier := checkpoint.read()) is not None:

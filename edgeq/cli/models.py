@@ -112,6 +112,16 @@ def intake_options(command: Command) -> Command:
     return packed  # type: ignore[return-value]
 
 
+def say_of_frames(where: str, graph: Graph, source: Mapping[str, Any]) -> None:
+    """Say what frames on standard input are taken for, where nobody has said it: bytes of a camera fit as well as codes."""
+    dtypes = {graph.tensors[i].dtype for i in graph.inputs} - {"float32"}
+    if where == "-" and source["raw"] is None and source["span"] is None and dtypes:
+        kinds = ", ".join(sorted(dtypes))
+        show.note(
+            f"frames on standard input are read as {kinds}, the model's own codes; --raw uint8 for pixels, and so on"
+        )
+
+
 def rounding_option(command: Command) -> Command:
     """Give a command --rounding."""
     return click.option(

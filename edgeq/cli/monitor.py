@@ -95,6 +95,7 @@ def monitor(
 
     with models.open_model(model, access, rounding, threads, "native", drift=True, drift_every=every) as engine:
         assert isinstance(engine, WatchedModel)
+        models.say_of_frames(data, engine.graph, source)
         local = intake.take(data, engine.graph, **source)
         rounds = itertools.repeat(local.samples, repeat if data != "-" else 1)
         seen = Seen()
