@@ -62,13 +62,15 @@ def profile(
     rounds: int = 7,
     seconds: float = 0.002,
     advance: Callable[[int], object] = lambda done: None,
+    peak: Peak | None = None,
 ) -> Profile:
     """Median over `rounds` of each instruction's time, repeated so that a round takes about `seconds`.
 
-    inputs: one array per model input, of the input's dtype and shape. `advance` hears how many instructions are done.
+    inputs: one array per model input, of the input's dtype and shape. `advance` hears how many instructions are done. peak: what
+    was measured before.
     """
     program = model.program
-    peak = measure(program.machine)
+    peak = peak or measure(program.machine)
     context = program.acquire()
     results = [np.empty(p.shape, p.dtype) for p in model.outputs]
     program.run_in(context, [np.ascontiguousarray(a) for a in inputs], results, 1)

@@ -40,7 +40,9 @@ def _added(shared: int, rows: list[str], indent: str) -> list[str]:
     for j, name in enumerate(names):  # lane j of part p will be that of row 4p + j, or of the next four vectors
         taken = [rows[j // 4 * 4 * shared + j % 4 + 4 * k] for k in range(shared)]
         out += [f"        {name} = dot_u8s8({name}, load_{shared}(({', '.join(taken)},)), w)"]
-    out += [f"        {base} += {part}" for base in bases]
+    out += [
+        f"        {base} = opaque({base} + {part})" for base in bases
+    ]  # else LLVM keeps an address for each row, in memory
     out += [f"        one, at = one + {4 * L}, at + {part}"]
     for fold in ("fold_lanes", "fold_pairs", "fold_parts", "fold_parts"):
         if len(names) > 1:

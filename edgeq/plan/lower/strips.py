@@ -16,7 +16,10 @@ from edgeq.records import dataclass, replace
 STRIP_BYTES = 1 << 14
 """Of activations that a strip reads again for each block of channels: they and a block's weights share the first-level cache."""
 
-FRAMED_WASTE = 1.1
+FEW_STEPS = 8
+"""Steps of four products up to which requantization takes so long that tiles which do both at once are worth some pixels more."""
+
+FRAMED_WASTE = 1.11
 """Pixels that tiles of a row compute over those that it has, up to which a row at a time is worth borders made real for free."""
 
 FEW_PIXELS = 64
@@ -85,8 +88,9 @@ def in_strips(b: Builder, op: Op, rows: Rows, steps: int, channels: int, made: W
             found = strip_words(b, rows, steps, full + 1, made, tile)
             if found.get(cw.STRIP) and (fits_lines(rows, (tile, 1)) or (rows.linear and unframed)):
                 return full + 1, found | {cw.PAIRS: cw.SHARED_PAIRS}
+        more = FRAMED_WASTE if steps * len(rows.segments) <= FEW_STEPS else 1.0
         narrow = b.isa.staggers and (
-            (rows.linear and op.outputs[0] not in b.frames) or taken(b, rows, 2) <= taken(b, rows, 4)
+            (rows.linear and op.outputs[0] not in b.frames) or taken(b, rows, 2) <= more * taken(b, rows, 4)
         )
         nv, tail = with_tail(count, 2 if narrow else 4)
         if tail and all(strip_words(b, rows, steps, n, made).get(cw.STRIP) for n in (nv, tail)):
