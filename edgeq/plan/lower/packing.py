@@ -50,8 +50,12 @@ def by_pixel(weights: Array, segments: tuple[int, ...], pixel: int) -> tuple[Arr
 
 def of_steps(weights: Array, length: int) -> Array:
     """Runs of weights at least so long, with zeros behind."""
-    lacking = length - weights.shape[2]
-    return weights if lacking <= 0 else np.pad(weights, ((0, 0), (0, 0), (0, lacking)))
+    out, segments, there = weights.shape
+    if length <= there:
+        return weights
+    full = np.zeros((out, segments, length), weights.dtype)  # np.pad takes as long as all else that is done to a layer's weights
+    full[:, :, :there] = weights
+    return full
 
 
 def split_bytes(weights: Array, segments: tuple[int, ...], least: int) -> tuple[Array, tuple[int, ...]]:
