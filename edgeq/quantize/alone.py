@@ -28,21 +28,28 @@ def alone(graph: Graph, n: int, coded: Coded, means: Mapping[int, Array], judge:
 
     means: as edgeq.quantize.bias.mean_inputs gives them; a layer that is not among them keeps its bias.
     """
-    op = graph.ops[n]
-    rule = RULES[op.code]
-    assert rule.weights is not None
-    w = graph.tensors[op.inputs[rule.weights]]
-    shape = [1] * len(w.shape)
-    shape[coded.axis] = -1
-    real = coded.data * coded.scale.reshape(shape).astype(np.float64)
-    tensors = [*graph.tensors, replace(w, data=real.astype(np.float32), buffer=0)]
-    inputs = list(op.inputs)
-    inputs[rule.weights] = len(tensors) - 1
-    if n in means and rule.bias is not None and rule.bias < len(inputs) and inputs[rule.bias] >= 0:
-        b = graph.tensors[inputs[rule.bias]]
-        bias = np.asarray(b.data) - mean_shift(op.code, real - np.asarray(w.data), means[n]).reshape(b.shape)
-        tensors.append(replace(b, data=bias.astype(np.float32), buffer=0))
-        inputs[rule.bias] = len(tensors) - 1
-    ops = (*graph.ops[:n], replace(op, inputs=tuple(inputs)), *graph.ops[n + 1 :])
-    other: Graph = graph.with_main(tensors=tuple(tensors), ops=ops)
+    return weights_alone(graph, {n: coded}, means, judge)
+
+
+def weights_alone(graph: Graph, codes: Mapping[int, Coded], means: Mapping[int, Array], judge: Judge) -> float:
+    """The same with several layers' weights, all values between them being float."""
+    tensors, ops = list(graph.tensors), list(graph.ops)
+    for n, coded in codes.items():
+        op = graph.ops[n]
+        rule = RULES[op.code]
+        assert rule.weights is not None
+        w = graph.tensors[op.inputs[rule.weights]]
+        shape = [1] * len(w.shape)
+        shape[coded.axis] = -1
+        real = coded.data * coded.scale.reshape(shape).astype(np.float64)
+        tensors.append(replace(w, data=real.astype(np.float32), buffer=0))
+        inputs = list(op.inputs)
+        inputs[rule.weights] = len(tensors) - 1
+        if n in means and rule.bias is not None and rule.bias < len(inputs) and inputs[rule.bias] >= 0:
+            b = graph.tensors[inputs[rule.bias]]
+            bias = np.asarray(b.data) - mean_shift(op.code, real - np.asarray(w.data), means[n]).reshape(b.shape)
+            tensors.append(replace(b, data=bias.astype(np.float32), buffer=0))
+            inputs[rule.bias] = len(tensors) - 1
+        ops[n] = replace(op, inputs=tuple(inputs))
+    other: Graph = graph.with_main(tensors=tuple(tensors), ops=tuple(ops))
     return judge.error(other, {i: i for i in judge.targets})

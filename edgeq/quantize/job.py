@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from edgeq.calibrate import Inputs, Progress, Ranges, evenly, observe, silent
 from edgeq.graph import Array, Graph
 from edgeq.histogram import Histogram
-from edgeq.quantize.alone import alone
+from edgeq.quantize.alone import alone, weights_alone
 from edgeq.quantize.bias import correct, mean_inputs
-from edgeq.quantize.compare import judge_by
+from edgeq.quantize.compare import Judge, judge_by
 from edgeq.quantize.fitting import fitted
 from edgeq.quantize.gptq import MOST, hessians
 from edgeq.quantize.layout import Layout
@@ -19,6 +19,7 @@ from edgeq.quantize.rewritten import Rewritten
 from edgeq.quantize.rounding import Grade, all_rounded, clipped, layers, one_each, plain
 from edgeq.quantize.search import Spans
 from edgeq.quantize.weights import Coded
+from edgeq.quantize.wider import once, widened
 from edgeq.recipe import Recipe
 from edgeq.records import dataclass, field, replace
 
@@ -37,7 +38,8 @@ class Job:
     graph: what is quantized, of the same values as the user's; seen: by group. derive: inputs that parameters come from.
     codes: weights that were rounded with regard to more than themselves; biases: real ones that were fitted with them;
     known: the longest rows for which that was done under a Hessian. grades: of layers' weights, where that is not the
-    finest. means: of the layers' inputs, if biases are to be corrected.
+    finest. means: of the layers' inputs, if biases are to be corrected. wider: whether samples that are spread wider count in
+    Hessians (edgeq.quantize.wider).
     """
 
     graph: Graph
@@ -50,6 +52,7 @@ class Job:
     known: int = 0
     grades: Mapping[int, Grade] = field(default_factory=dict)
     means: Mapping[int, Array] | None = field(default=None, repr=False)
+    wider: bool = False
     plain: dict[tuple[int, bool], Coded] = field(default_factory=dict, repr=False)
     """Weights at their nearest codes, once they were asked for; by operation and whether they have a scale per channel."""
     met: dict[int, Mapping[int, Array]] = field(default_factory=dict, repr=False)
@@ -91,6 +94,9 @@ class Job:
             return replace(self, codes=codes, known=0)
         corrected = self.recipe.bias_correction
         known = hessians(self.graph, layers(self.layout), self.derive, longest, corrected)
+        if self.wider:
+            more = [*self.derive, *widened(self.derive)]
+            known |= hessians(self.graph, once(self.graph, known), more, longest, corrected)
         codes = all_rounded(self.graph, self.layout, known, self.grades, self.recipe.codebook)
         done = replace(self, codes=codes, known=longest)
         return (done.correcting() if corrected else done)._on_grids(known)
@@ -109,6 +115,10 @@ class Job:
 
         better = {n: coded for n, coded in some.items() if noise(n, coded) < noise(n, self.codes[n])}
         return replace(self, codes={**self.codes, **better})
+
+    def weights_alone(self, judge: Judge) -> float:
+        """Noise per signal at the outputs that the rounding of weights makes, all values between layers being float."""
+        return weights_alone(self.graph, self._codes(), self.means or {}, judge)
 
     def graded(self, grades: Mapping[int, Grade]) -> Job:
         """With weights of these grades, each at its nearest code or its codebook's nearest level."""

@@ -27,8 +27,10 @@ from edgeq.quantize.probe import runs
 from edgeq.quantize.report import Quantized, layers
 from edgeq.quantize.rewrite import hybrid_kernel
 from edgeq.quantize.rounding import grades
+from edgeq.quantize.rounding import layers as layers_of
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.search import ENOUGH, Found, Search, chosen, noise, noisiest, spans, winners
+from edgeq.quantize.wider import once, widened
 from edgeq.recipe import RECIPES, Recipe
 from edgeq.records import replace
 
@@ -47,7 +49,8 @@ COMPARED = 8
 """Inputs on which all tensors are compared."""
 
 WORTH = 0.2
-"""Of the noise that moving scale between channels has to save: it spends room that channels have beyond what was seen."""
+"""Of the noise that moving scale between channels has to save: it spends room that channels have beyond what was seen. Half of
+it where weights are coarse: evening their ranges is good for what was not seen, too."""
 
 LOOKED = 64
 """Inferences that ranges come from where it has to be fast, evenly spread over the samples."""
@@ -211,6 +214,10 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
     if on_coarse and rounds:  # noise of coarse weights would hide what ranges do
         say(1, STEPS, "rounding weights")
         attempt("weights rounded one after another", job.rounding(MOST))
+        if job.known and once(job.graph, layers_of(job.layout)):
+            job, line = _for_wider(job, judging)
+            search = Search(job.make, judging)
+            best = replace(search.candidate(best.name, best.spans), steps=(*best.steps, line))
     shared += best.steps
     candidates = [best if m == method else search.candidate(f"{m} ranges", spans(job.seen, m)) for m in methods]
     if not job.seen:
@@ -230,7 +237,7 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
     if recipe.equalize and (on_coarse or (best.error >= ENOUGH and not fast)):
         say(2, STEPS, "equalising channels")
         for name, other in _equalized(job):
-            attempt(name, other, again=True, gain=WORTH)
+            attempt(name, other, again=True, gain=WORTH / 2 if on_coarse else WORTH)
     if rounds and not on_coarse and not fast:
         say(1, STEPS, "rounding weights")
         # It leans on the samples, so on a fine grid it must be worth that.
@@ -269,6 +276,21 @@ def _shared_out(job: Job, given: Graph, say: Progress) -> tuple[Job, str]:
     fed = replace(job, means=mean_inputs(job.graph, evenly(rest, MEANS)))
     done, line = allocated(fed, spans(job.seen, "minmax"), known, judge_by(given, judge), say)
     return replace(done, means=None), line
+
+
+def _for_wider(job: Job, judging: Judge) -> tuple[Job, str]:
+    """The job with weights rounded for samples that are spread wider, too, if that takes a tenth off what weights do to the
+    outputs on such samples and on those that judge: off the geometric mean of both, so that what is won on one by losing as
+    much on the other is nothing. Where bytes are shared out a thirtieth does: steps are coarsest there where samples tell least.
+    """
+    judges = judging, judge_by(job.graph, widened(judging.inputs))
+    other = replace(job, wider=True).rounding(job.known)
+    (near, far), (near_now, far_now) = ([of.weights_alone(by) for by in judges] for of in (job, other))
+    gain = WORTH / 6 if job.recipe.bundle else WORTH / 2
+    kept = near_now * far_now < (1 - gain) ** 2 * near * far
+    told = f"{noise(near_now)} by weights (was {100 * near:.3g}), on such samples {100 * far_now:.3g} % (was {100 * far:.3g})"
+    line = f"weights rounded for samples spread wider, too: {told}{' (kept)' if kept else ' (not kept)'}"
+    return (other if kept else job), line
 
 
 def _coarse(job: Job) -> bool:
