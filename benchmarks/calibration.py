@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
@@ -55,8 +56,15 @@ Array = npt.NDArray[Any]
 # --- resources --------------------------------------------------------------------------------------------------------
 
 
+FEW = 5
+"""Runs of few samples, of which the median counts: one takes a fraction of a second."""
+
+
 def command(*arguments: str) -> tuple[float, float]:
-    """Seconds and peak MiB of an edgeq command in a process of its own."""
+    """Seconds and peak MiB of an edgeq command in a process of its own, the start of Python and all imports included.
+
+    Modules are compiled once, as pip does when it installs, and not at each start.
+    """
     code = (
         "import sys; from edgeq.cli import main; status = main(sys.argv[2:]);"  # what was resident before exec is not its own
         "open(sys.argv[1], 'w').write(next(x for x in open('/proc/self/status') if x.startswith('VmHWM')).split()[1]);"
@@ -64,7 +72,9 @@ def command(*arguments: str) -> tuple[float, float]:
     )
     with tempfile.NamedTemporaryFile() as peak:
         start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code, peak.name, *arguments], capture_output=True, check=False)
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        line = [sys.executable, "-c", code, peak.name, *arguments]
+        done = subprocess.run(line, capture_output=True, check=False, env=kept)
         seconds = time.perf_counter() - start
         if done.returncode:
             raise SystemExit(f"edgeq {' '.join(arguments)}: failed")
@@ -98,7 +108,7 @@ def resources() -> list[dict[str, Any]]:
             rng = np.random.default_rng(0)
             for n in (64, 64_000):
                 np.savez(at / "x.npz", x=rng.normal(size=(n, *shape)).astype(np.float32))
-                times = 3 if n == 64 else 1
+                times = FEW if n == 64 else 1
                 ran, base = repeated(
                     times, at / "y.npz", "run", str(path), "-i", str(at / "x.npz"), "-o", str(at / "y.npz")
                 )

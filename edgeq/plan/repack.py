@@ -17,8 +17,8 @@ from edgeq.plan.build import make_plan
 from edgeq.plan.types import Plan, Rounding
 from edgeq.records import replace
 
-MOST: Final = 1 << 20
-"""Values: more take longer to compute with than to plan, and where they lie takes as much memory as they do."""
+MOST: Final = 1 << 17
+"""Values: more take longer to compute with than to plan, and finding out where they lie takes ten times their memory."""
 
 
 class Repack:
