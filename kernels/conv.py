@@ -46,12 +46,14 @@ from .words.conv import (
     MULTIPLIER,
     N_SEGMENTS,
     NV,
+    OUT_W,
     PIXELS,
     RANGE,
     SEGMENTS,
     STEPS,
     STRIP,
     SUMS,
+    Y_GAP,
     Y_PITCH,
     N,
     W,
@@ -174,18 +176,23 @@ def conv_u8_sum(g, scratch, lo, hi):
 
 @njit(error_model="numpy")
 def conv_f32(g, scratch, lo, hi):
-    """float32: bias added, clamped, stored."""
-    rows, nv = i64(scratch), g[NV]
+    """float32: bias added, clamped, stored; line by line where there are gaps between lines of output."""
+    rows, nv, begin = i64(scratch), g[NV], lo
     mr = rows_of(nv)
-    m = lo
-    while m < hi:
-        m, count = next_tile(m, lo, hi, mr)
-        locate(g, rows, m, count)
-        w, y = g[W], g[Y] + m * g[Y_PITCH]
-        for n0 in range(0, g[N], nv * L):
-            tile_f32(g, rows, w, y + n0 * 4, n0, count)
-            w += g[BLOCK]
-        m += count
+    while begin < hi:
+        end, gap, m = hi, np.int64(0), begin
+        if g[Y_GAP]:
+            line = begin // g[OUT_W]
+            end, gap = min(hi, (line + 1) * g[OUT_W]), line * g[Y_GAP]
+        while m < end:
+            m, count = next_tile(m, begin, end, mr)
+            locate(g, rows, m, count)
+            w, y = g[W], g[Y] + m * g[Y_PITCH] + gap
+            for n0 in range(0, g[N], nv * L):
+                tile_f32(g, rows, w, y + n0 * 4, n0, count)
+                w += g[BLOCK]
+            m += count
+        begin = end
 
 
 @njit(error_model="numpy")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from . import staggered, steps, strip
+from . import staggered, steps, strip, tile
 from .memory import i64
 from .pieces import RP, fused_u8, next_tile, pairs, rows_of
 from .pixels import locate
@@ -46,7 +46,9 @@ from .words.conv import (
 )
 from .words.instruction import UNITS
 
-BY_STEPS = ISA.by_steps
+BY_STEPS, STAGGERS = ISA.by_steps, ISA.staggers
+WIDE, SHARES = tile.WIDE, strip.SHARES
+TWO_SHARE = WIDE and L == 16  # plans of other instruction sets have none of these: their objects need no code for them
 M4, M2, M1 = steps.ROWS[4], steps.ROWS[2], steps.ROWS[1]
 _march_4, _march_2, _march_1 = (steps.march(nv, sum_rows) for nv in (4, 2, 1))
 _alone_4, _alone_2, _alone_1 = (steps.alone(nv, sum_rows) for nv in (4, 2, 1))
@@ -117,7 +119,7 @@ def conv_tiles(g, rows_at, lo, hi, first, last):
             sums = rows_at + SUMMED
             sum_rows(g, rows_at, count, sums)
         for block in range(first, last):
-            if g[TAIL] and block == last - 1:  # here row by row: tiles have other heights
+            if WIDE and g[TAIL] and block == last - 1:  # here row by row: tiles have other heights
                 for i in range(count):
                     to, some = y + i * g[Y_PITCH] + block * nv * L, sums + i * 4 if sums else sums
                     fused_u8(g, i64(rows_at + i * 8), w, to, block * nv * L, np.int64(1), some, g[TAIL])
@@ -143,12 +145,12 @@ def strip_u8(g, x, y, count, lines, y_line, sums, first, last):
     w, b, f, pitch, left = g[W] + first * g[BLOCK], g[BIAS] + n * 4, g[MULTIPLIER] + n * 4, g[Y_PITCH], g[N] - n
     y += n
     lo, hi, zero = np.float32(g[LO] - g[ZERO_POINT]), np.float32(g[HI] - g[ZERO_POINT]), np.int32(g[ZERO_POINT])
-    if g[PAIRS] == SHARED_PAIRS and nv == 3:
+    if TWO_SHARE and g[PAIRS] == SHARED_PAIRS and nv == 3:
         _strip_shared_pairs_2(
             x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
         )
         return
-    if g[PAIRS] == SHARED_PAIRS:
+    if TWO_SHARE and g[PAIRS] == SHARED_PAIRS:
         _strip_shared_pairs_1(
             x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
         )
@@ -159,13 +161,13 @@ def strip_u8(g, x, y, count, lines, y_line, sums, first, last):
         )
         return
     for block in range(first, last):
-        if g[TAIL] and block == last - 1:
+        if WIDE and g[TAIL] and block == last - 1:
             nv = g[TAIL]
         if nv == 4:
             _strip_4(
                 x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
             )
-        elif nv == 2 and g[PLAIN]:
+        elif STAGGERS and nv == 2 and g[PLAIN]:
             _plain_2(
                 x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
             )
@@ -173,7 +175,7 @@ def strip_u8(g, x, y, count, lines, y_line, sums, first, last):
             _strip_2(
                 x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
             )
-        elif g[SHARED]:
+        elif SHARES and g[SHARED]:
             _strip_shared(
                 x, step, count, lines, line, y_line, runs, n_runs, steps, w, b, f, y, pitch, left, lo, hi, zero, sums
             )
@@ -195,9 +197,9 @@ def conv_strips(g, rows_at, lo, hi, first, last):
     What is too short goes by tiles.
     """
     least = np.int64(S4) if g[NV] == 4 else np.int64(S2) if g[NV] == 2 else np.int64(S1)
-    if g[PAIRS] == SHARED_PAIRS:
+    if TWO_SHARE and g[PAIRS] == SHARED_PAIRS:
         least = np.int64(P2) if g[NV] == 3 else np.int64(P1)
-    elif g[TAIL]:
+    elif WIDE and g[TAIL]:
         least = max(least, np.int64(S2) if g[TAIL] == 2 else np.int64(S1))
     m, gap, lines = lo, np.int64(0), np.int64(1)
     while m < hi:
@@ -220,10 +222,10 @@ def conv_strips(g, rows_at, lo, hi, first, last):
         if count < least:
             lines = np.int64(1)
         m += lines * count
-        if count < least and g[PAIRS] != SHARED_PAIRS:
+        if count < least and not (TWO_SHARE and g[PAIRS] == SHARED_PAIRS):
             conv_tiles(g, rows_at, done, m, first, last)
             continue
-        if count < least:  # there is no tile for these: a thread's few pixels with some of another's, once more
+        if TWO_SHARE and count < least:  # there is no tile: a thread's few pixels with some of another's, once more
             back = done + least - g[UNITS] if g[LINEAR] else done - done // g[OUT_W] * g[OUT_W] + least - g[OUT_W]
             back = max(back, np.int64(0))
             x, done, count = x - back * g[COLUMN], done - back, least

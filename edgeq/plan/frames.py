@@ -1,16 +1,18 @@
 """Frames: tensors that are written with room for borders around them, so that no layer copies its input to make them real.
 
-A tensor of bytes lies in a frame where convolutions and sums alone write and read it, and one of the readers needs borders. Its
-rows then lie further apart than its pixels fill. Who writes it may still choose a block without a frame (`Builder.framed` says
-what came of it); readers ask `window.bordered`.
+A tensor of bytes lies in a frame where convolutions and sums alone write and read it, and one of the readers needs borders; a
+tensor of floats where convolutions alone do. Its rows then lie further apart than its pixels fill. Who writes it may still choose
+a block without a frame (`Builder.framed` says what came of it); readers ask `window.bordered`.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
 from edgeq.errors import CheckError
 from edgeq.graph import Op, Tensor
 from edgeq.kernels.words import move as mw
-from edgeq.plan.builder import Builder, Frame
+from edgeq.plan.builder import Builder, Frame, itemsize
 from edgeq.plan.types import Ref
 from edgeq.plan.window import axis, fill_value
 
@@ -34,7 +36,7 @@ def frames(b: Builder) -> dict[int, Frame]:
     found = {}
     for i, op in writers.items():
         t = b.tensors[i]
-        if op.code not in _WRITERS or i in graph.outputs or t.dtype not in ("int8", "uint8") or t.quantization is None:
+        if op.code not in _WRITERS or i in graph.outputs or not _fits(op, t):
             continue
         if len(t.shape) != 4 or t.shape[0] != 1 or min(t.shape) < 1 or t.data is not None:
             continue
@@ -45,8 +47,13 @@ def frames(b: Builder) -> dict[int, Frame]:
         if len(whole) == len(borders) and any(any(x) for x in whole):
             top, bottom, left, right = (max(x[k] for x in whole) for k in range(4))
             _, h, w, c = t.shape
-            found[i] = Frame(top, bottom, left, right, h, w, c)
+            found[i] = Frame(top, bottom, left, right, h, w, c * itemsize(t))
     return found
+
+
+def _fits(op: Op, t: Tensor) -> bool:
+    """Whether an operation can write tensors of this type into frames."""
+    return op.code == "CONV_2D" if t.dtype == "float32" else t.dtype in ("int8", "uint8") and t.quantization is not None
 
 
 def _borders(b: Builder, op: Op, i: int, t: Tensor) -> tuple[int, int, int, int] | None:
@@ -54,11 +61,15 @@ def _borders(b: Builder, op: Op, i: int, t: Tensor) -> tuple[int, int, int, int]
     if op.code not in _READERS or any(b.tensors[k].dtype != t.dtype for k in (*op.inputs[:1], *op.outputs)):
         return None
     if op.code == "ADD":
-        same = all(b.tensors[k].shape == t.shape and b.known(k) is None for k in (*op.inputs, *op.outputs))
+        same = t.dtype != "float32" and all(
+            b.tensors[k].shape == t.shape and b.known(k) is None for k in (*op.inputs, *op.outputs)
+        )
         return (0, 0, 0, 0) if same else None
     weights = b.known(op.inputs[1]) if len(op.inputs) > 1 else None
     if op.inputs[0] != i or i in op.inputs[1:] or op.options is None or weights is None or weights.ndim != 4:
         return None
+    if t.dtype == "float32" and weights.dtype != np.float32:
+        return None  # the input is quantized in one piece
     o, (_, kh, kw, _) = op.options, weights.shape
     if op.code == "DEPTHWISE_CONV_2D" and (weights.shape[3] != t.shape[3] or (o.stride_w > 1 and t.shape[3] <= SORTED)):
         return None

@@ -20,7 +20,7 @@ STRIP = (
 SHARED = 32  # 1: pixels are loaded once for three outputs: a strip, or on 64-bit ARM a tile of kernels/steps.py
 ONES = 33  # weights that add up a row's activations, where the layer's own have a zero point; 0 elsewhere
 BY_BLOCK, PIXELS = 34, 35  # conv_u8: where BY_BLOCK is 1, units are blocks of channels, each for all of PIXELS pixels
-Y_GAP = 36  # strips: bytes between the end of a row of output and the next; strips then keep to rows
+Y_GAP = 36  # strips and conv_f32: bytes between the end of a row of output and the next; they then keep to rows
 
 BY_HALF_BLOCK = 2
 """BY_BLOCK where units are halves of blocks, about half of the pixels each, so that an odd number of blocks can be shared too."""

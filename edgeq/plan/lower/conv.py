@@ -28,7 +28,16 @@ from edgeq.plan.lower.packing import (
     vectors,
 )
 from edgeq.plan.lower.steps import step_words, way
-from edgeq.plan.lower.strips import FEWEST_PIXELS, Rows, by_block, in_strips, line_words, strip_words, window_rows
+from edgeq.plan.lower.strips import (
+    FEWEST_PIXELS,
+    Rows,
+    by_block,
+    float_line_words,
+    in_strips,
+    line_words,
+    strip_words,
+    window_rows,
+)
 from edgeq.plan.requantize import (
     bias_values,
     float_limits,
@@ -93,8 +102,8 @@ def conv_2d(b: Builder, op: Op) -> None:
     if kind == "hybrid":
         hybrid_conv(b, op, source, weights, rows, columns)
         return
-    if groups == 1 and kind == "u8" and op.outputs[0] in b.frames:
-        place = window_rows(source, n, c, c, rows, columns, 1)
+    if groups == 1 and kind in ("u8", "f32") and op.outputs[0] in b.frames:
+        place = window_rows(source, n, c, c, rows, columns, itemsize(x))
         product(b, op, kind, place, weights.reshape(out_c, len(place.segments), -1), slice(0, out_c), None, 2)
         return
     target = b.write(op)
@@ -272,7 +281,7 @@ def product(
         units = len(packed) * (2 if halves else 1)
         strips = strips | {cw.BY_BLOCK: cw.BY_HALF_BLOCK if halves else 1, cw.PIXELS: rows.pixels}
     if y is None:
-        lines = line_words(b, op, rows, nv, strips)
+        lines = float_line_words(b, op, rows, nv) if kind == "f32" else line_words(b, op, rows, nv, strips)
         y = framed(b, op) if lines else b.write(op)
         strips |= lines
     words[cw.Y] = y.at(part.start * size)

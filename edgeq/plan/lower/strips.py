@@ -164,6 +164,12 @@ def line_words(b: Builder, op: Op, rows: Rows, nv: int, strips: Words) -> Words:
     return gap | {cw.LINEAR: 0, cw.STRIP: rows.out_w * lines_of(rows)} if fits_lines(rows, *parts) else {}
 
 
+def float_line_words(b: Builder, op: Op, rows: Rows, nv: int) -> Words:
+    """As line_words, for conv_f32, whose tiles keep to lines then."""
+    frame, tile = b.frames[op.outputs[0]], (cw.TILE_ROWS[b.isa.registers >= 32] | b.isa.own_rows)[nv]
+    return {cw.Y_GAP: frame.pitch - frame.w * frame.c} if fits_lines(rows, (tile, 1)) else {}
+
+
 def with_tail(count: int, most: int = 4) -> tuple[int, int]:
     """`count` vectors of channels as blocks of up to `most`, the last of so many (0: as the others), without any padding."""
     for nv, tail in ((4, 0), (4, 2), (4, 1), (2, 0), (2, 1)):
