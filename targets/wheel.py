@@ -65,14 +65,14 @@ def slim(objects: Path, target: Target) -> tuple[str, bytes]:
 
 
 def device_files(target: Target) -> dict[str, bytes]:
-    """What the device's commands and the API reach, the targets of its architecture, and the mark of typed packages."""
+    """What the device's commands and the API reach, and the targets of its architecture."""
     everything = package_files()
     roots = [*(f"edgeq/{m}.py" for m in _API), *(f"edgeq/cli/{m}.py" for m in _COMMANDS)]
     roots += [name for name in everything if name.startswith("edgeq/plan/lower/")]  # imported by name
     alike = [t.name for t in TARGETS.values() if t.architecture == target.architecture]
     roots += [f"edgeq/targets/{name.replace('-', '_')}.py" for name in alike]
     left = [*(f"edgeq/targets/{m}.py" for m in _STAYS), *_LEFT]
-    taken = closure(everything, roots, left) | {"edgeq/py.typed"}
+    taken = closure(everything, roots, left)
     return {name: content for name, content in everything.items() if name in taken}
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import suppress
+from importlib import import_module
 
 import click
 
-from edgeq.cli import figures, show
+from edgeq.cli import show
 from edgeq.errors import InputError
 from edgeq.targets.detect import Cpu
 from edgeq.targets.target import Target
@@ -36,7 +37,7 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 def show_(name: str) -> None:
     """Show everything that NAME's file says."""
-    t = _target(name)
+    t = named(name)
     pairs = [
         ("name", ", ".join((t.name, *t.aliases))),
         ("devices", t.title),
@@ -88,79 +89,8 @@ def detect_(as_json: bool) -> None:
     )
 
 
-@targets.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the objects. [default: the cache]",
-)
-@click.option("--processes", type=click.IntRange(1, 64), default=2, show_default=True, help="Targets compiled at once.")
-def build(names: tuple[str, ...], output: Path | None, processes: int) -> None:
-    """Compile the kernels for the families NAME (default: all): NAME.so and a manifest NAME.json each.
-
-    About half a minute a target. What is there already, from the same sources and compilers, stays. Models then run from the
-    objects in the cache. Needs Numba and a linker: pip install 'edgeq[targets]', or Debian's lld.
-    """
-    from edgeq.targets.identity import source_digest
-    from edgeq.targets.objects import Manifest, built_folder
-    from edgeq.targets.table import TARGETS
-
-    chosen = [_target(n) for n in names] or list(TARGETS.values())
-    folder = output or built_folder(source_digest())
-    made = compile_for(chosen, folder, processes)
-    rows = []
-    for t in chosen:
-        m = Manifest.from_json((folder / f"{t.name}.json").read_bytes())
-        rows.append([t.name, figures.size(m.size), m.sha256[:16], "compiled" if t.name in made else "was there"])
-    show.table(["target", "size", "sha256", ""], rows)
-    show.note(f"objects are in {folder}")
-
-
-@targets.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option(
-    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=Path("dist"), show_default=True
-)
-@click.option("--processes", type=click.IntRange(1, 64), default=2, show_default=True, help="Targets compiled at once.")
-def wheel(names: tuple[str, ...], output: Path, processes: int) -> None:
-    """Make a slim wheel for each family NAME; without names, the plain wheel with every family's kernels.
-
-    A slim wheel needs NumPy, cryptography, click and flatbuffers on the device, and no compiler. What is not built yet is
-    compiled first.
-    """
-    from edgeq.files import write_atomic
-    from edgeq.targets import wheel as wheels
-    from edgeq.targets.identity import source_digest
-    from edgeq.targets.objects import built_folder
-    from edgeq.targets.table import TARGETS
-
-    chosen = [_target(n) for n in names] or list(TARGETS.values())
-    folder = built_folder(source_digest())
-    compile_for(chosen, folder, processes)
-    output.mkdir(parents=True, exist_ok=True)
-    made = [wheels.slim(folder, t) for t in chosen] if names else [wheels.plain(folder, chosen)]
-    for name, content in made:
-        write_atomic(output / name, content)
-    show.table(["wheel", "size"], [[str(output / name), figures.size(len(content))] for name, content in made])
-
-
-def compile_for(chosen: list[Target], folder: Path, processes: int) -> list[str]:
-    """Build with one progress bar for all; returns the names that had to be compiled."""
-    from edgeq.targets.build import build as build_all
-
-    share: dict[str, float] = {}
-    with show.progress("compiling", 100 * len(chosen)) as advance:
-
-        def tell(name: str, done: int, total: int) -> None:
-            share[name] = done / total
-            advance(int(100 * sum(share.values())), 100 * max(len(share), len(chosen)), f"compiling for {name}")
-
-        return build_all(chosen, folder, tell, processes)
-
-
-def _target(name: str) -> Target:
+def named(name: str) -> Target:
+    """The target of this name or alias; raises InputError."""
     from edgeq.targets.table import TARGETS, find
 
     found = find(name)
@@ -172,3 +102,7 @@ def _target(name: str) -> Target:
 def _runs(t: Target, cpu: Cpu) -> bool:
     """Whether a processor may run this family's code."""
     return t.architecture == cpu.architecture and not cpu.lacks(t.needs)
+
+
+with suppress(ModuleNotFoundError):
+    import_module("edgeq.cli.objects")  # `build` and `wheel`; by its name, so that a device's wheel is without

@@ -53,9 +53,7 @@ def of_steps(weights: Array, length: int) -> Array:
     out, segments, there = weights.shape
     if length <= there:
         return weights
-    full = np.zeros(
-        (out, segments, length), weights.dtype
-    )  # np.pad takes as long as all else that is done to a layer's weights
+    full = np.zeros((out, segments, length), weights.dtype)  # a tenth of what np.pad takes
     full[:, :, :there] = weights
     return full
 
