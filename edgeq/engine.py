@@ -15,6 +15,7 @@ import numpy as np
 
 from edgeq import direct
 from edgeq.errors import InputError
+from edgeq.kernels.words import frame as fw
 from edgeq.machine import Progress, get
 from edgeq.plan.runnable import FLIPPED
 from edgeq.ports import Port, converted, delivered, gathered, in_order, port, samples_of
@@ -82,12 +83,13 @@ class Model:
 
             graph = sound(graph)
         machine = get(progress)
-        plan = make_plan(graph, machine.isa, family)
+        plan = make_plan(graph, machine.isa, family, threads=threads)
         tensors = plan.tensors
         inputs = tuple(port(n, tensors[i]) for n, i in zip(graph.input_names(), graph.inputs, strict=True))
         outputs = tuple(port(n, tensors[i]) for n, i in zip(graph.output_names(), graph.outputs, strict=True))
         self._graph: Graph | None = graph
         self._plan: Plan | None = plan
+        self._threads = threads
         self._start(plan, inputs, outputs, Program(plan, machine, threads, memory), memory)
 
     @classmethod
@@ -105,7 +107,7 @@ class Model:
         of its inputs. `read` gives the checked graph that it was made of."""
         model = cls.__new__(cls)
         model._graph = model._plan = None
-        model._read, model._rounding = read, rounding
+        model._read, model._rounding, model._threads = read, rounding, threads
         model._start(runnable, inputs, outputs, Program(runnable, get(), threads), memory)
         return model
 
@@ -153,7 +155,7 @@ class Model:
         if self._plan is None:
             from edgeq.plan import make_plan
 
-            plan = make_plan(self.graph, self.program.machine.isa, self._rounding)
+            plan = make_plan(self.graph, self.program.machine.isa, self._rounding, threads=self._threads)
             plan.constants[:] = 0  # as Program leaves them: private parameters lie in its memory alone
             self._plan = plan
         return self._plan
@@ -169,7 +171,7 @@ class Model:
         """Run on x; see the class."""
         fast = self._direct
         if fast is not None and not dequantize:
-            if self._team:
+            if self._team and fast.other[fw.STATE] == fw.GONE and not fast.account[fw.SUSPENDED]:
                 self.program.muster(fast)
             try:
                 found = fast.call(x, fast.blank())

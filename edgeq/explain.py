@@ -121,7 +121,8 @@ def rate(kernel: str, isa: Isa, cpu: str = "") -> float:
 
 
 def bytes_moved(graph: Graph, op: Op, instruction: Instruction, siblings: list[Instruction]) -> int:
-    """Bytes that an instruction reads and writes; those of an operation in several pieces are shared out by units."""
+    """Bytes that an instruction reads and writes; those of an operation in several pieces are shared out by
+    multiply-adds, or by units where there are none."""
     if instruction.kernel == "fill_bytes":
         return instruction.units
     if instruction.kernel == "copy_nd":
@@ -140,8 +141,11 @@ def bytes_moved(graph: Graph, op: Op, instruction: Instruction, siblings: list[I
     if instruction.kernel in ("pad_image", "pad_phases"):
         return 2 * nbytes(graph.tensors[op.inputs[0]])  # and a border
     whole = sum(nbytes(graph.tensors[i]) for i in (*op.inputs, *op.outputs) if i >= 0)
-    units = sum(s.units for s in siblings if s.kernel not in _MOVES)
-    return whole * instruction.units // units
+    return (
+        whole
+        * (instruction.macs or instruction.units)
+        // sum(s.macs or s.units for s in siblings if s.kernel not in _MOVES)
+    )
 
 
 def offset(plan: Plan, instruction: Instruction) -> int | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -36,12 +37,11 @@ ALIGNMENT = 64
 DENSE = 200e-6
 """Seconds from one short call to the next within which a thread, once in the machine, is still there for the one after."""
 
-STALLED = 2.0
-"""A long call of all threads that takes so many times as long as the fastest one, or longer than one thread alone, has waited for
-a core that somebody else had."""
+WAKING_NS = 100_000
+"""What it costs those who call to send a thread into the machine."""
 
-ALONE_NS = 5e7
-"""How long inferences are done alone at most after such a call, in nanoseconds; between 15 and 4095 of them."""
+COLD_CALLS = 3
+"""Calls that one thread does at first: the machine compares later ones with what the last two of these take."""
 
 SAMPLES_PER_CALL = 64
 """Samples that one entry into the machine runs: enough to hide the entry, few enough for Ctrl-C."""
@@ -73,6 +73,14 @@ def _usleep() -> int:
         return 0
 
 
+def _clock() -> int:
+    """The address of the C library's clock_gettime, 0 where it has none whose words have 64 bits."""
+    try:
+        return ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p).value or 0 if sys.maxsize >> 32 else 0
+    except (AttributeError, OSError, TypeError):
+        return 0
+
+
 def secret(memory: LockedMemory, size: int) -> Array:
     """(size,) uint8 in memory that is wiped with the model, its first byte on a page."""
     return np.frombuffer(memory.take(size + ALIGNMENT), np.uint8)[:size]  # a last vector may reach beyond the end
@@ -84,9 +92,11 @@ class Context:
     def __init__(self, plan: Runnable, constants: Array, threads: int, arena: Array | None = None) -> None:
         self.arena = aligned(plan.arena_bytes + SLACK) if arena is None else arena
         self.scratch = aligned(SCRATCH_BYTES * threads)
-        self.barrier = aligned(fw.LINE * max(threads, 1)).view(np.int64)
-        self.states = [ctypes.c_int64.from_buffer(self.barrier.data, t * fw.LINE) for t in range(1, threads)]
-        self.suspended = ctypes.c_int64.from_buffer(self.barrier.data, 8 * fw.SUSPENDED)
+        self.lines = aligned(fw.LINE * (threads + 1)).view(np.int64).reshape(threads + 1, -1)
+        self.barrier = self.lines[threads]
+        self.states = [ctypes.c_int64.from_buffer(self.lines[t].data) for t in range(1, threads)]
+        self.account = self.lines[0].data
+        self.account[fw.SUSPENDED], self.account[fw.SINCE] = COLD_CALLS, 1
         self.looked = -math.inf  # when a call last found that a thread is gone
         for state in self.states:
             state.value = fw.GONE
@@ -98,8 +108,10 @@ class Context:
         f = self.frame
         f[fw.INSTRUCTIONS], f[fw.COUNT], f[fw.THREADS] = self.table.ctypes.data, len(self.table), threads
         f[fw.BARRIER], f[fw.SCRATCH] = self.barrier.ctypes.data, self.scratch.ctypes.data
-        f[fw.REST], f[fw.ATTEND] = _usleep() if threads > 1 else 0, 1
-        f[fw.PATIENCE], f[fw.MOST_ALONE] = 1, min(max(ALONE_NS / max(plan.nanoseconds, 1.0), 15), 4095)
+        f[fw.STATES], f[fw.ESTIMATE] = self.lines.ctypes.data, max(plan.nanoseconds, 1)
+        f[fw.ATTEND] = 1
+        if threads > 1:
+            f[fw.REST], f[fw.CLOCK] = _usleep(), _clock()
         f[fw.N_INPUTS], f[fw.N_OUTPUTS] = len(plan.inputs), len(plan.outputs)
         for i, p in enumerate(ports):
             at = constant_base + p.place.offset if p.place.block == CONSTANT else base + plan.offset(p.place)
@@ -168,6 +180,7 @@ class Direct(Context):
     def __init__(self, plan: Runnable, constants: Array, x: Port, y: Port, address: int, threads: int) -> None:
         super().__init__(plan, constants, threads)
         self.frame[fw.ATTEND] = 0  # nobody can be woken while the interpreter's lock is held
+        self.other = self.lines[1].data  # the second thread's line, read in less time than ctypes takes
         self.constants, self.floats = constants, self.frame.copy()
         kinds = [(x.dtype, self.address)]
         words = plan.inputs[0].float_words
@@ -234,8 +247,6 @@ class Program:
         self._free: list[Context] = []
         self._workers = _workers(threads - 1) if threads > 1 else None
         self._turn = threading.Lock()
-        self._fastest = self._lone = math.inf  # seconds, of a long call of all threads, and of one alone
-        self._alone = 0  # how many calls were done alone after the last one that stalled
         self._only = Context(plan, self.constants, threads) if plan.initial else None
         self._recalling = threading.Lock()  # who holds it may change what the model remembers
 
@@ -298,32 +309,19 @@ class Program:
         if self._workers is None:
             return self.machine.run(context.address, 0)
         with self._turn:
-            if attend and not context.suspended.value:
-                if self._lone < math.inf or self._fastest == math.inf:
-                    return self._enter_together(context, self._workers)
-                # The second is done alone, so that there is something to hold the others against.
-                context.suspended.value = 1
+            if attend and not context.account[fw.SUSPENDED]:
+                return self._enter_together(context, self._workers)
             context.frame[fw.ATTEND] = 0
             self._send_for_next(context, self._workers)
-            start = perf_counter()
             status = self.machine.run(context.address, 0)
-            if attend:
-                self._lone = min(self._lone, (perf_counter() - start) / context.frame[fw.BATCH])
             return self._enter_together(context, self._workers) if status == fw.LEFT else status
 
     def _enter_together(self, context: Context, workers: ThreadPoolExecutor) -> int:
-        """One entry of all threads, those woken that must be. One that stalls is followed by some that thread 0 does alone."""
-        context.frame[fw.ATTEND], status, start = 1, fw.LEFT, perf_counter()
+        """One entry of all threads, those woken that must be."""
+        context.frame[fw.ATTEND], status = 1, fw.LEFT
         while status == fw.LEFT:
             self._send(context, workers)
             status = self.machine.run(context.address, 0)
-        taken = (perf_counter() - start) / context.frame[fw.BATCH]
-        self._fastest = min(self._fastest, taken)
-        if taken < min(STALLED * self._fastest, self._lone):
-            self._alone //= 2
-        else:
-            self._alone = min(4 * self._alone + 1, int(context.frame[fw.MOST_ALONE]))
-            context.suspended.value = self._alone
         return status
 
     def muster(self, context: Context) -> None:
@@ -338,16 +336,20 @@ class Program:
         if any(state.value == fw.GONE for state in context.states):
             now, before = perf_counter(), context.looked
             context.looked = now
-            if now - before < DENSE + self.plan.nanoseconds * 1e-9:
-                self._send(context, workers)
+            if now - before < DENSE + self.plan.nanoseconds * 1e-9 and self._send(context, workers):
+                context.account[fw.BALANCE] -= WAKING_NS
 
-    def _send(self, context: Context, workers: ThreadPoolExecutor) -> None:
-        if context.suspended.value:
-            return
-        for t, state in enumerate(context.states, 1):
-            if state.value == fw.GONE:
-                state.value = fw.COMING
-                workers.submit(enter, self.machine, context, t)
+    def _send(self, context: Context, workers: ThreadPoolExecutor) -> bool:
+        """Whether a thread was gone and is on its way now."""
+        gone = (
+            []
+            if context.account[fw.SUSPENDED]
+            else [(t, s) for t, s in enumerate(context.states, 1) if s.value == fw.GONE]
+        )
+        for t, state in gone:
+            state.value = fw.COMING
+            workers.submit(enter, self.machine, context, t)
+        return bool(gone)
 
     def close(self) -> None:
         """Stop the worker threads."""

@@ -58,7 +58,7 @@ def folder() -> str | None:
 
 def take(shelf: Shelf, memory: LockedMemory, read: Callable[[], Graph], rounding: str, threads: int) -> Model | None:
     """The model of the plan that was kept, None if there is none. `read` gives the graph, checked, when somebody asks for it."""
-    where, label = folder(), _label(rounding)
+    where, label = folder(), _label(rounding, threads)
     if where is None or not label or threads < 1:
         return None
     content = shelf.take(where, label, memory)
@@ -68,9 +68,9 @@ def take(shelf: Shelf, memory: LockedMemory, read: Callable[[], Graph], rounding
     return Model.resumed(plan, _ports(inputs), _ports(outputs), threads, memory, read, rounding)
 
 
-def keep(shelf: Shelf, model: Model, rounding: str) -> None:
+def keep(shelf: Shelf, model: Model, rounding: str, threads: int) -> None:
     """Keep a model's plan for the next process, if it means the same there."""
-    where, label = folder(), _label(rounding)
+    where, label = folder(), _label(rounding, threads)
     if where is None or not label or not storable(model.plan):
         return
     about = [[[p.name, p.shape, p.dtype.name, p.affine] for p in side] for side in (model.inputs, model.outputs)]
@@ -84,14 +84,14 @@ def _ports(described: list[tuple[str, list[int], str, list[float] | None]]) -> t
     )
 
 
-def _label(rounding: str) -> bytes:
+def _label(rounding: str, threads: int) -> bytes:
     """Everything that a plan depends on but the model; empty if it depends on more, which an application has brought along."""
     customs = sys.modules.get("edgeq.customs")
     machine = get()
     if (customs is not None and customs.any_registered()) or not machine.kernels:
         return b""
     facts = [
-        "plan 1", np.__version__, sys.byteorder, str(sys.maxsize), rounding,
+        "plan 1", np.__version__, sys.byteorder, str(sys.maxsize), rounding, str(threads > 1),
         machine.kernels, machine.isa.name, machine.cpu, *_modules(),
     ]  # fmt: skip
     return "\n".join(facts).encode()

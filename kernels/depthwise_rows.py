@@ -6,7 +6,8 @@ Otherwise as depthwise_runs (kernels/depthwise.py): blocks of 4·L bytes, weight
 
 Requantization is XNNPACK's, in float32, of sums that fit an int32 when scaled; everything else takes depthwise_runs.
 
-A unit is a pair of output rows; the last pair of an image of odd height steps back by a row.
+A unit is an output row. A row that is left over, of an image's or of a thread's, is computed with the one before it once more;
+threads that do so write the same bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from .words.depthwise import (
     LO,
     MULTIPLIER,
     N_TAPS,
-    OUT_HW,
     PERIOD,
     ROLL,
     ROW,
@@ -115,9 +115,12 @@ def rolling(g, x, y):
 @njit(error_model="numpy")
 def depthwise_rows(g, scratch, lo, hi):
     """8-bit, two rows at a time; see above."""
-    for unit in range(lo, hi):
-        image = unit // g[OUT_HW]
-        line = min(2 * (unit - image * g[OUT_HW]), g[LINES] - 2)
+    unit = lo
+    while unit < hi:
+        image = unit // g[LINES]
+        line, end = unit - image * g[LINES], min(hi - image * g[LINES], g[LINES])
+        unit += min(end - line, np.int64(2))
+        line = line if line + 1 < end else max(line - 1, np.int64(0))
         x = g[X] + image * g[IMAGE] + line * g[ROW]
         y = g[Y] + (image * g[LINES] + line) * g[Y_PITCH]
         if BY_STEPS and g[DIRECT]:

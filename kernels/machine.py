@@ -1,9 +1,10 @@
 """The machine: one function that walks a table of instructions. It is all that is ever compiled.
 
 `run(frame, thread)` executes the plan that `frame` (int64 words, words/frame.py) describes, once for each of BATCH samples.
-Every thread of an inference enters it with its own number; after each instruction they meet at a barrier, except between
-instructions too small to share, which thread 0 does alone. Inputs are copied in and outputs out here too, so that an inference is
-one foreign call.
+Every thread of an inference enters it with its own number. After each instruction, which they share out (share.py), they meet at
+a barrier, except between instructions too small to share, which thread 0 does alone. Whether they save any time is
+watched (account.py); where they do not, inferences are thread 0's alone. Inputs are copied in and outputs out here too, so that
+an inference is one foreign call.
 
 An instruction may be a branch (words/instruction.py), which every thread takes alike.
 Threads but the first look out for the next inference for a while before they return (BARRIER in words/frame.py).
@@ -39,7 +40,9 @@ from . import (
     softmax,
     unary,
 )
+from .account import TIMED, now, settle
 from .memory import NAP, SPINS, STANDBY, call, copy, f32, f64_of_bits, fetch_add, i16, i64, load_acquire, pause, u8
+from .share import next_units
 from .words import KERNELS
 from .words.frame import (
     ADDRESS,
@@ -61,12 +64,9 @@ from .words.frame import (
     KIND,
     LEFT,
     LINE,
-    MOST_ALONE,
     N_INPUTS,
     N_OUTPUTS,
     NOT_A_NUMBER,
-    PATIENCE,
-    PENALTY,
     PLACE,
     QUANTIZE_U8,
     RECORD_WORDS,
@@ -77,11 +77,13 @@ from .words.frame import (
     SCRATCH,
     SHARED_BYTES,
     STANDING,
+    STATES,
     SUSPENDED,
+    TAKEN,
     THREADS,
     TOP,
 )
-from .words.instruction import CONDITION, FAULT, LIMIT, MEET, OP, ORIGIN, SCRATCH_BYTES, SOLO, TARGET, UNITS, WORDS
+from .words.instruction import CONDITION, FAULT, LIMIT, MEET, OP, ORIGIN, SCRATCH_BYTES, TARGET, UNITS, WORDS
 
 _MODULES = (
     callout, columns, conv, depthwise, depthwise_rows, detection, elementwise, gather, integer, matmul, move, order, pick, pool,
@@ -115,6 +117,7 @@ def meet(frame, threads, thread, passed):
     """Wait until every thread has come here `passed` + 1 times in this context's life; returns that number."""
     passed += 1
     if threads > 1:
+        i64(frame[STATES] + thread * LINE)[TAKEN + (passed & 1)] = np.int64(0)  # of the pieces behind this meeting
         fetch_add(frame[BARRIER], np.int64(1))
         spins = np.int64(0)
         while load_acquire(frame[BARRIER]) < passed * threads:
@@ -124,7 +127,7 @@ def meet(frame, threads, thread, passed):
             else:  # somebody else has a core that this inference counts on
                 call(frame[REST], np.int64(NAP))
         if thread == 0 and spins > SPINS:
-            i64(frame[BARRIER])[RESTS] += spins - SPINS
+            i64(frame[STATES])[RESTS] += spins - SPINS
     return passed
 
 
@@ -135,7 +138,7 @@ def attended(frame):
     if not here:
         here = True
         for t in range(1, frame[THREADS]):
-            here = here and load_acquire(frame[BARRIER] + t * LINE) == STANDING
+            here = here and load_acquire(frame[STATES] + t * LINE) == STANDING
     return here
 
 
@@ -145,7 +148,7 @@ def summon(frame_address, frame):
     barrier, here, spins = i64(frame[BARRIER]), True, 0
     barrier[BASE], barrier[CURRENT] = barrier[0] // frame[THREADS], frame_address
     for t in range(1, frame[THREADS]):
-        state = frame[BARRIER] + t * LINE
+        state = frame[STATES] + t * LINE
         while load_acquire(state) == COMING:
             spins += 1
             if spins < SPINS:
@@ -169,18 +172,6 @@ def stand_by(state):
         return False
     i64(state)[0] = np.int64(CALLED)  # called at the last moment
     return True
-
-
-@njit(error_model="numpy")
-def judge_stall(frame):
-    """Behind an inference of all threads: after one that stalled, some are done alone, more each time in a row."""
-    barrier = i64(frame[BARRIER])
-    if barrier[RESTS] > frame[PATIENCE] and frame[ATTEND] == 0:
-        barrier[PENALTY] = min(4 * barrier[PENALTY] + 1, frame[MOST_ALONE])
-        barrier[SUSPENDED] = barrier[PENALTY]
-    else:
-        barrier[PENALTY] >>= 1
-    barrier[RESTS] = np.int64(0)
 
 
 @njit(error_model="numpy")
@@ -279,14 +270,15 @@ def infer(frame_address, frame, threads, thread, scratch):
                     status, i = np.int64(ENDLESS) + (g[ORIGIN] << 8), frame[COUNT]
                 passed = meet(frame, threads, thread, passed)
                 continue
-            lo, hi = np.int64(0), g[UNITS]
+            lo, hi, of = np.int64(0), g[UNITS], np.int64(-1)
             if threads > 1:
-                if g[SOLO]:
-                    hi = hi if thread == 0 else lo
-                else:
-                    lo, hi = hi * thread // threads, hi * (thread + 1) // threads
-            if lo < hi and not execute(g[OP], g, scratch, lo, hi):
-                status = -1 - i
+                lo, hi, of = next_units(frame, g, threads, thread, passed, thread)
+            while True:
+                if lo < hi and not execute(g[OP], g, scratch, lo, hi):
+                    status = -1 - i
+                if of < 0:
+                    break
+                lo, hi, of = next_units(frame, g, threads, thread, passed, of)
             i += 1
             if g[MEET]:
                 passed = meet(frame, threads, thread, passed)
@@ -297,7 +289,7 @@ def infer(frame_address, frame, threads, thread, scratch):
                 transfer_out(r, sample, lo, hi)
             record += RECORD_WORDS * 8
         if thread > 0 and sample == last:  # before the last meeting: behind it the next inference may call at once
-            i64(frame[BARRIER] + thread * LINE)[0] = np.int64(STANDING)
+            i64(frame[STATES] + thread * LINE)[0] = np.int64(STANDING)
         passed = meet(frame, threads, thread, passed)
     if thread == 0:
         for t in range(threads):
@@ -311,23 +303,27 @@ def run(frame_address, thread):
     """Execute a plan; see above. A thread but the first looks out for inferences until none has come for a while."""
     frame = i64(frame_address)
     barrier, scratch, threads = i64(frame[BARRIER]), frame[SCRATCH] + thread * SCRATCH_BYTES, frame[THREADS]
-    state = frame[BARRIER] + thread * LINE
     if thread > 0:
+        state = frame[STATES] + thread * LINE
         i64(state)[0] = np.int64(STANDING)
         while stand_by(state):
             frame_address = barrier[CURRENT]
             frame = i64(frame_address)
             infer(frame_address, frame, frame[THREADS], thread, scratch)
         return np.int64(0)
+    account, start = i64(frame[STATES]), np.int64(0)
+    timed = threads > 1 and account[SUSPENDED] < TIMED
+    if timed:
+        start = now(frame, scratch)
     if threads > 1:
-        if barrier[SUSPENDED]:
-            barrier[SUSPENDED] -= 1
+        if account[SUSPENDED]:
+            account[SUSPENDED] -= 1
             threads = np.int64(1)
         elif not attended(frame):
             threads = np.int64(1)
         elif not summon(frame_address, frame):
             return np.int64(LEFT)
     status = infer(frame_address, frame, threads, thread, scratch)
-    if threads > 1:
-        judge_stall(frame)
+    if timed:
+        settle(frame, threads, now(frame, scratch) - start)
     return status

@@ -126,6 +126,9 @@ SPINS = 2000
 NAP = 20
 """Microseconds that it then sleeps at a time: on an idle core the system puts whoever waits for a busy one."""
 
+MONOTONIC = 1
+"""Linux's number of the clock that only goes forward."""
+
 STANDBY = 20_000
 """Looks out for the next inference before a thread leaves the machine: some 200 µs."""
 
@@ -162,6 +165,20 @@ def call(typingctx, address, argument):
         kind = ir.FunctionType(word, [word])
         with builder.if_then(builder.icmp_signed("!=", args[0], ir.Constant(I64, 0))):
             builder.call(builder.inttoptr(args[0], kind.as_pointer()), [builder.trunc(args[1], word)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def clock(typingctx, address, at):
+    """Call the C function `int f(int, struct timespec *)` at an address for CLOCK_MONOTONIC, which writes to address `at`."""
+
+    def codegen(context, builder, signature, args):
+        word, p8 = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(word, [word, p8])
+        given = [ir.Constant(word, MONOTONIC), builder.inttoptr(args[1], p8)]
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), given)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), codegen

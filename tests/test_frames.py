@@ -13,7 +13,7 @@ from edgeq.engine import build
 from edgeq.graph import Graph, Op, SubGraph, Tensor
 from edgeq.kernels.isa import ALL, PORTABLE
 from edgeq.kernels.words import move as mw
-from edgeq.kernels.words.instruction import MEET, SOLO
+from edgeq.kernels.words.instruction import MEET, SHARE
 from edgeq.plan import build as planning
 from edgeq.plan import cost, make_plan
 from edgeq.tflite import write
@@ -144,8 +144,8 @@ def test_threads_wait_for_all_but_borders(name: str) -> None:
     alone = False
     for instruction, row in zip(plan.instructions, plan.table, strict=True):
         border = instruction.kernel == "pad_image" and mw.X not in instruction.words
-        assert not (alone and not row[SOLO] and not border)
-        assert row[SOLO] or row[MEET]
+        assert not (alone and row[SHARE] and not border)
+        assert not row[SHARE] or row[MEET]
         alone = not row[MEET] and (alone or not border)
 
 

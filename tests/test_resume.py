@@ -84,8 +84,10 @@ def test_the_second_start_plans_nothing(at: Device, planning: list[int]) -> None
     for x in (X, real, np.concatenate([X, X + 1, X - 3])):
         assert np.array_equal(second(x), first(x))
         assert np.array_equal(second(x, dequantize=True), first(x, dequantize=True))
-    assert np.array_equal(at.load(threads=2)(X), first(X))
     assert planning == [1]
+    for _ in range(2):  # several threads have a plan of their own
+        assert np.array_equal(at.load(threads=2)(X), first(X))
+    assert planning == [1, 1]
 
 
 @pytest.mark.parametrize("name", [n for n in cases() if n.endswith(("int8", "int16", "float32"))][::7])

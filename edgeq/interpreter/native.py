@@ -80,7 +80,13 @@ class Runner:
         that depend on values: every run plans for its own.
         """
         try:
-            self._plan = make_plan(self._graph, self._machine.isa, self._options.rounding, keep=self._options.keep)
+            self._plan = make_plan(
+                self._graph,
+                self._machine.isa,
+                self._options.rounding,
+                keep=self._options.keep,
+                threads=self._options.threads,
+            )
         except CheckError:
             self._plan = None
         except DataDependentError:
@@ -162,7 +168,9 @@ class Runner:
         graph = resize(self._graph, self._shapes) if self._shapes else self._graph
         plan = self._plan
         if plan is None or self._shapes:
-            plan = make_plan(graph, self._machine.isa, self._options.rounding, keep=self._options.keep)
+            plan = make_plan(
+                graph, self._machine.isa, self._options.rounding, keep=self._options.keep, threads=self._options.threads
+            )
         self._session = Session(graph, plan, self._machine, self._options.threads, self._shared)
         self._memory = self._session.arrays
         self._allocated = graph.with_main(tensors=plan.tensors)

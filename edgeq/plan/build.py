@@ -14,10 +14,12 @@ from edgeq.plan.types import Plan, Rounding
 
 @bounded
 def make_plan(
-    graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPACK, *, keep: bool = False, shown: bool = False
-) -> Plan:
+    graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPACK, *, keep: bool = False, shown: bool = False,
+    threads: int = 1,
+) -> Plan:  # fmt: skip
     """Lower a checked graph for an instruction set; `keep` lets every tensor survive the run, for tracing; `shown` lets
-    each live until its operation is done, and the plan say where.
+    each live until its operation is done, and the plan say where. threads: how many are to share the work; where tensors lie
+    depends on it.
 
     Raises UnsupportedError for an operation, type or option that edgeq does not run, CheckError where shapes contradict.
     """
@@ -27,7 +29,7 @@ def make_plan(
     if not _lowered(b, shown):
         b = Builder(graph, Rounding(rounding), isa, keep=keep, lower=lower)
         _lowered(b, shown)
-    return b.finish(shown)
+    return b.finish(shown, threads)
 
 
 def _lowered(b: Builder, shown: bool) -> bool:

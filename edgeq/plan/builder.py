@@ -15,12 +15,13 @@ from edgeq.kernels.isa import Isa
 from edgeq.kernels.words import OPCODES
 from edgeq.kernels.words import frame as fw
 from edgeq.kernels.words import move as mw
-from edgeq.kernels.words.instruction import BRANCH, CONDITION, LIMIT, MEET, OP, ORIGIN, SOLO, TARGET, UNITS, WORDS
+from edgeq.kernels.words.instruction import BRANCH, CONDITION, LIMIT, MEET, OP, ORIGIN, SHARE, TARGET, UNITS, WORDS
 from edgeq.packed import unpacked
-from edgeq.plan.arena import ALIGNMENT, Block, aligned, place
+from edgeq.plan.arena import ALIGNMENT, Block, aligned, place, place_by_middle
 from edgeq.plan.cost import estimated_ns, shared
 from edgeq.plan.multiplier import activation_bounds, float_bits
-from edgeq.plan.runnable import SLACK
+from edgeq.plan.runnable import SLACK, WORTH
+from edgeq.plan.share import shared_word
 from edgeq.plan.types import CONSTANT, FLIPPED, Instruction, Plan, Port, Ref, Rounding, Word
 from edgeq.quantmod import QuantMod
 from edgeq.records import dataclass, replace
@@ -258,8 +259,8 @@ class Builder:
 
     # --- instructions -----------------------------------------------------------------------------------------------------
 
-    def emit(self, kernel: str, units: int, words: Mapping[int, Word], macs: int = 0) -> None:
-        """Append a kernel call; a float word is stored as float32 bits."""
+    def emit(self, kernel: str, units: int, words: Mapping[int, Word], macs: int = 0, *, beside: bool = False) -> None:
+        """Append a kernel call; a float word is stored as float32 bits. beside: see Instruction."""
         if units <= 0:
             return
         encoded: dict[int, int | Ref] = {}
@@ -267,7 +268,7 @@ class Builder:
             encoded[w] = v if isinstance(v, Ref) else float_bits(v) if isinstance(v, (float, np.floating)) else int(v)
             if isinstance(v, Ref) and v.block != CONSTANT:
                 self.last[v.block] = len(self.instructions)
-        self.instructions.append(Instruction(kernel, units, encoded, self._op, macs))
+        self.instructions.append(Instruction(kernel, units, encoded, self._op, macs, beside))
 
     def branch(self, condition: Ref | None = None) -> int:
         """Append a branch that is taken unless the byte at `condition` is not 0; where it leads is said by `lead`."""
@@ -353,8 +354,9 @@ class Builder:
 
     # --- the result -------------------------------------------------------------------------------------------------------
 
-    def finish(self, shown: bool = False) -> Plan:
-        """Place the blocks and write the table; `shown`: tell where tensors lie that do not outlive the run, too."""
+    def finish(self, shown: bool = False, threads: int = 1) -> Plan:
+        """Place the blocks for so many threads, and write the table; `shown`: tell where tensors lie that do not outlive the run,
+        too."""
         end = len(self.instructions)
         inputs = tuple(self._port(i) for i in self.graph.inputs)
         outputs = tuple(self._port(i) for i in self.graph.outputs)
@@ -366,7 +368,10 @@ class Builder:
             Block(s, -1 if self.keep or k in kept else a, end if self.keep or k in kept else z)
             for k, (s, a, z) in enumerate(zip(self.sizes, self.first, self.last, strict=True))
         ]
-        offsets, arena_bytes = place(lives)
+        costs = [estimated_ns(instruction, self.isa) for instruction in self.instructions]
+        branches = [instruction.kernel == "branch" for instruction in self.instructions]
+        flags, together = shared(costs, [instruction.units for instruction in self.instructions], branches)
+        offsets, arena_bytes = (place_by_middle if threads > 1 and together < WORTH * sum(costs) else place)(lives)
         if arena_bytes > MAX_ARENA_BYTES:
             raise UnsupportedError(
                 f"the model needs an arena of {arena_bytes} bytes, at most {MAX_ARENA_BYTES} are allowed"
@@ -382,13 +387,17 @@ class Builder:
                     (constant_words if v.block == CONSTANT else arena_words).append(i * WORDS + w)
                     v = v.offset if v.block == CONSTANT else offsets[v.block] + v.offset
                 table[i, w] = v
-        costs = [estimated_ns(instruction, self.isa) for instruction in self.instructions]
-        branches = [instruction.kernel == "branch" for instruction in self.instructions]
-        flags, together = shared(costs, [instruction.units for instruction in self.instructions], branches)
-        table[:, SOLO] = [not flag for flag in flags]
+        table[:, SHARE] = [
+            shared_word(instruction, cost, self.isa) if flag else 0
+            for instruction, cost, flag in zip(self.instructions, costs, flags, strict=True)
+        ]
+        solo = table[:, SHARE] == 0
         # Nobody waits between two instructions of thread 0; behind the last small outputs are thread 0's too.
-        following = np.append(table[1:, SOLO], all(p.size < fw.SHARED_BYTES for p in outputs))
-        table[:, MEET] = ~((table[:, SOLO] == 1) & (following == 1)) & 1
+        following = np.append(solo[1:], all(p.size < fw.SHARED_BYTES for p in outputs))
+        table[:, MEET] = ~(solo & following)
+        for i, instruction in enumerate(self.instructions):
+            if instruction.beside and not solo[i + 1]:
+                table[i, MEET] = 0
         borders = [
             i.kernel == "pad_image" and mw.X not in i.words and not flag
             for i, flag in zip(self.instructions, flags, strict=True)

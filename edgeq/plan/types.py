@@ -29,13 +29,17 @@ Words = dict[int, Word]
 
 @dataclass(frozen=True)
 class Instruction:
-    """One kernel call: its name, units of work, words by index; which operation it comes from and its multiply-adds."""
+    """One kernel call: its name, units of work, words by index; which operation it comes from and its multiply-adds.
+
+    beside: nothing of it is touched by the next instruction, which no thread waits with for others that are at this one.
+    """
 
     kernel: str
     units: int
     words: Mapping[int, int | Ref]
     op: int
     macs: int = 0
+    beside: bool = False
 
 
 @dataclass(frozen=True, eq=False)

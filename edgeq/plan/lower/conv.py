@@ -34,6 +34,7 @@ from edgeq.plan.lower.strips import (
     by_block,
     float_line_words,
     in_strips,
+    leaves_one,
     line_words,
     strip_words,
     window_rows,
@@ -276,16 +277,26 @@ def product(
         words |= {cw.W: b.constant(weight_bytes), cw.BIAS: b.constant(bias_of)}
         words |= {cw.STEPS: packed.shape[2], cw.BLOCK: packed[0].nbytes}
     units = rows.pixels
-    if kernel == "conv_u8" and cw.PAIRS not in words | strips and by_block(rows.pixels, len(packed), packed.nbytes):
+    lines: Words = {}
+    if y is None:
+        lines = float_line_words(b, op, rows, nv) if kind == "f32" else line_words(b, op, rows, nv, strips)
+    one_left = kernel == "conv_u8" and not lines and leaves_one(b, rows, nv, words | strips, packed.nbytes)
+    if one_left:
+        units -= 1
+    elif kernel == "conv_u8" and cw.PAIRS not in words | strips and by_block(rows.pixels, len(packed), packed.nbytes):
         halves = rows.pixels >= FEWEST_PIXELS
         units = len(packed) * (2 if halves else 1)
         strips = strips | {cw.BY_BLOCK: cw.BY_HALF_BLOCK if halves else 1, cw.PIXELS: rows.pixels}
     if y is None:
-        lines = float_line_words(b, op, rows, nv) if kind == "f32" else line_words(b, op, rows, nv, strips)
         y = framed(b, op) if lines else b.write(op)
         strips |= lines
     words[cw.Y] = y.at(part.start * size)
-    b.emit(kernel, units, words | strips, macs=rows.pixels * count * len(rows.segments) * rows.length // joined)
+    macs = count * len(rows.segments) * rows.length // joined
+    if one_left:
+        last: Words = {cw.X: rows.x.at(units * rows.column), cw.Y: y.at(part.start * size + units * total * size)}
+        last |= {cw.BY_BLOCK: 1, cw.PIXELS: 1}
+        b.emit(kernel, len(packed), words | strips | last, macs=macs, beside=True)
+    b.emit(kernel, units, words | strips, macs=(rows.pixels - one_left) * macs)
 
 
 def behind_relu(words: Words) -> bool:

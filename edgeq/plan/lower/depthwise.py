@@ -321,15 +321,14 @@ def two_rows(b: Builder, layer: Layer, filters: Array) -> None:
     rest = row_quads(filters - low, kh, kw, high)  # what uint8 weights less their zero point have beyond a signed byte
     again = np.flatnonzero(rest.any(axis=(1, 2, 3)))
     quads, taps = np.concatenate([quads, rest[again]]), np.concatenate([taps, taps[again]])
-    pairs = -(-rows.out // 2)
     rolls = kh == kw == 3 and not len(again) and channels / block >= FULL * -(-channels // block)
     words: Words = layer.words(1, 1) | {
-        dw.TAPS: b.constant(taps.astype(np.int64)), dw.N_TAPS: len(quads), dw.OUT_HW: pairs, dw.LINES: rows.out,
+        dw.TAPS: b.constant(taps.astype(np.int64)), dw.N_TAPS: len(quads), dw.LINES: rows.out,
         dw.COLUMN: step, dw.ROLL: channels if rolls else 0, dw.RUN: columns.out * channels, dw.Y_PITCH: columns.out * channels,
     }  # fmt: skip
     if direct(b, layer, filters):
         words, quads = words | {dw.DIRECT: 1}, filters.astype(np.int8)
-    emit_bytes(b, layer, "depthwise_rows", layer.n * pairs, words, quads, filters, rolls)
+    emit_bytes(b, layer, "depthwise_rows", layer.n * rows.out, words, quads, filters, rolls)
 
 
 def direct(b: Builder, layer: Layer, filters: Array) -> bool:

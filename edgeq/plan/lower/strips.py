@@ -28,6 +28,9 @@ FEW_PIXELS = 64
 FEWEST_PIXELS = 8
 """Pixels below which blocks are shared out whole: they are tiles of single rows."""
 
+HEAVY_TILE = 1 << 15
+"""Bytes of weights from which a tile of a layer takes longer than a single pixel and what it costs to do that apart."""
+
 SHORT_ROW = 40
 """Steps below which a tile's own cost outweighs some rows computed twice."""
 
@@ -207,6 +210,16 @@ def lines_of(rows: Rows) -> int:
     """Lines of output that a strip takes at a time: their input stays in the first-level cache for every block of channels."""
     height = rows.out_hw // rows.out_w
     return max(1, min(height, STRIP_BYTES // max(rows.row, 1)))
+
+
+def leaves_one(b: Builder, rows: Rows, nv: int, made: Words, size: int) -> bool:
+    """Whether whole tiles leave one pixel over that is better done alone, block by block, than by one tile more: of 7 × 7 pixels
+    there are 48, which two threads halve without a rest, so that each reads the rows that it wrote; size: bytes of weights."""
+    if not made.get(cw.STRIP) or cw.TAIL in made or cw.PAIRS in made:
+        return False
+    tile = strip_rows(b, nv)
+    few = tile < rows.pixels <= FEW_PIXELS and rows.pixels % tile == 1
+    return bool(few and tile >= 6 and rows.linear and size >= HEAVY_TILE)
 
 
 def by_block(pixels: int, blocks: int, size: int) -> bool:
