@@ -56,7 +56,7 @@ def half() -> Graph:
         (lambda: quantized(replace(PLAIN, per_channel=False)), "npu-per-tensor", set()),
         (quantized, "tflm", {(6, "inexact")}),
         (lambda: quantized(replace(PLAIN, per_channel=False)), "tflm", set()),
-        (quantized, "xnnpack", {(-1, "inexact"), (4, "slow"), (7, "slow")}),
+        (quantized, "xnnpack", {(-1, "inexact"), (7, "slow")}),  # the pool has become a MEAN, the softmax is slow
         (classifier, "xnnpack", set()),
         (classifier, "npu-per-tensor", {(k, "refused") for k in range(8)}),
         (dynamic_range, "tflm", {(0, "refused")}),

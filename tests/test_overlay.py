@@ -114,7 +114,7 @@ def tuned():
     """A quantized classifier, and what calibration on other samples makes of it."""
     graph = classifier()
     before = quantize(graph, inputs_of(graph, 24)).graph
-    local = [tuple(3.0 * a for a in x) for x in inputs_of(graph, 32, seed=5)]
+    local = [tuple(6.0 * a for a in x) for x in inputs_of(graph, 32, seed=5)]
     done = recalibrate(before, local, keep_io=False)
     assert done.changed
     return before, done.graph
