@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from edgeq.finetune.run import Finetuned, Options, finetune
+from edgeq.finetune.options import Finetuned, Options
+from edgeq.finetune.run import finetune
 
 __all__ = ["Finetuned", "Options", "finetune"]

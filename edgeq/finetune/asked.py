@@ -26,6 +26,9 @@ DRAFTS, WOKEN = 4096, 8
 DRAWN = 32
 """Of those at once: each time units of other layers are woken."""
 
+JUDGED = 512
+"""Samples that are made to judge by, about."""
+
 MOST_KEPT = 96 << 20
 """Bytes of inputs that are held at once, as many samples as that may be."""
 
@@ -46,6 +49,9 @@ class Asked:
         self.rows, self.learn = rows, learn
         some = rows.take(some_of(learn, rows, MOST_SEEN))
         self._spread = [Spread.of(a) for a in some]
+        self._rows_a_sample = max(
+            1, graph.tensors[graph.inputs[0]].shape[0] if graph.tensors[graph.inputs[0]].shape else 1
+        )
         self._sought = Sought(graph, targets, some, self._spread, piece) if Sought.possible(graph, some) else None
         self._imagined: Imagined | None = None
         if len(some) == len(targets) == 1 and Sought.possible(graph, some):
@@ -66,10 +72,21 @@ class Asked:
         return inputs if moved is None else [np.concatenate([m, a[n:]]) for m, a in zip(moved, inputs, strict=True)]
 
     def elsewhere(self, inputs: Sequence[Array], draw: np.random.Generator) -> list[Array] | None:
-        """Samples unlike the given ones, one for each of these; None where there is no telling what they would be."""
+        """Samples like those to learn from, made from `inputs` alone, as many or JUDGED; None where nothing can be varied."""
         if self._imagined is not None:
             return [self._imagined.made(len(inputs[0]), draw, inputs[0])]
-        return self._woken(inputs, draw)
+        woken = self._woken(inputs, draw)
+        if woken is not None or any(a.dtype != np.float32 or not len(a) for a in inputs):
+            return woken
+        count = len(inputs[0]) // self._rows_a_sample
+        times = max(1, min(JUDGED, MOST_KEPT // max(1, sum(a.nbytes for a in inputs) // count)) // count)
+        made = [varied(inputs, self._others(inputs, count, draw), count, self._spread, draw) for _ in range(times)]
+        return [np.concatenate(parts) for parts in zip(*made, strict=True)]
+
+    def _others(self, inputs: Sequence[Array], count: int, draw: np.random.Generator) -> list[Array]:
+        """The same samples in another order."""
+        order = draw.permutation(count)
+        return [a.reshape(count, -1, *a.shape[1:])[order].reshape(a.shape) for a in inputs]
 
     def _mixed(self, numbers: Array, draw: np.random.Generator) -> list[Array]:
         others = self.rows.take(draw.choice(self.learn, len(numbers)))
