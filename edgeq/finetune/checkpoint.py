@@ -20,7 +20,8 @@ from edgeq.samples import Samples, write_npz
 @dataclass(frozen=True, eq=False)
 class Standing:
     """A run after `epoch` epochs. now, best_point: parameters; history: the start's figure and those since; best: which of
-    them; sound: what that one counts for; rate: that it learns at; begun: the epoch since which that falls."""
+    them; sound: what that one counts for; rate: that it learns at; begun: the epoch since which that falls; mean: of
+    the parameters, of late."""
 
     epoch: int
     now: Mapping[str, Array]
@@ -31,6 +32,7 @@ class Standing:
     history: tuple[Figure, ...] = field(default_factory=tuple)
     rate: float = 1.0
     begun: int = 0
+    mean: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def nearest(self) -> Figure:
@@ -54,9 +56,9 @@ def save(path: PathLike, run: str, at: Standing) -> None:
         "counts": np.array([at.epoch, at.best, at.adam.step, at.begun], np.int64),
         "rate": np.array([at.rate]),
         "sound": np.array([at.sound.wrong, at.sound.distance]),
-        "history": np.array([(f.wrong, f.distance) for f in at.history], np.float64).reshape(-1, 2),
+        "history": np.array([(f.wrong, f.distance, f.nearer) for f in at.history], np.float64).reshape(-1, 3),
     }
-    for kind, point in (("now", at.now), ("best", at.best_point)):
+    for kind, point in (("now", at.now), ("best", at.best_point), ("mean", at.mean)):
         arrays |= {f"{kind}/{k}": np.asarray(v) for k, v in point.items()}
     for kind, moments in (("first", at.adam.first), ("second", at.adam.second)):
         arrays |= {f"{kind}/{k}": np.asarray(v) for k, v in moments.items()}
@@ -77,7 +79,7 @@ def load(path: PathLike, run: str) -> Standing | None:
         return {name[len(kind) + 1 :]: np.array(arrays[name]) for name in arrays if name.startswith(f"{kind}/")}
 
     epoch, best, step, begun = (int(n) for n in arrays["counts"])
-    history = tuple(Figure(float(a), float(b)) for a, b in arrays["history"])
+    history = tuple(Figure(*(float(v) for v in row)) for row in arrays["history"])
     adam, rate = Adam(step, group("first"), group("second")), float(np.ravel(arrays["rate"])[0])
     sound = Figure(*(float(v) for v in arrays["sound"]))
-    return Standing(epoch, group("now"), adam, best, group("best"), sound, history, rate, begun)
+    return Standing(epoch, group("now"), adam, best, group("best"), sound, history, rate, begun, group("mean"))

@@ -16,7 +16,7 @@ from edgeq.engine import Model
 from edgeq.errors import InputError, QuantizeError
 from edgeq.graph import Array, Graph
 from edgeq.quantize.compare import judged
-from edgeq.records import dataclass
+from edgeq.records import dataclass, field
 
 LABELS_SHARE = 0.5
 """Of the loss, where there are labels."""
@@ -91,25 +91,33 @@ def loss(
     return value + SCORES_SHARE * noise, (gradient + np.float32(SCORES_SHARE) * slope).astype(np.float32)
 
 
-def distance(target: Target, found: Array, wanted: Array) -> float:
-    """How far answers are from the teacher's: noise per signal, and the divergence where a softmax follows."""
+def distances(target: Target, found: Array, wanted: Array, count: int) -> Array:
+    """How far `count` samples' answers are from the teacher's, (count,): noise per (their mean) signal, and the divergence where
+    a softmax follows."""
     a = wanted.astype(np.float64)
-    noise = float(((found - a) ** 2).sum() / max(float((a * a).sum()), 1e-30))
+    signal = max(float((a * a).sum()) / count, 1e-30)
+    noise: Array = ((found - a) ** 2).reshape(count, -1).sum(axis=1) / signal
     if target.beta:
-        p, log_p = _distribution(wanted.astype(np.float64), target.beta)
+        p, log_p = _distribution(a, target.beta)
         _, log_q = _distribution(found.astype(np.float64), target.beta)
-        divergence = float((p * (log_p - log_q)).sum()) / (found.size // found.shape[-1])
-        return divergence + SCORES_SHARE * noise
+        divergence: Array = (p * (log_p - log_q)).sum(axis=-1).reshape(count, -1).mean(axis=1)
+        noise = divergence + SCORES_SHARE * noise
     return noise
+
+
+def distance(target: Target, found: Array, wanted: Array) -> float:
+    """The mean of `distances`."""
+    return float(distances(target, found, wanted, 1)[0])
 
 
 @dataclass(frozen=True, order=True)
 class Figure:
     """How good a model is on the samples held out, less is better: wrong answers first where there are labels, then
-    the distance to the float model."""
+    the distance to the float model. nearer: the share of the samples whose answers are nearer than the start's."""
 
     wrong: float
     distance: float
+    nearer: float = field(default=1.0, compare=False)
 
     def __str__(self) -> str:
         return (f"{100 * self.wrong:.2f} % wrong, " if self.wrong else "") + f"distance {self.distance:.4g}"
@@ -130,15 +138,18 @@ class Judge:
     wide: Sequence[Array] | None = None
     asked: tuple[Array, ...] = ()
 
-    def figure(self, graph: Graph, tensors: Sequence[int]) -> Figure:
-        """That of an integer graph, measured on edgeq's engine; tensors: its own at the places of the targets."""
+    def figure(self, graph: Graph, tensors: Sequence[int], start: Array | None = None) -> Figure:
+        """That of an integer graph, measured on edgeq's engine; tensors: its own at the places of the targets; start: the start's
+        `apart`."""
         unique = list(dict.fromkeys(tensors))
         model = answering(graph, tensors)
         with model:
             given = answers(model, self.inputs)
             woken = answers(model, self.wide) if self.wide is not None else None
         found = [given[unique.index(i)] for i in tensors]
-        far = self._far(found, self.wanted)
+        each = self._each(found)
+        nearer = 1.0 if start is None else float((each < start).mean())
+        far = float(each.mean())
         if woken is not None:
             far = float(np.sqrt(far * self._far([woken[unique.index(i)] for i in tensors], self.asked)))
         wrong = 0.0
@@ -148,7 +159,22 @@ class Judge:
                 wrong = float((scores.argmax(axis=1) != self.labels.reshape(-1)).mean())
             else:
                 wrong = distance(Target(0, 0.0), found[0], self.labels.reshape(found[0].shape))
-        return Figure(wrong, far)
+        return Figure(wrong, far, nearer)
+
+    def apart(self, graph: Graph, tensors: Sequence[int]) -> Array:
+        """How far an integer graph's answers to the samples held out are from the teacher's, one by one."""
+        unique = list(dict.fromkeys(tensors))
+        with answering(graph, tensors) as model:
+            given = answers(model, self.inputs)
+        return self._each([given[unique.index(i)] for i in tensors])
+
+    def _each(self, found: Sequence[Array]) -> Array:
+        count = min((len(w) for w in self.wanted if w.ndim), default=1)
+        if any(not w.ndim or len(w) % count for w in self.wanted):
+            count = 1
+        each = [distances(t, f, w, count) for t, f, w in zip(self.targets, found, self.wanted, strict=True)]
+        mean: Array = np.mean(each, axis=0)
+        return mean
 
     def _far(self, found: Sequence[Array], wanted: Sequence[Array]) -> float:
         return float(np.mean([distance(t, f, w) for t, f, w in zip(self.targets, found, wanted, strict=True)]))
