@@ -83,6 +83,11 @@ class Asked:
         made = [varied(inputs, self._others(inputs, count, draw), count, self._spread, draw) for _ in range(times)]
         return [np.concatenate(parts) for parts in zip(*made, strict=True)]
 
+    @property
+    def unlike(self) -> bool:
+        """Whether what is made `elsewhere` is unlike the samples that it is made from."""
+        return self._imagined is not None or (self._sought is not None and bool(self._sought.layers))
+
     def _others(self, inputs: Sequence[Array], count: int, draw: np.random.Generator) -> list[Array]:
         """The same samples in another order."""
         order = draw.permutation(count)

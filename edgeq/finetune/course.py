@@ -107,7 +107,7 @@ class Course:
         wide = self._asked.elsewhere(inputs, np.random.default_rng(options.seed))
         wanted = tuple(self._teach(inputs))
         asked = tuple(self._teach(wide)) if wide is not None else ()
-        self._judge = Judge(self.goals, inputs, wanted, self._of(held_labels, held), wide, asked)
+        self._judge = Judge(self.goals, inputs, wanted, self._of(held_labels, held), wide, asked, self._asked.unlike)
         self.learned, self.held = len(self._learn), len(held)
         self._signals = [max(float((w.astype(np.float64) ** 2).mean()), 1e-30) for w in wanted]
         self.epochs = options.epochs or budget.epochs(self.student, self.learned, self._batch)

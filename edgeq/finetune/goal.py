@@ -126,7 +126,8 @@ class Figure:
 @dataclass(frozen=True, eq=False)
 class Judge:
     """The samples held out. inputs: (N·shape[0], …), in order; wanted: the teacher's answers; labels: (N, …) or None; wide,
-    asked: inputs that wake other units (sought.py) and the teacher's answers to them, None where there are none.
+    asked: inputs made from them (asked.py) and the teacher's answers to them, None where there are none; unlike: whether those
+    are unlike the samples, on which the start may be near where it was fitted: then they tell whether most are nearer.
 
     The distance is then the geometric mean of both: what is won on one of them by losing as much on the other is nothing.
     """
@@ -137,6 +138,7 @@ class Judge:
     labels: Array | None
     wide: Sequence[Array] | None = None
     asked: tuple[Array, ...] = ()
+    unlike: bool = False
 
     def figure(self, graph: Graph, tensors: Sequence[int], start: Array | None = None) -> Figure:
         """That of an integer graph, measured on edgeq's engine; tensors: its own at the places of the targets; start: the start's
@@ -147,11 +149,14 @@ class Judge:
             given = answers(model, self.inputs)
             woken = answers(model, self.wide) if self.wide is not None else None
         found = [given[unique.index(i)] for i in tensors]
-        each = self._each(found)
-        nearer = 1.0 if start is None else float((each < start).mean())
-        far = float(each.mean())
+        far = self._far(found, self.wanted)
+        each = _each(self.targets, found, self.wanted)
         if woken is not None:
-            far = float(np.sqrt(far * self._far([woken[unique.index(i)] for i in tensors], self.asked)))
+            found_wide = [woken[unique.index(i)] for i in tensors]
+            far = float(np.sqrt(far * self._far(found_wide, self.asked)))
+            if self.unlike:
+                each = _each(self.targets, found_wide, self.asked)
+        nearer = 1.0 if start is None else float((each < start).mean())
         wrong = 0.0
         if self.labels is not None:
             if self.labels.dtype.kind in "iu":
@@ -162,22 +167,27 @@ class Judge:
         return Figure(wrong, far, nearer)
 
     def apart(self, graph: Graph, tensors: Sequence[int]) -> Array:
-        """How far an integer graph's answers to the samples held out are from the teacher's, one by one."""
+        """How far an integer graph's answers are from the teacher's, one by one, to what tells whether most are nearer."""
         unique = list(dict.fromkeys(tensors))
+        inputs, wanted = (
+            (self.wide, self.asked) if self.unlike and self.wide is not None else (self.inputs, self.wanted)
+        )
         with answering(graph, tensors) as model:
-            given = answers(model, self.inputs)
-        return self._each([given[unique.index(i)] for i in tensors])
-
-    def _each(self, found: Sequence[Array]) -> Array:
-        count = min((len(w) for w in self.wanted if w.ndim), default=1)
-        if any(not w.ndim or len(w) % count for w in self.wanted):
-            count = 1
-        each = [distances(t, f, w, count) for t, f, w in zip(self.targets, found, self.wanted, strict=True)]
-        mean: Array = np.mean(each, axis=0)
-        return mean
+            given = answers(model, inputs)
+        return _each(self.targets, [given[unique.index(i)] for i in tensors], wanted)
 
     def _far(self, found: Sequence[Array], wanted: Sequence[Array]) -> float:
         return float(np.mean([distance(t, f, w) for t, f, w in zip(self.targets, found, wanted, strict=True)]))
+
+
+def _each(targets: Sequence[Target], found: Sequence[Array], wanted: Sequence[Array]) -> Array:
+    """The mean distance of each sample's answers; of all together, where outputs do not tell samples apart."""
+    count = min((len(w) for w in wanted if w.ndim), default=1)
+    if any(not w.ndim or len(w) % count for w in wanted):
+        count = 1
+    each = [distances(t, f, w, count) for t, f, w in zip(targets, found, wanted, strict=True)]
+    mean: Array = np.mean(each, axis=0)
+    return mean
 
 
 def checked_labels(labels: Array, count: int, target: Target, shape: tuple[int, ...]) -> tuple[Array, Target]:
