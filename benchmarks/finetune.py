@@ -5,7 +5,7 @@
 
 Tasks are those of benchmarks/accuracy.py, which has their data: calibration samples are what the recipe and the training see,
 test samples and labels are seen by the metric alone. Every second test sample (the first, the third, …; of ToyCar: clip) was
-looked at when constants were chosen; the others were not: theirs are the three figures behind "untouched". Recovered is
+looked at when constants were chosen; of the others theirs are the three figures behind "untouched". Recovered is
 (tuned − damaged) / (float − damaged). Accuracy on some hundred samples is told by the few that are near ties; so each row has
 how the test's answers differ from the float model's, too: the share with another first choice and the divergence Σ p·log(p/q) of
 classifiers (codes of less than half a step taken for half of one), the noise per variance of the float model's answers of others.
