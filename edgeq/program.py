@@ -43,6 +43,9 @@ WAKING_NS = 100_000
 COLD_CALLS = 3
 """Calls that one thread does at first: the machine compares later ones with what the last two of these take."""
 
+CREDIT = 20
+"""How many inferences' time an account begins with: the first call of several threads waits until they are made, some ms."""
+
 SAMPLES_PER_CALL = 64
 """Samples that one entry into the machine runs: enough to hide the entry, few enough for Ctrl-C."""
 
@@ -97,6 +100,7 @@ class Context:
         self.states = [ctypes.c_int64.from_buffer(self.lines[t].data) for t in range(1, threads)]
         self.account = self.lines[0].data
         self.account[fw.SUSPENDED], self.account[fw.SINCE] = COLD_CALLS, 1
+        self.account[fw.BALANCE] = min(int(CREDIT * plan.nanoseconds), fw.SAVED)
         self.looked = -math.inf  # when a call last found that a thread is gone
         for state in self.states:
             state.value = fw.GONE
