@@ -21,6 +21,11 @@ MOST: Final = 1 << 17
 """Values: more take longer to compute with than to plan, and finding out where they lie takes ten times their memory."""
 
 
+def too_large(graph: Graph) -> bool:
+    """Whether a graph's floats are so many that no plan of it is filled in."""
+    return sum(t.size for t in graph.tensors if t.dtype == "float32" and t.data is not None) > MOST
+
+
 class Repack:
     """Plans of graphs like the first, whose plan is given: in the same memory, with other values in `constants`."""
 
@@ -46,6 +51,11 @@ class Repack:
         if self._to is not None:
             self._plan.constants.view(np.float32)[self._to] = _values(graph, self._changed)[self._from]
         return self._plan
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether where the values lie was looked for in vain."""
+        return bool(self._changed) and self._to is None
 
     def _others(self, graph: Graph) -> tuple[int, ...] | None:
         """The constants that are others than the first graph's, None where more is."""

@@ -161,6 +161,7 @@ def _chosen(
     found = _guarded(found, old, seen, guide, verdict, bool(groups))
     changed = found.done is not old.done
     result = found.done.graph if changed else (deployed or graph)
+    del guide, search, wider  # their plans and samples stretched are as large as what is compared now
     comparison = compare(real, result, place, evenly(seen.judge.inputs, COMPARED))
     say(2, 2, "calibrated")
     return Recalibrated(
