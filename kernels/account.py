@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from .memory import NAP, clock, i64
+from .share import IN_PIECES
 from .words.frame import (
     BALANCE,
     BATCH,
@@ -38,7 +39,7 @@ TIMED = 8
 @njit(error_model="numpy")
 def now(frame, at):
     """Nanoseconds of a clock that only goes forward; 0 where there is none. 16 bytes at `at` are written."""
-    if frame[CLOCK] == 0:
+    if not IN_PIECES or frame[CLOCK] == 0:
         return np.int64(0)
     clock(frame[CLOCK], at)
     return i64(at)[0] * 1_000_000_000 + i64(at)[1]
@@ -61,6 +62,12 @@ def time_alone(a, each):
 def settle(frame, threads, elapsed):
     """Behind a call of `threads` threads that took so many nanoseconds: enter it, and say who does the next ones."""
     a, batch = i64(frame[STATES]), frame[BATCH]
+    if not IN_PIECES:  # nor is there a clock: after a call that slept some are done alone, more each time in a row
+        if threads > 1:
+            a[STALLS] = min(4 * a[STALLS] + 1, np.int64(MOST_STALLS)) if a[RESTS] > 1 else a[STALLS] >> 1
+            a[SUSPENDED] = a[STALLS] << 4 if a[RESTS] > 1 else np.int64(0)
+        a[RESTS] = np.int64(0)
+        return
     if frame[CLOCK] == 0:  # rests are all that tells
         elapsed = frame[ESTIMATE] * batch
         if threads > 1:

@@ -18,8 +18,12 @@ import numpy as np
 from numba import njit
 
 from .memory import fetch_add, load_acquire, pause
+from .simd import ISA
 from .words.frame import BARRIER, LINE, STATES, TAKEN
 from .words.instruction import GRAIN_AT, LOOKS_AT, SHARE, UNITS
+
+IN_PIECES = ISA.name != "neon32"
+"""Whether parts are in pieces at all: 64-bit counters take 32-bit ARM much code, which slim wheels have no room for."""
 
 
 @njit(error_model="numpy")
@@ -47,7 +51,7 @@ def next_units(frame, g, threads, thread, passed, of):
         return np.int64(0), units if thread == 0 else np.int64(0), np.int64(-1)
     while of >= 0:
         lo, hi = units * of // threads, units * (of + 1) // threads
-        if pieces == 1:
+        if pieces == 1 or not IN_PIECES:
             return lo, hi, np.int64(-1)
         counter, piece, after = frame[STATES] + of * LINE + (TAKEN + (passed & 1)) * 8, pieces, of
         come = passed * threads + threads - 1

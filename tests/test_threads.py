@@ -15,7 +15,7 @@ from edgeq.engine import build
 from edgeq.errors import InputError
 from edgeq.kernels.words import frame as fw
 from edgeq.kernels.words.instruction import GRAIN_AT, SHARE
-from edgeq.plan import cost, share
+from edgeq.plan import cost
 from edgeq.records import replace
 from tests.engine_models import cases, conv, samples
 
@@ -54,7 +54,7 @@ def test_threads_that_stand_by_hear_the_next_call(wide, gap: float, threads: int
 @pytest.mark.parametrize("name", [n for n in CASES if n.endswith(("int8", "float32")) and "softmax" not in n])
 def test_every_kernel_can_be_shared(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that share every instruction in as many pieces as it has, however small, compute what one does."""
-    monkeypatch.setattr(share, "PIECE_NS", 0.0)
+    monkeypatch.setattr(cost, "PIECE_NS", 0.0)
     monkeypatch.setattr(program, "COLD_CALLS", 0)
     monkeypatch.setattr(program, "PARALLEL_NS", 0.0)
     monkeypatch.setattr(program, "WORTH", 1e9)
@@ -237,7 +237,7 @@ def test_pieces_are_whole_tiles_that_take_a_while() -> None:
 
 def test_a_thread_that_does_nothing_has_its_pieces_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every piece of a thread that comes to every meeting, but last and with nothing done, is done by the other."""
-    for module, name, value in (share, "PIECE_NS", 0.0), (cost, "MEETING_NS", 0.0), (program, "WORTH", 1e9):
+    for module, name, value in (cost, "PIECE_NS", 0.0), (cost, "MEETING_NS", 0.0), (program, "WORTH", 1e9):
         monkeypatch.setattr(module, name, value)
     with build(conv("int8", h=16, w=16, c=16, out=48), threads=2) as model:
         found, x = model.program, np.random.default_rng(7).integers(-128, 128, (3, 16, 16, 16)).astype(np.int8)

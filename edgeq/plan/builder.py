@@ -18,10 +18,9 @@ from edgeq.kernels.words import move as mw
 from edgeq.kernels.words.instruction import BRANCH, CONDITION, LIMIT, MEET, OP, ORIGIN, SHARE, TARGET, UNITS, WORDS
 from edgeq.packed import unpacked
 from edgeq.plan.arena import ALIGNMENT, Block, aligned, place, place_by_middle
-from edgeq.plan.cost import estimated_ns, shared
+from edgeq.plan.cost import estimated_ns, shared, shared_word
 from edgeq.plan.multiplier import activation_bounds, float_bits
 from edgeq.plan.runnable import SLACK, WORTH
-from edgeq.plan.share import shared_word
 from edgeq.plan.types import CONSTANT, FLIPPED, Instruction, Plan, Port, Ref, Rounding, Word
 from edgeq.quantmod import QuantMod
 from edgeq.records import dataclass, replace
