@@ -19,7 +19,7 @@ from edgeq.graph import NUMPY_DTYPES, Array, Graph, Op, Quantization, Signature,
 from edgeq.packed import densified
 from edgeq.subgraphs import callees
 from edgeq.tflite import limits
-from edgeq.tflite.names import shown
+from edgeq.tflite.limits import shown
 from edgeq.tflite.ops import OP_FACTS
 from edgeq.tflite.schema import DTYPE_CODES, ENUM_MEMBERS, OPERATOR_CODES, PACKED_BITS, TABLE_NAMES, layout
 

@@ -68,19 +68,11 @@ def aligned(size: int) -> Array:
     return raw[start : start + size]
 
 
-def _usleep() -> int:
-    """The address of the C library's usleep, 0 where it has none."""
+def _of_c(name: str) -> int:
+    """The address of a function of the C library, 0 where it has none."""
     try:
-        return ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p).value or 0
+        return ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value or 0
     except (AttributeError, OSError, TypeError):  # TypeError: CDLL(None) on Windows
-        return 0
-
-
-def _clock() -> int:
-    """The address of the C library's clock_gettime, 0 where it has none whose words have 64 bits."""
-    try:
-        return ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p).value or 0 if sys.maxsize >> 32 else 0
-    except (AttributeError, OSError, TypeError):
         return 0
 
 
@@ -115,7 +107,7 @@ class Context:
         f[fw.STATES], f[fw.ESTIMATE] = self.lines.ctypes.data, max(plan.nanoseconds, 1)
         f[fw.ATTEND] = 1
         if threads > 1:
-            f[fw.REST], f[fw.CLOCK] = _usleep(), _clock()
+            f[fw.REST], f[fw.CLOCK] = _of_c("usleep"), _of_c("clock_gettime") if sys.maxsize >> 32 else 0
         f[fw.N_INPUTS], f[fw.N_OUTPUTS] = len(plan.inputs), len(plan.outputs)
         for i, p in enumerate(ports):
             at = constant_base + p.place.offset if p.place.block == CONSTANT else base + plan.offset(p.place)

@@ -16,9 +16,9 @@ from edgeq.quantize import recalibrate, search
 from edgeq.quantize.cells import drawn
 from edgeq.quantize.compare import judge_by, judged
 from edgeq.quantize.guide import Guide, guide_by
+from edgeq.quantize.parameters import Rewritten
 from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.rescale import rescale, scales
-from edgeq.quantize.rewritten import Rewritten
 from edgeq.quantize.search import Search
 from edgeq.quantize.settle import layers, steady
 

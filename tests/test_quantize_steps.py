@@ -18,9 +18,8 @@ from edgeq.quantize.bias import correct, mean_inputs
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune, real
 from edgeq.quantize.compare import CEILING, compare, decibels, judge_by, judged
 from edgeq.quantize.layout import arrange
-from edgeq.quantize.parameters import histograms, parameters
+from edgeq.quantize.parameters import Rewritten, histograms, parameters
 from edgeq.quantize.rewrite import rewrite
-from edgeq.quantize.rewritten import Rewritten
 from edgeq.quantize.search import Search, spans
 from edgeq.quantize.weights import INT32_MAX, MOST_MULTIPLIER, quantize_bias, quantize_weights
 

@@ -4,15 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from edgeq.graph import Array, Tensor
+from edgeq.kernels.words import kinds
 from edgeq.plan.runnable import CONSTANT, FLIPPED, Port, Ref, Runnable
 from edgeq.records import dataclass
 
-__all__ = ["CONSTANT", "FLIPPED", "Instruction", "Plan", "Port", "Ref", "Rounding", "Runnable", "Word", "Words"]
+__all__ = [
+    "CONSTANT",
+    "FLIPPED",
+    "INTEGERS",
+    "KINDS",
+    "Instruction",
+    "Plan",
+    "Port",
+    "Ref",
+    "Rounding",
+    "Runnable",
+    "Word",
+    "Words",
+]
+
+
+KINDS: Mapping[str, int] = MappingProxyType(
+    {
+        "uint8": kinds.U8, "bool": kinds.U8, "int8": kinds.S8, "int16": kinds.S16, "int32": kinds.S32, "int64": kinds.S64,
+        "uint16": kinds.U16, "uint32": kinds.U32, "float32": kinds.F32, "float64": kinds.F64,
+    }
+)  # fmt: skip
+"""Tensor types as the kernels for any type number them; uint64, float16, complex64 and complex128 can only be moved."""
+
+INTEGERS = frozenset({"uint8", "int8", "int16", "int32", "int64", "uint16", "uint32"})
 
 
 class Rounding(str, Enum):

@@ -13,9 +13,8 @@ from edgeq.quantize.compare import Judge, judge_by
 from edgeq.quantize.fitting import fitted
 from edgeq.quantize.gptq import MOST, hessians
 from edgeq.quantize.layout import Layout
-from edgeq.quantize.parameters import histograms, parameters
+from edgeq.quantize.parameters import Rewritten, histograms, parameters
 from edgeq.quantize.rewrite import Codes, rewrite
-from edgeq.quantize.rewritten import Rewritten
 from edgeq.quantize.rounding import Grade, all_rounded, clipped, layers, one_each, plain
 from edgeq.quantize.search import Spans
 from edgeq.quantize.weights import Coded

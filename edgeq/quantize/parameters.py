@@ -11,10 +11,11 @@ import numpy as np
 
 from edgeq.calibrate import Ranges
 from edgeq.errors import QuantizeError
-from edgeq.graph import Graph
+from edgeq.graph import Graph, Quantization
 from edgeq.histogram import Histogram
 from edgeq.quantize.weights import MOST_MULTIPLIER
 from edgeq.quantmod import QuantMod
+from edgeq.records import dataclass
 
 if TYPE_CHECKING:
     from edgeq.quantize.layout import Layout
@@ -73,3 +74,18 @@ def form(q: QuantMod, dtype: str) -> QuantMod:
         return q
     lo, hi = q.limits
     return transform(float(lo), float(hi), dtype)
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """An integer graph beside the float graph that it was made of: where each computed tensor and each integer operation of the
+    latter stands in it."""
+
+    graph: Graph
+    tensors: Mapping[int, int]
+    ops: Mapping[int, int]
+
+
+def quantization(q: QuantMod) -> Quantization:
+    """A per-tensor transform as the file states it."""
+    return Quantization(np.array([q.scale], np.float32), np.array([q.zero_point], np.int64))

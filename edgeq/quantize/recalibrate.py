@@ -21,10 +21,10 @@ from edgeq.quantize.compare import compare, judged
 from edgeq.quantize.guard import Verdict, judge
 from edgeq.quantize.guide import SCORED, WITNESSES, Guide, guide_by
 from edgeq.quantize.observation import HOLD_BACK, Budget, Observation, Saved, looked_at, observe_within
+from edgeq.quantize.parameters import Rewritten
 from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.report import Quantized, integer_layers
 from edgeq.quantize.rescale import Counted, Scales, rescale, scales
-from edgeq.quantize.rewritten import Rewritten
 from edgeq.quantize.search import ENOUGH, FIXED, MOST_SLACK, Found, Search, Spans, chosen, noise, noisiest
 from edgeq.quantize.settle import Layer, layers, settle
 from edgeq.quantize.stretch import BY

@@ -10,7 +10,7 @@ from edgeq.feed import quantmod_of
 from edgeq.graph import Graph
 from edgeq.quantize.canonical import real
 from edgeq.quantize.compare import Comparison, decibels
-from edgeq.quantize.rewritten import Rewritten
+from edgeq.quantize.parameters import Rewritten
 from edgeq.quantize.rules import RULES
 from edgeq.records import dataclass
 from edgeq.tflite import write

@@ -17,8 +17,8 @@ from edgeq.errors import QuantizeError
 from edgeq.feed import quantmod_of
 from edgeq.graph import Graph, Op, Quantization, Tensor
 from edgeq.quantize.groups import Groups
+from edgeq.quantize.parameters import quantization
 from edgeq.quantize.parameters import transform as transform_of
-from edgeq.quantize.rewritten import quantization
 from edgeq.quantize.rules import RULES, Rule
 from edgeq.quantize.weights import MOST_MULTIPLIER
 from edgeq.quantmod import QuantMod

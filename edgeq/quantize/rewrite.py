@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from edgeq.graph import Graph, Op, Quantization, Tensor
 from edgeq.quantize.canonical import prune
-from edgeq.quantize.parameters import Parameters, form, transform
-from edgeq.quantize.rewritten import Rewritten, quantization
+from edgeq.quantize.parameters import Parameters, Rewritten, form, quantization, transform
 from edgeq.quantize.rules import RULES, Rule
 from edgeq.quantize.weights import Coded, quantize_weights
 from edgeq.quantmod import QuantMod

@@ -16,7 +16,7 @@ from edgeq.calibrate import Inputs, Progress, silent
 from edgeq.graph import Graph
 from edgeq.histogram import Histogram
 from edgeq.quantize.compare import Judge, compare, decibels
-from edgeq.quantize.rewritten import Rewritten
+from edgeq.quantize.parameters import Rewritten
 from edgeq.quantmod import QuantMod
 from edgeq.records import dataclass, replace
 

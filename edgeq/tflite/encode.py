@@ -16,7 +16,7 @@ from edgeq.errors import CheckError
 from edgeq.graph import Array, Table
 from edgeq.tflite import limits
 from edgeq.tflite.buffers import too_large
-from edgeq.tflite.names import shown
+from edgeq.tflite.limits import shown
 from edgeq.tflite.schema import FILE_IDENTIFIER, UNION_MEMBERS, Field, layout
 
 ALIGNMENT = {"Buffer": 16}

@@ -33,3 +33,10 @@ MAX_GRAPH_BYTES = 2**32
 
 MAX_STEP = 2**16
 """A stride, dilation, filter length, block size or number of pieces: products of two of them fit int64 with room."""
+
+_LONGEST = 60
+
+
+def shown(name: str) -> str:
+    """`name` quoted, with control characters escaped, cut at 60 characters: it is untrusted text, and a message is one line."""
+    return repr(name if len(name) <= _LONGEST else name[: _LONGEST - 3] + "...")

@@ -31,7 +31,7 @@ from edgeq.records import replace
 from edgeq.tflite import limits
 from edgeq.tflite.buffers import EMPTY
 from edgeq.tflite.decode import Decoder, view
-from edgeq.tflite.names import shown
+from edgeq.tflite.limits import shown
 from edgeq.tflite.schema import DTYPES, OPERATORS, PACKED_BITS, SCHEMA_VERSION
 from edgeq.tflite.versions import noted
 

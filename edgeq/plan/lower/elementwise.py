@@ -15,10 +15,9 @@ from edgeq.kernels.words.instruction import DOUBLE, FLOAT, POWER_OF_TWO, SINGLE
 from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.delegation import takes
 from edgeq.plan.frames import framed
-from edgeq.plan.kinds import KINDS
 from edgeq.plan.multiplier import f32, float_bounds, quantize_multiplier
 from edgeq.plan.tables import multiply_double, pot_shifts, quotient
-from edgeq.plan.types import Words
+from edgeq.plan.types import KINDS, Words
 from edgeq.plan.window import broadcasted, same_type
 from edgeq.records import dataclass, replace
 

@@ -11,9 +11,8 @@ from edgeq.graph import Op, Tensor
 from edgeq.kernels.words import gather as gw
 from edgeq.kernels.words import move as mw
 from edgeq.plan.builder import Builder, itemsize, nbytes
-from edgeq.plan.kinds import KINDS
 from edgeq.plan.lower.slices import axis_of, numbers
-from edgeq.plan.types import Words
+from edgeq.plan.types import KINDS, Words
 from edgeq.plan.window import copy, same_type, strides_of
 
 

@@ -8,9 +8,8 @@ from edgeq.errors import CheckError
 from edgeq.graph import Op
 from edgeq.kernels.words import order as ow
 from edgeq.plan.builder import Builder, itemsize
-from edgeq.plan.kinds import KINDS
 from edgeq.plan.lower.slices import axis_of, numbers
-from edgeq.plan.types import Words
+from edgeq.plan.types import KINDS, Words
 from edgeq.plan.window import same_type
 
 MAX_AXIS = (1 << 31) - 1

@@ -13,10 +13,9 @@ from edgeq.kernels.words import gather as gw
 from edgeq.kernels.words import pick as pw
 from edgeq.kernels.words import reduce as rw
 from edgeq.plan.builder import Builder, itemsize
-from edgeq.plan.kinds import KINDS
 from edgeq.plan.lower.gather import index_words
 from edgeq.plan.lower.slices import axis_of, numbers
-from edgeq.plan.types import Words
+from edgeq.plan.types import KINDS, Words
 from edgeq.plan.window import copy, same_type, strides_of
 
 

@@ -11,10 +11,9 @@ from edgeq.kernels.words import reduce as rw
 from edgeq.kernels.words.instruction import DOUBLE, FLOAT
 from edgeq.plan.builder import Builder, itemsize
 from edgeq.plan.delegation import takes
-from edgeq.plan.kinds import KINDS
 from edgeq.plan.lower.slices import axis_of, numbers
 from edgeq.plan.multiplier import f32, quantize_multiplier
-from edgeq.plan.types import Ref, Words
+from edgeq.plan.types import KINDS, Ref, Words
 from edgeq.plan.window import permuted, same_type
 from edgeq.records import dataclass
 

@@ -14,11 +14,10 @@ from edgeq.kernels.words.instruction import DOUBLE
 from edgeq.plan import curves
 from edgeq.plan.builder import Builder
 from edgeq.plan.delegation import takes
-from edgeq.plan.kinds import INTEGERS as WHOLE
-from edgeq.plan.kinds import KINDS
 from edgeq.plan.multiplier import f32, float_bounds, half_away, quantize_multiplier
 from edgeq.plan.tables import interpolated_curve, inverse_root, multiply_by, multiply_double, saturated
-from edgeq.plan.types import Words
+from edgeq.plan.types import INTEGERS as WHOLE
+from edgeq.plan.types import KINDS, Words
 
 CLAMPS = {"RELU": Activation.RELU, "RELU6": Activation.RELU6, "RELU_N1_TO_1": Activation.RELU_N1_TO_1}
 
