@@ -11,6 +11,7 @@ that they are in.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import stat
@@ -33,12 +34,11 @@ def prune(built: Path) -> list[str]:
     """
     if _FOLDER.fullmatch(built.name) is None or built.parent.parent != cache_folder():
         return []
-    others = sorted(
-        ((_used(f), f.name) for f in _folders(built.parent) if f.name != built.name),
-        reverse=True,
-    )
+    others = {f: [max(s.st_mtime, s.st_atime) for _, s in _files(f)] for f in _folders(built.parent) if f != built}
+    used = sorted(((max(times), f.name) for f, times in others.items() if times), reverse=True)
+    empty = [(_made(f), f.name) for f, times in others.items() if not times]
     now = time.time()
-    return [name for when, name in others[KEPT:] if now - when > UNUSED and _remove(built.parent / name)]
+    return [name for when, name in used[KEPT:] + empty if now - when > UNUSED and _remove(built.parent / name)]
 
 
 def _folders(of: Path) -> Iterator[Path]:
@@ -60,12 +60,11 @@ def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
                         yield entry.path, status
 
 
-def _used(folder: Path) -> float:
-    """When something in a folder was last written or read; of an empty one, when it was made."""
-    times = [max(status.st_mtime, status.st_atime) for _, status in _files(folder)]
+def _made(folder: Path) -> float:
+    """When an empty folder was made, or emptied by somebody who is about to remove it: it takes no other's place."""
     with contextlib.suppress(OSError):
-        times.append(folder.stat().st_mtime)
-    return max(times, default=0.0)
+        return folder.stat().st_mtime
+    return math.inf
 
 
 def _remove(folder: Path) -> bool:

@@ -52,6 +52,17 @@ def test_those_used_last_stay(cache: Path) -> None:
     assert len(removed) == 17
 
 
+def test_one_that_another_process_is_removing(cache: Path) -> None:
+    """A folder that is being emptied just now takes the place of none that stays."""
+    for n in range(5):
+        put(cache, n, 2 + n)
+    for name in ("rpi4.json", "rpi4.so", "x86-64-v3.json"):
+        (cache / f"{4:032x}" / name).unlink()
+    (cache / f"{7:032x}").mkdir()
+    outdated.prune(put(cache, 99, 0))
+    assert numbers(cache) == [0, 1, 2, 7, 99]
+
+
 def test_what_was_used_lately_stays(cache: Path) -> None:
     """However many there are, what was used within a day is left to whoever uses it."""
     for n in range(20):
