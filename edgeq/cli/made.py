@@ -16,7 +16,8 @@ def finish(done: Quantized, output: str) -> None:
     from edgeq.files import write_atomic
     from edgeq.tflite import write
 
-    write_atomic(output, write(done.graph))
+    content = write(done.graph)
+    write_atomic(output, content)
     columns = ["#", "operation", "output", "runs in", "scale", "zero point", "SQNR dB", "weights SQNR dB"]
     known = len(columns) - all(layer.weights_sqnr is None for layer in done.layers)  # calibration leaves weights alone
     show.table(columns[:known], [row[:known] for row in rows(done.layers)])
@@ -25,7 +26,7 @@ def finish(done: Quantized, output: str) -> None:
         [
             ("model", output),
             ("samples", done.samples),
-            ("size", f"{figures.size(done.bytes_before)} to {figures.size(done.bytes_after)}"),
+            ("size", f"{figures.size(done.bytes_before)} to {figures.size(len(content))}"),
             ("output SQNR", f"{done.sqnr:.1f} dB"),
             *(("" if n else "steps", step) for n, step in enumerate(done.steps)),
         ]
