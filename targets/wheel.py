@@ -141,7 +141,8 @@ def pack(files: Mapping[str, bytes], described: bytes, tag: str, build: str = ""
     }
     if licence := metadata.distribution("edgeq").read_text("licenses/LICENSE"):
         everything[f"{about}/licenses/LICENSE"] = licence.encode()
-    record = [f"{name},sha256={_digest(everything[name])},{len(everything[name])}" for name in sorted(everything)]
+    # A size may be left empty ("Recording installed projects"), and pip writes its own when it installs.
+    record = [f"{name},sha256={_digest(everything[name])}," for name in sorted(everything)]
     everything[f"{about}/RECORD"] = "\n".join([*record, f"{about}/RECORD,,", ""]).encode()
     parts = ["edgeq", version, *([build] if build else []), *tag.split("-", 2)]
     return "-".join(parts) + ".whl", archive(everything)
