@@ -33,7 +33,7 @@ Inputs = tuple[Array, ...]
 Trace = Callable[[Sequence[Array]], Mapping[int, Array]]
 """Runs a graph on its inputs and gives every tensor's value by index; views, valid until the next call."""
 Item = TypeVar("Item")
-Row = TypeVar("Row", Sequence[Inputs], Array)
+Row = TypeVar("Row", list[int], Sequence[Inputs], Array)
 Result = TypeVar("Result")
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, what); total is 0 where it is not known."""

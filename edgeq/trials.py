@@ -44,8 +44,6 @@ class Plans:
         self.tensors = tuple(tensors)
         self._refit: Refit | None = None
         self._repack: Repack | None = None
-        self.apart = False
-        """Whether every graph that differs in numbers alone has a plan of its own after all."""
         self._known: list[tuple[Graph, Plan, object]] = []
 
     def of(self, graph: Graph, checked: bool = False) -> tuple[Plan, object]:
@@ -65,10 +63,8 @@ class Plans:
         plan = self._repack.of(whole) if self._repack is not None else None
         if plan is not None:
             return plan, self._repack
-        if self._repack.hopeless if self._repack is not None else too_large(whole):
-            self._repack, self.apart = None, True
         plan = make_plan(whole, get().isa, Rounding.XNNPACK)
-        if self._repack is not None or self.apart:
+        if self._repack is not None or too_large(whole):
             return plan, object()
         self._repack = Repack(whole, plan, get().isa, Rounding.XNNPACK)
         return plan, self._repack
@@ -149,7 +145,7 @@ class Trials:
 
     def _taken_up(self, graph: Graph, checked: bool) -> Plan:
         """The graph's plan, which the contexts there are will run."""
-        if checked and self._plans.apart:  # the last one's plan need not be there beside the next one's
+        if checked and too_large(graph):  # the last one's plan need not be there beside the next one's
             self._contexts, self._owner, self._last = [], None, None
         plan, owner = self._plans.of(graph, checked)
         if owner is not self._owner:

@@ -121,7 +121,9 @@ _BYTES: Final = {np.dtype(np.uint8): np.arange(256.0), np.dtype(np.int8): np.r_[
 
 
 def _of_bytes(codes: Array) -> tuple[int, int, float, float]:
-    """How many are the lowest and the highest code, mean and variance: all from one count of the patterns."""
+    """How many are the lowest and the highest code, mean and variance: all from one count of the patterns.
+
+    Of one row `_of_rows` says the same, but a look at a running model then takes 174 µs instead of 99 (keywords)."""
     counts = np.bincount(codes.view(np.uint8), minlength=256)
     value = _BYTES[codes.dtype]
     low, high = (0, 255) if codes.dtype == np.uint8 else (128, 127)

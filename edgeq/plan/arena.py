@@ -36,12 +36,17 @@ def aligned(size: int) -> Array:
     return raw[start : start + size]
 
 
+def _by_size(blocks: Sequence[Block]) -> list[int]:
+    """In which order they are placed, the largest first."""
+    return sorted(range(len(blocks)), key=lambda k: (-blocks[k].size, blocks[k].first, k))
+
+
 def place(blocks: Sequence[Block]) -> tuple[tuple[int, ...], int]:
     """Offsets of the blocks and the arena's size in bytes."""
     offsets = [0] * len(blocks)
     placed: list[int] = []
     total = 0
-    for i in sorted(range(len(blocks)), key=lambda k: (-blocks[k].size, blocks[k].first, k)):
+    for i in _by_size(blocks):
         block = blocks[i]
         size = -(-block.size // ALIGNMENT) * ALIGNMENT
         neighbours = sorted(
@@ -67,7 +72,7 @@ PINNED = (0, 2, 4, 8, 16)
 def place_by_middle(blocks: Sequence[Block]) -> tuple[tuple[int, ...], int]:
     """As `place`, in no more bytes, with as few of them as is easily found in another half of a block than in the one before."""
     lowest, total = place(blocks)
-    order = sorted(range(len(blocks)), key=lambda k: (-blocks[k].size, blocks[k].first, k))
+    order = _by_size(blocks)
     for pinned in PINNED:
         found = _by_middle(blocks, order, total, [lowest[i] for i in order[:pinned]])
         if found is not None:

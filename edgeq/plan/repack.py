@@ -52,11 +52,6 @@ class Repack:
             self._plan.constants.view(np.float32)[self._to] = _values(graph, self._changed)[self._from]
         return self._plan
 
-    @property
-    def hopeless(self) -> bool:
-        """Whether where the values lie was looked for in vain."""
-        return bool(self._changed) and self._to is None
-
     def _others(self, graph: Graph) -> tuple[int, ...] | None:
         """The constants that are others than the first graph's, None where more is."""
         old = self._graph

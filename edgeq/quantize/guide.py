@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, in_chunks, stride
+from edgeq.calibrate import Inputs, evenly, in_chunks, stride
 from edgeq.errors import QuantizeError
 from edgeq.feed import quantmod_of
 from edgeq.graph import Graph
@@ -134,7 +134,7 @@ def guide_by(
         for some in ([*range(n, plain + len(judges))], [*range(n), *range(plain + len(judges), end)])
     )
     seen = [*range(n, plain), *range(n)]
-    shown = seen[:: -(-len(seen) // WITNESSES)]
+    shown = evenly(seen, WITNESSES)
     witnesses = [inputs[k] for k in shown]
     trials: dict[tuple[int, ...], Trials] = {}
 
