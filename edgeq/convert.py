@@ -16,12 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeq import converters
-from edgeq.check import check
+from edgeq import converters, limits
+from edgeq.check import check, sound
 from edgeq.errors import ConvertError, InputError, ModelError
-from edgeq.files import PathLike
+from edgeq.files import PathLike, read_limited
 from edgeq.graph import Graph
-from edgeq.tflite import read
+from edgeq.shapes import resize
+from edgeq.tflite import read, write
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,25 @@ class Converter:
 
     kind: str
     package: str
-    extra: str
-    script: str
+    extra: str = ""
+    script: str = ""
 
 
 ONNX = Converter("ONNX", "onnx2tf", "onnx", "from_onnx.py")
 KERAS = Converter("Keras", "tensorflow", "keras", "from_tensorflow.py")
 SAVED_MODEL = Converter("SavedModel", "tensorflow", "keras", "from_tensorflow.py")
 TORCH = Converter("PyTorch", "litert-torch", "torch", "from_torch.py")
+TFLITE = Converter("TFLite", "edgeq")
+"""A model that stays what it is, with inputs of other shapes."""
 
-BY_SUFFIX: Mapping[str, Converter] = {".onnx": ONNX, ".keras": KERAS, ".h5": KERAS, ".hdf5": KERAS, ".pt2": TORCH}
+BY_SUFFIX: Mapping[str, Converter] = {
+    ".onnx": ONNX,
+    ".keras": KERAS,
+    ".h5": KERAS,
+    ".hdf5": KERAS,
+    ".pt2": TORCH,
+    ".tflite": TFLITE,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,16 +88,18 @@ def convert(
     python: PathLike | None = None,
     log: PathLike | None = None,
 ) -> Converted:
-    """A model in another format as a .tflite in float32.
+    """A model in another format as a .tflite in float32; a .tflite with inputs of other shapes.
 
     batch: the leading dimension of inputs that leave it open (1 by default). shapes: input's name → its whole shape, for
-    inputs that leave more open. python: the interpreter that has the converter, by default this one. log: where what the
-    converter says is written.
+    inputs that leave more open (of a .tflite: for any). python: the interpreter that has the converter, by default this
+    one. log: where what the converter says is written.
 
     Raises InputError for a source of no known kind, ConvertError where the converter is missing or fails, and ModelError
     where what it made is malformed or unsound.
     """
     converter = converter_of(source)
+    if converter is TFLITE:
+        return _resized(source, batch, shapes or {})
     options = json.dumps({"batch": batch, "shapes": {n: list(s) for n, s in (shapes or {}).items()}})
     script = Path(converters.__file__).with_name(converter.script)
     with tempfile.TemporaryDirectory(prefix="edgeq-convert-") as folder:
@@ -114,6 +126,23 @@ def convert(
     except ModelError as error:
         raise type(error)(f"{os.fspath(source)}: what {converter.package} made is refused: {error}") from error
     return Converted(data, graph, converter)
+
+
+def _resized(source: PathLike, batch: int | None, shapes: Mapping[str, Sequence[int]]) -> Converted:
+    if batch is None and not shapes:
+        raise InputError(f"{os.fspath(source)}: a .tflite already; expected shapes for its inputs, or a batch")
+    graph = sound(read(read_limited(source, limits.PAYLOAD)))
+    names = dict(zip(graph.input_names(), graph.inputs, strict=True))
+    if unknown := [n for n in shapes if n not in names]:
+        raise InputError(f"expected shapes for {', '.join(map(repr, names))}, found {', '.join(map(repr, unknown))}")
+    given = {names[n]: tuple(s) for n, s in shapes.items()}
+    if batch is not None:
+        tensors = {i: graph.tensors[i] for i in graph.inputs if i not in given}
+        open_ = {i: t for i, t in tensors.items() if t.shape and (t.shape_signature or (0,))[0] == -1}
+        given |= {i: (batch, *t.shape[1:]) for i, t in open_.items()}
+    graph = resize(graph, given)
+    check(graph)
+    return Converted(write(graph), graph, TFLITE)
 
 
 def _interpreter(python: PathLike | None) -> str:

@@ -2,7 +2,8 @@
 
 A source is one of
 - an array (N, …), for a model with one input;
-- a mapping from input name to such arrays, N samples each (a single input may also be called "x");
+- a mapping from input name to such arrays, N samples each: the signature's name or the tensor's own (a single input may
+  also be called "x");
 - an iterable of samples, each a tuple of arrays in the order of the model's inputs, a mapping by name, or one array; it
   is gone through once, so it may be a generator.
 
@@ -94,10 +95,12 @@ def _by_input(graph: Graph, samples: Array | Mapping[str, Array]) -> list[Array]
         return [samples]
     if len(names) == 1 and names[0] not in samples and "x" in samples:
         return [np.asarray(samples["x"])]
-    missing = [n for n in names if n not in samples]
+    own = [graph.tensors[i].name for i in graph.inputs]
+    keys = [n if n in samples or own.count(t) > 1 else t for n, t in zip(names, own, strict=True)]
+    missing = [n for n, key in zip(names, keys, strict=True) if key not in samples]
     if missing:
         raise InputError(f"expected samples for {', '.join(map(repr, missing))}, found {', '.join(map(repr, samples))}")
-    return [np.asarray(samples[n]) for n in names]
+    return [np.asarray(samples[key]) for key in keys]
 
 
 def _rows_a_run(graph: Graph, k: int, array: Array, shape: tuple[int, ...]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from edgeq.check import check
+from edgeq.check import sound
 from edgeq.errors import InputError
 from edgeq.graph import Graph, Metadata
 from edgeq.records import replace
@@ -30,8 +30,7 @@ def teacher_of(model: Graph) -> Graph | None:
     found = next((m for m in model.metadata if m.name == NAME), None)
     if found is None:
         return None
-    teacher = read(found.data)
-    check(teacher)
+    teacher = sound(read(found.data))
     check_interface(model, teacher)
     return teacher
 

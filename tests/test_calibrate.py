@@ -159,6 +159,21 @@ def test_every_kind_of_source_gives_the_same_inputs():
                 np.testing.assert_array_equal(a, b, err_msg=name)
 
 
+def test_samples_by_either_name():
+    """An input's samples are found under the signature's name and under the tensor's own."""
+    graph = two_inputs()
+    own = [graph.tensors[i].name for i in graph.inputs]
+    assert not {"vector", "image"} & set(own)
+    wanted = inputs_of(graph, 2)
+    arrays = [np.concatenate([x[k] for x in wanted]) for k in range(2)]
+    for names in (("vector", "image"), own, ("vector", own[1])):
+        for x, y in zip(wanted, feed(graph, dict(zip(names, arrays, strict=True))), strict=True):
+            for one, other in zip(x, y, strict=True):
+                np.testing.assert_array_equal(one, other)
+    with pytest.raises(InputError, match="expected samples for 'image', found 'vector', 'picture'"):
+        next(feed(graph, {"vector": arrays[0], "picture": arrays[1]}))
+
+
 def test_batches_of_the_model():
     """A model of batch size 2 takes two rows at a time and leaves out one that is left over."""
     graph = classifier(2)

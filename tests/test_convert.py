@@ -15,6 +15,8 @@ from edgeq import convert as converting
 from edgeq import converters, demo
 from edgeq.cli import main
 from edgeq.errors import CheckError, ConvertError, FormatError, InputError
+from edgeq.tflite import write
+from tests.tflite_models import float_mlp
 from tests.tflite_vectors import FOLDER
 
 
@@ -101,6 +103,22 @@ def test_kinds_are_told_by_name(name: str, package: str, tmp_path: Path) -> None
     assert converting.converter_of(tmp_path / name).package == package
 
 
+def test_a_tflite_gets_other_shapes(tmp_path: Path, capsys) -> None:
+    """Inputs in the shapes that were asked for, and the answers of the model that was given them when it was loaded."""
+    source, out = tmp_path / "m.tflite", str(tmp_path / "of three.tflite")
+    source.write_bytes(write(float_mlp()))
+    assert main(["convert", str(source), "--batch", "3", "-o", out]) == 0
+    assert "every operation" in capsys.readouterr().out
+    name = float_mlp().input_names()[0]
+    x = np.random.default_rng(0).standard_normal((3, *float_mlp().tensors[0].shape[1:])).astype(np.float32)
+    with edgeq.load(out) as model, edgeq.load(source, shapes={name: x.shape}) as asked:
+        np.testing.assert_array_equal(model(x), asked(x))
+    shape = ",".join(map(str, x.shape))
+    same = str(tmp_path / "same.tflite")
+    assert main(["convert", str(source), "--shape", f"{name}={shape}", "-o", same]) == 0
+    assert Path(same).read_bytes() == Path(out).read_bytes()
+
+
 def test_folders_are_saved_models(tmp_path: Path) -> None:
     """A folder is a SavedModel if saved_model.pb lies in it, and nothing otherwise."""
     with pytest.raises(InputError, match=r"without saved_model\.pb"):
@@ -116,6 +134,8 @@ def test_folders_are_saved_models(tmp_path: Path) -> None:
         ([str(Path(__file__))], "files that end in .onnx"),
         ([str(demo.MODEL), "--shape", "x"], "NAME=1,224,224,3 is expected"),
         ([str(demo.MODEL), "--shape", "x=0,2"], "NAME=1,224,224,3 is expected"),
+        ([str(demo.MODEL)], "a .tflite already; expected shapes for its inputs, or a batch"),
+        ([str(demo.MODEL), "--shape", "nobody=1,2"], "expected shapes for"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: list[str], message: str, tmp_path: Path, capsys) -> None:

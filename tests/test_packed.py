@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from naive.cases import generator, product
 from naive.oracle import Oracle, missing
 
+from edgeq.cli import main
 from edgeq.engine import build
 from edgeq.errors import CheckError
 from edgeq.graph import Graph, Tensor
@@ -83,6 +85,21 @@ def test_rows_of_what_is_not_zero() -> None:
     x = np.random.default_rng(0).standard_normal(graph.tensors[0].shape).astype(f32)
     with build(read(content)) as model, build(full) as other:
         np.testing.assert_array_equal(model(x), other(x))
+
+
+def test_commands_take_sparse_models(tmp_path: Path) -> None:
+    """What runs a sparse model also judges, quantizes and seals it; quantizing makes its weights dense."""
+    graph = product("FULLY_CONNECTED float32", "FULLY_CONNECTED", "float32", per_channel=False).graph
+    thin = np.where(generator("thin").random(graph.tensors[1].shape) < 0.2, np.asarray(graph.tensors[1].data), 0)
+    path, data = str(tmp_path / "m.tflite"), str(tmp_path / "x.npz")
+    Path(path).write_bytes(write(graph.with_main(tensors=(graph.tensors[0], csr(thin), *graph.tensors[2:]))))
+    np.savez(data, x=np.random.default_rng(0).standard_normal((16, *graph.tensors[0].shape)).astype(f32))
+    assert main(["lint", path, "--target", "edgeq"]) == 0
+    assert main(["quantize", path, "-d", data, "-o", str(tmp_path / "q.tflite")]) == 0
+    assert all(t.sparsity is None for t in read((tmp_path / "q.tflite").read_bytes()).tensors)
+    assert main(["keys", "new", "publisher", str(tmp_path / "p")]) == 0
+    key = ["--key", str(tmp_path / "p.key"), "--model-id", "m", "--version", "1"]
+    assert main(["seal", path, *key, "-o", str(tmp_path / "m.eqb")]) == 0
 
 
 WRONG = {

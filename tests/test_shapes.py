@@ -318,6 +318,29 @@ def rescale(arithmetic: str, factor: int) -> Graph:
     return Graph((SubGraph(tensors, ops, (0,), (8,)),))
 
 
+def middle() -> Graph:
+    """tf.image.resize(x, tf.split(tf.shape(x), (1, -1, 1))[1] + 3): the part of a shape that SPLIT_V gives."""
+    tensors = (
+        Tensor("x", X, "float32", shape_signature=(-1, -1, -1, 4)),
+        Tensor("shape", (4,), "int32"),
+        Tensor("lengths", (3,), "int32", ints(1, -1, 1), buffer=1),
+        Tensor("axis", (), "int32", np.array(0, np.int32), buffer=2),
+        Tensor("batch", (1,), "int32"),
+        Tensor("size", (2,), "int32"),
+        Tensor("channels", (1,), "int32"),
+        Tensor("three", (), "int32", np.array(3, np.int32), buffer=3),
+        Tensor("target", (2,), "int32"),
+        Tensor("y", (1, X[1] + 3, X[2] + 3, 4), "float32"),
+    )
+    ops = (
+        Op("SHAPE", (0,), (1,), table("ShapeOptions", out_type=2)),
+        Op("SPLIT_V", (1, 2, 3), (4, 5, 6), table("SplitVOptions", num_splits=3)),
+        Op("ADD", (5, 7), (8,), table("AddOptions")),
+        Op("RESIZE_BILINEAR", (0, 8), (9,), table("ResizeBilinearOptions")),
+    )
+    return Graph((SubGraph(tensors, ops, (0,), (9,)),))
+
+
 def branches(then: str, other: str) -> Graph:
     """IF: one unary operation or another on (2, 3)."""
     main = SubGraph(
@@ -370,6 +393,7 @@ MODELS = {
     "size through MUL": (rescale("MUL", 2), {0: (2, 7, 9, 4)}),
     "size through FLOOR_DIV": (rescale("FLOOR_DIV", 2), {0: (2, 7, 9, 4)}),
     "size through ADD": (rescale("ADD", 3), {0: (1, 7, 9, 4)}),
+    "size through SPLIT_V": (middle(), {0: (2, 7, 9, 4)}),
     "IF": (branches("TANH", "RELU"), {1: (5, 7)}),
     "WHILE": (loop("TANH"), {0: (5, 7)}),
 }

@@ -130,7 +130,7 @@ def _to_overlay(
     share: Share | None, access: Access,
 ) -> None:  # fmt: skip
     from edgeq import changes, opening, overlay
-    from edgeq.check import check
+    from edgeq.check import sound
     from edgeq.checkpoint import Checkpoint
     from edgeq.tflite import read
 
@@ -140,8 +140,7 @@ def _to_overlay(
     found = opening.open_bytes(
         model, grant=access.grant, identity=identity, trust=access.trust, state=access.state, operation=("calibrate",)
     )
-    graph = read(found.data)
-    check(graph)
+    graph = sound(read(found.data))
     deployed = _deployed(graph, found, output, identity)
     purpose = "\n".join([found.base.payload_sha256, data, str(budget.samples), str(keep_io), str(source), str(teacher)])
     checkpoint = Checkpoint(output, identity, purpose.encode())
@@ -210,7 +209,7 @@ def _no_core() -> None:
 
 def _teacher(graph: Graph, path: str | None) -> Graph | None:
     """The float model named, or the one that travels in the model, if there is one."""
-    from edgeq.check import check
+    from edgeq.check import sound
     from edgeq.files import read_limited
     from edgeq.limits import PAYLOAD
     from edgeq.teacher import teacher_of
@@ -218,9 +217,7 @@ def _teacher(graph: Graph, path: str | None) -> Graph | None:
 
     if path is None:
         return teacher_of(graph)
-    teacher = read(read_limited(path, PAYLOAD))
-    check(teacher)
-    return teacher
+    return sound(read(read_limited(path, PAYLOAD)))
 
 
 def _deployed(graph: Graph, found: Opened, output: str, identity: Identity) -> Graph | None:

@@ -22,7 +22,7 @@ def _shape(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> di
 
 
 @click.command()
-@click.argument("source", metavar="MODEL.onnx|keras|h5|pt2|SAVED_MODEL")
+@click.argument("source", metavar="MODEL.onnx|keras|h5|pt2|tflite|SAVED_MODEL")
 @click.option("-o", "--output", metavar="MODEL.tflite", required=True)
 @click.option("--batch", type=click.IntRange(1), help="The batch of inputs that leave it open; 1 by default.")
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1,224,224,3", callback=_shape, help="An input's shape.")
@@ -31,11 +31,14 @@ def _shape(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> di
 def convert(
     source: str, output: str, batch: int | None, shapes: dict[str, tuple[int, ...]], python: str | None, log: str | None
 ) -> None:
-    """Make a .tflite of a model in another format.
+    """Make a .tflite of a model in another format, or with inputs of other shapes.
 
     ONNX by onnx2tf (pip install 'edgeq[onnx]'), Keras files and SavedModel folders by TensorFlow ('edgeq[keras]'), programs
     saved by torch.export by litert-torch ('edgeq[torch]'). The result is in float32; `edgeq quantize` is what comes next. It
     is read and checked before it is written.
+
+    Of a .tflite the inputs get other shapes, where it leaves them open or states ones that are not yours:
+    edgeq convert sound.tflite --shape input=1,16000 -o fixed.tflite
     """
     from edgeq import convert as converting
     from edgeq.fallback import lacking

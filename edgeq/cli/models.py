@@ -191,13 +191,11 @@ def open_bytes(path: str, access: Access, *operations: str) -> Opened:
 
 def read_graph(path: str, access: Access, *operations: str) -> Graph:
     """The checked graph behind a model file or bundle."""
-    from edgeq.check import check
+    from edgeq.check import sound
     from edgeq.tflite import read
 
     opened_bytes = open_bytes(path, access, *operations)
-    graph = read(opened_bytes.data)
-    check(graph)
-    return overlaid(graph, opened_bytes, access)
+    return overlaid(sound(read(opened_bytes.data)), opened_bytes, access)
 
 
 def exported_graph(path: str, access: Access, hint: str = "") -> Graph:

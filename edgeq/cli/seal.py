@@ -32,14 +32,14 @@ def seal(model: str, key: str, model_id: str, version: int, encrypt: bool, teach
     every runtime, larger by that much, and devices that calibrate it come closer to the float model.
     """
     from edgeq import codebooks, keys, limits
-    from edgeq.check import check
+    from edgeq.check import sound
     from edgeq.files import read_limited, write_atomic
     from edgeq.seal import seal as make
     from edgeq.tflite import read
 
     data = read_limited(model, limits.PAYLOAD)
     graph = read(data)
-    check(graph)
+    sound(graph)
     if teacher is not None:
         data = _with_teacher(graph, read_limited(teacher, limits.PAYLOAD))
         graph = read(data)
@@ -62,10 +62,10 @@ def seal(model: str, key: str, model_id: str, version: int, encrypt: bool, teach
 
 
 def _with_teacher(graph: Graph, data: bytes) -> bytes:
-    from edgeq.check import check
+    from edgeq.check import sound
     from edgeq.teacher import with_teacher
     from edgeq.tflite import read, write
 
     teacher = read(data)
-    check(teacher)
+    sound(teacher)
     return write(with_teacher(graph, teacher))

@@ -118,6 +118,16 @@ def split(op: Op, a: list[Array]) -> list[Array]:
     return list(np.split(a[1], len(op.outputs), axis=int(a[0].reshape(-1)[0])))
 
 
+def split_v(op: Op, a: list[Array]) -> list[Array]:
+    """SPLIT_V: input, lengths, axis."""
+    lengths, axis = a[1].reshape(-1).tolist(), int(a[2].reshape(-1)[0])
+    if lengths.count(-1) == 1:
+        lengths[lengths.index(-1)] = a[0].shape[axis] - sum(lengths) - 1
+    if min(lengths) < 0 or sum(lengths) != a[0].shape[axis]:
+        raise ValueError("no way to split")
+    return np.split(a[0], np.cumsum(lengths[:-1]), axis)
+
+
 def truncated(x: Array, y: Array) -> Array:
     """DIV of integers."""
     if (y == 0).any():
@@ -170,6 +180,7 @@ MOVES: Mapping[str, Fold] = {
     "STRIDED_SLICE": strided_slice,
     "SLICE": slice_,
     "SPLIT": split,
+    "SPLIT_V": split_v,
     "GATHER": gather,
     "FILL": lambda op, a: [np.full(small(tuple(a[0].tolist())), a[1].reshape(-1)[0])],
     "BROADCAST_TO": lambda op, a: [np.broadcast_to(a[0], small(tuple(a[1].tolist())))],

@@ -14,7 +14,7 @@ import numpy as np
 from edgeq.graph import NUMPY_DTYPES, Array, Tensor
 from edgeq.shapes.node import Node, Shape
 from edgeq.shapes.rules.constants import arange
-from edgeq.shapes.rules.moves import ranges_of
+from edgeq.shapes.rules.moves import ranges_of, split_v
 
 MAX_ELEMENTS = 1024
 """Tensors with more elements are no shapes: they are left to the run."""
@@ -118,6 +118,12 @@ def _split(n: Node, v: Sequence[Array]) -> Sequence[Array]:
     return np.split(v[1], len(n.stated), n.axis(n.integer(0), v[1].ndim))
 
 
+def _split_v(n: Node, v: Sequence[Array]) -> Sequence[Array]:
+    axis = n.axis(n.integer(2), v[0].ndim)
+    ends = np.cumsum([s[axis] for s in split_v(n)[:-1]], dtype=int)
+    return np.split(v[0], ends, axis)
+
+
 def _binary(function: Callable[[Array, Array], Array]) -> Evaluation:
     return lambda n, v: [function(v[0], v[1])]
 
@@ -145,6 +151,7 @@ EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
         "PACK": lambda n, v: [np.stack(v, n.axis(n.option("axis"), v[0].ndim + 1))],
         "UNPACK": _unpack,
         "SPLIT": _split,
+        "SPLIT_V": _split_v,
         "TRANSPOSE": lambda n, v: [np.transpose(v[0], [a % v[0].ndim for a in n.integers(1)])],
         "TILE": lambda n, v: [np.tile(v[0], n.integers(1))],
         "FILL": lambda n, v: [np.broadcast_to(v[1], n.integers(0))],

@@ -29,6 +29,9 @@ def transforms() -> Iterator[Case]:
         yield Case(f"RFFT2D of {what}", single("RFFT2D", [tensor("x", shape, "float32"), constant("n", lengths)], y))
     for code in ("COMPLEX_ABS", "REAL", "IMAG"):
         yield Case(code, single(code, [tensor("x", (3, 5), "complex64")], tensor("y", (3, 5), "float32")))
+    for source, target in (("complex64", "float32"), ("float32", "complex64")):
+        graph = single("CAST", [tensor("x", (3, 5), source)], tensor("y", (3, 5), target), "CastOptions")
+        yield Case(f"CAST {source} to {target}", graph)
 
 
 def matrices() -> Iterator[Case]:

@@ -163,8 +163,10 @@ def rsqrt(x: Array) -> Array:
 
 
 def cast(node: Node) -> Array:
-    """C's conversion; from float32 towards zero, saturating."""
+    """C's conversion; from float32 towards zero, saturating; of complex numbers the real part."""
     x, target = node.array(0), np.dtype(node.output.dtype)
+    if x.dtype.kind == "c":
+        return x.real.astype(target)
     if x.dtype.kind == "f" and target.kind in "iu":
         info = np.iinfo(target)
         whole = np.trunc(np.nan_to_num(x.astype(np.float64), nan=0.0))

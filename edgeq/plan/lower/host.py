@@ -1,6 +1,6 @@
 """Operations that are rare, or small where they appear: NumPy computes them, called by the plan as registered operations are.
 
-Sources: tensorflow/lite/kernels rfft2d.cc, complex_support.cc, matrix_diag.cc, conv3d.cc, conv3d_transpose.cc, lstm.cc.
+Sources: tensorflow/lite/kernels rfft2d.cc, complex_support.cc, cast.cc, matrix_diag.cc, conv3d.cc, conv3d_transpose.cc, lstm.cc.
 """
 
 from __future__ import annotations
@@ -75,6 +75,17 @@ def part(function: Callable[[Array], Array]) -> Callable[[Builder, Op], None]:
         call(b, op, kernel, [b.tensor(op, 0).shape])
 
     return lowering
+
+
+def complex_cast(b: Builder, op: Op) -> None:
+    """CAST of complex numbers to their real parts, and of real numbers to complex ones."""
+    typed(b, op, *(("complex64", "float32") if b.tensor(op, 0).dtype == "complex64" else ("float32", "complex64")))
+
+    @quietly
+    def kernel(x: Array, y: Array) -> None:
+        y[...] = x.real
+
+    call(b, op, kernel, [b.tensor(op, 0).shape])
 
 
 # --- matrices -------------------------------------------------------------------------------------------------------------

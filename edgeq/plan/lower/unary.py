@@ -295,9 +295,14 @@ def gelu(b: Builder, op: Op) -> None:
 
 
 def cast(b: Builder, op: Op) -> None:
-    """CAST: between numbers, without scales; to bool, whether they are not 0."""
+    """CAST: between numbers, without scales; to bool, whether they are not 0; of complex numbers the real part."""
     x = b.tensor(op, 0)
     y = b.expect_shape(op, x.shape)
+    if "complex64" in (x.dtype, y.dtype) and x.dtype != y.dtype:
+        from edgeq.plan.lower.host import complex_cast  # few models need it
+
+        complex_cast(b, op)
+        return
     if x.dtype not in KINDS or y.dtype not in KINDS:
         raise b.unsupported(op, f"from {x.dtype} to {y.dtype}")
     if x.dtype == y.dtype:
