@@ -31,7 +31,8 @@ def others(graph: Graph, count: int) -> list[Graph]:
     rng, found, free = np.random.default_rng(0), [], scales(graph, keep_io=False)
     groups = list(free.free())
     for n in range(count):
-        spans = {g: (-float(rng.uniform(0, 4)), float(rng.uniform(0.5, 4))) for g in groups[n % 3 :: 1 + n % 3]}
+        below = 4.0 * (n % 4 != 3)  # without values below zero kernels are told that they write behind a ReLU
+        spans = {g: (-float(rng.uniform(0, below)), float(rng.uniform(0.5, 4))) for g in groups[n % 3 :: 1 + n % 3]}
         other = rescale(graph, free, spans) if spans else graph
         for k, op in enumerate(other.ops):
             if op.code in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") and n % 2 and _bias(other, k) is not None:

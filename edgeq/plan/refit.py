@@ -159,10 +159,14 @@ class Refit:
         own = []
         base = self.plan.constants.nbytes - SLACK
         for j, (new, old) in enumerate(zip(found, before, strict=True)):
-            if (new.kernel, new.units) != (old.kernel, old.units) or new.words.keys() != old.words.keys():
+            if (new.kernel, new.units) != (old.kernel, old.units):
                 raise OtherLayoutError
+            for w in old.words.keys() - new.words.keys():  # a word that is not there is 0
+                if isinstance(old.words[w], Ref):
+                    raise OtherLayoutError
+                rows[j, w] = 0
             for w, v in new.words.items():
-                there = old.words[w]
+                there = old.words.get(w, 0)
                 if not isinstance(v, Ref):
                     if isinstance(there, Ref):
                         raise OtherLayoutError
