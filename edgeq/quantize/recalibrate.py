@@ -48,7 +48,7 @@ ANSWERS = 2 << 20
 
 LEAST_JUDGES = 8
 
-COMPARED = 8
+COMPARED = 4
 """Of the samples held back, that tell how close each layer is."""
 
 DRAWING = 2e9

@@ -41,6 +41,9 @@ CLEAR = 0.03
 CLIPS = 0.2
 """Of the error, that a narrower span adds: only then is a wider one tried, which mends nothing but clipping."""
 
+PATIENCE = 3
+"""Groups in a row whose spans stay, behind which none is looked at: those before them had more noise of their own."""
+
 LEAST_STEP = 0.005
 """Of the error: for less a span stays."""
 
@@ -140,14 +143,17 @@ class Search:
         budget: float = BUDGET,
         late: Callable[[], bool] = lambda: False,
     ) -> Found:
-        """Each group's span, in `order`, narrowed by STRIDE for as long as that helps, or widened where it clips.
+        """Each group's span, in `order`, narrowed by STRIDE for as long as that helps, or widened where it clips, until
+        PATIENCE of them have stayed as they were.
 
         budget: values that may be computed; late: whether to stop.
         """
         cost = sum(t.size for t in found.done.graph.tensors if t.data is None) * len(self.judge.inputs) + FIXED
         tries, most = 0, int(budget / cost)
         best, halves = found, [float(self.judge.errors(found.done.graph, found.done.tensors, h).sum()) for h in HALVES]
+        stayed = 0
         for group in order:
+            before = best
             for factor in (STRIDE, 1 / STRIDE):
                 start, clips = best, False
                 while tries < most and not late():
@@ -167,6 +173,9 @@ class Search:
                     best, halves = Found(found.name, spans, done, error), parts
                 if best is not start or not clips:
                     break
+            stayed = stayed + 1 if best is before else 0
+            if stayed == PATIENCE:
+                break
         return replace(best, steps=(*found.steps, f"refined ranges, {tries} tries: {noise(best.error)}"))
 
     def with_headroom(self, found: Found, extremes: Spans, most: float = 1.0) -> Found:
