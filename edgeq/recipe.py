@@ -91,6 +91,8 @@ class Recipe:
     an operation become its fused activation.
     scopes: what is other for some operations. sqnr: in dB at the outputs, what layers are made finer for (to
     `raise_to`, those first that gain most) until it is reached; size: bytes that the file may then have. 0: neither.
+    hybrid: in dB, how far below the outputs the noise must stay that "dynamic" layers add by quantizing their inputs: those that
+    would add more have their weights dequantized instead. 0: none has.
     seed: of whatever is drawn. effort: "fast" tries two ways to ranges and the correction of biases, judged by few samples;
     coarse weights are rounded and equalised as ever. "full" tries everything.
     """
@@ -110,6 +112,7 @@ class Recipe:
     sqnr: float = 0.0
     size: int = 0
     raise_to: str = "int16x8"
+    hybrid: float = 40.0
     seed: int = 0
     effort: str = "full"
 
@@ -123,7 +126,7 @@ class Recipe:
         _one_of("effort", self.effort, EFFORTS)
         for name in ("per_channel", "equalize", "bias_correction", "fuse"):
             _boolean(name, getattr(self, name))
-        for name in ("sqnr", "size", "seed", "bundle"):
+        for name in ("sqnr", "size", "hybrid", "seed", "bundle"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 2**53:
                 raise InputError(f"{name} must be a number ≥ 0, got {value!r}")

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from edgeq.quantize import Layer, Quantized
 
 
+_KINDS = {"": "floats", "weights": "floats, weights dequantized", "dynamic": "hybrid"}
+"""What an operation that runs in no integers runs in, by how its weights are stored."""
+
+
 def finish(done: Quantized, output: str) -> None:
     """Write the model, then say what was done."""
     from edgeq.files import write_atomic
@@ -18,8 +22,20 @@ def finish(done: Quantized, output: str) -> None:
 
     content = write(done.graph)
     write_atomic(output, content)
-    columns = ["#", "operation", "output", "runs in", "scale", "zero point", "SQNR dB", "weights SQNR dB"]
-    known = len(columns) - all(layer.weights_sqnr is None for layer in done.layers)  # calibration leaves weights alone
+    columns = [
+        "#",
+        "operation",
+        "output",
+        "runs in",
+        "scale",
+        "zero point",
+        "SQNR dB",
+        "weights SQNR dB",
+        "hybrid alone dB",
+    ]
+    known = len(columns) - all(layer.hybrid_sqnr is None for layer in done.layers)  # nobody asked
+    if known < len(columns):
+        known -= all(layer.weights_sqnr is None for layer in done.layers)  # calibration leaves weights alone
     show.table(columns[:known], [row[:known] for row in rows(done.layers)])
     show.result()
     show.facts(
@@ -40,11 +56,12 @@ def rows(layers: Sequence[Layer]) -> list[list[object]]:
             layer.index,
             layer.code,
             figures.shape(layer.shape),
-            "integers" if layer.integer else "floats",
+            "integers" if layer.integer else _KINDS[layer.stored],
             "" if layer.scale is None else f"{layer.scale:.6g}",
             "" if layer.zero_point is None else layer.zero_point,
             _decibels(layer.sqnr),
             _decibels(layer.weights_sqnr),
+            _decibels(layer.hybrid_sqnr),
         ]
         for layer in layers
     ]

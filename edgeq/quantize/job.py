@@ -38,7 +38,8 @@ class Job:
     codes: weights that were rounded with regard to more than themselves; biases: real ones that were fitted with them;
     known: the longest rows for which that was done under a Hessian. grades: of layers' weights, where that is not the
     finest. means: of the layers' inputs, if biases are to be corrected. wider: whether samples that are spread wider count in
-    Hessians (edgeq.quantize.wider).
+    Hessians (edgeq.quantize.wider). alone: noise per signal at the outputs that a layer's hybrid form adds by itself, where it
+    was asked (edgeq.quantize.hybrid).
     """
 
     graph: Graph
@@ -52,6 +53,7 @@ class Job:
     grades: Mapping[int, Grade] = field(default_factory=dict)
     means: Mapping[int, Array] | None = field(default=None, repr=False)
     wider: bool = False
+    alone: Mapping[int, float] = field(default_factory=dict)
     plain: dict[tuple[int, bool], Coded] = field(default_factory=dict, repr=False)
     """Weights at their nearest codes, once they were asked for; by operation and whether they have a scale per channel."""
     met: dict[int, Mapping[int, Array]] = field(default_factory=dict, repr=False)

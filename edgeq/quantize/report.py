@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +13,7 @@ from edgeq.graph import Graph
 from edgeq.quantize.canonical import real
 from edgeq.quantize.compare import Comparison, decibels
 from edgeq.quantize.parameters import Rewritten
+from edgeq.quantize.rewrite import hybrid_kernel
 from edgeq.quantize.rules import RULES
 from edgeq.records import dataclass
 from edgeq.tflite import write
@@ -25,7 +28,9 @@ class Layer:
 
     index, code, name: of the operation, and its first output's name; shape: that output's. integer: whether it runs in
     integers. sqnr: of its first output, in dB, with all noise from upstream. weights_sqnr: of its weights alone, None
-    where it has none. scale, zero_point: of its first output, None where that is float.
+    where it has none. scale, zero_point: of its first output, None where that is float. stored: how its weights are stored
+    beside float values, "dynamic" where its kernel quantizes what it reads, "weights" where they are dequantized, else "".
+    hybrid_sqnr: in dB at the outputs, what its hybrid form alone would leave; None where that was not asked.
     """
 
     index: int
@@ -37,6 +42,8 @@ class Layer:
     weights_sqnr: float | None
     scale: float | None
     zero_point: int | None
+    stored: str = ""
+    hybrid_sqnr: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,8 +74,14 @@ class Quantized:
         return len(write(self.graph))
 
 
-def layers(graph: Graph, layout: Layout, done: Rewritten, comparison: Comparison) -> tuple[Layer, ...]:
-    """A row for each operation of the float graph, in execution order."""
+def layers(
+    graph: Graph,
+    layout: Layout,
+    done: Rewritten,
+    comparison: Comparison,
+    hybrid: Mapping[int, float] = MappingProxyType({}),
+) -> tuple[Layer, ...]:
+    """A row for each operation of the float graph, in execution order. hybrid: by operation, its `hybrid_sqnr`."""
     rows = []
     for n, op in enumerate(graph.ops):
         out = op.outputs[0]
@@ -84,9 +97,17 @@ def layers(graph: Graph, layout: Layout, done: Rewritten, comparison: Comparison
                 _weights_sqnr(graph, layout, done, n),
                 None if q is None else float(q.scale),
                 None if q is None else int(q.zero_point),
+                stored(graph, layout, n),
+                hybrid.get(n),
             )
         )
     return tuple(rows)
+
+
+def stored(graph: Graph, layout: Layout, n: int) -> str:
+    """How the weights of operation n are stored beside float values."""
+    how = layout.stored.get(n, "")
+    return "weights" if how and not hybrid_kernel(graph.ops[n], graph.tensors) else how
 
 
 def integer_layers(graph: Graph, comparison: Comparison) -> tuple[Layer, ...]:

@@ -9,7 +9,7 @@ from edgeq.calibrate import Inputs, Keeper, Progress, Ranges, evenly, observe, s
 from edgeq.errors import QuantizeError
 from edgeq.feed import Source, count, feed, quantmod_of
 from edgeq.graph import Graph
-from edgeq.quantize import equalize, mixed
+from edgeq.quantize import equalize, hybrid, mixed
 from edgeq.quantize.allocate import allocated
 from edgeq.quantize.bias import mean_inputs
 from edgeq.quantize.blas import one_thread
@@ -123,7 +123,7 @@ def quantize(
     say(STEPS, STEPS, "quantized")
     return Quantized(
         found.done.graph,
-        layers(job.graph, job.layout, found.done, comparison),
+        layers(job.graph, job.layout, found.done, comparison, hybrid.told(job.alone)),
         min(comparison.sqnr(i) for i in judged(given)),
         before,
         ranges.samples,
@@ -244,14 +244,12 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
         attempt("weights rounded one after another", job.rounding(FINE), gain=WORTH / 2)
     coarse = _coarse_products(job)
     if coarse:
-        layout = replace(job.layout, stored={**job.layout.stored, **dict.fromkeys(coarse, "weights")})
-        codes = {n: c for n, c in job.codes.items() if n not in coarse}
-        other = replace(job, layout=layout, codes=codes)
         attempt(
             f"weights of {len(coarse)} FULLY_CONNECTED dequantized instead, a scale per channel",
-            other.rounding(FINE) if job.known else other,
+            hybrid.dequantized(job, coarse),
             gain=WORTH,
         )
+    job, best = hybrid.settled(job, best, judging, lambda n, m, what: say(2, STEPS, what))
     if recipe.bias_correction and job.means is None:
         say(3, STEPS, "correcting biases")
         attempt("bias correction", job.correcting(FEW if fast else MEANS))

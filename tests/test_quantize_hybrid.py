@@ -1,0 +1,106 @@
+"""Dynamic range: which layers quantize their inputs when they meet them, and which have their weights dequantized."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from quantize_models import Net, answers, inputs_of, peer_answers, runtimes, sqnr
+
+from edgeq.cli import main
+from edgeq.graph import Graph
+from edgeq.quantize import Quantized, quantize
+from edgeq.recipe import RECIPES, parse
+from edgeq.tflite import write
+
+DYNAMIC = replace(RECIPES["dynamic"], hybrid=35)
+"""Layers this small make up for less: none of these would be hybrid at 40."""
+LOUD = 300.0
+"""Times the others' size, one channel of what the second layer reads."""
+
+
+def one_loud_channel() -> Graph:
+    """Three convolutions; what the second reads has a channel that stretches the step of all others, and counts for nothing."""
+    net = Net((1, 8, 8, 3))
+    w, b, v = net.weights(16, 3, 3, 3), net.bias(16), net.weights(24, 1, 1, 16)
+    for i, channel, factor in ((w, (5,), LOUD), (b, (5,), LOUD), (v, (..., 5), 0)):
+        data = np.array(net.tensors[i].data)
+        data[channel] *= np.float32(factor)
+        net.tensors[i] = replace(net.tensors[i], data=data)
+    a = net.conv(0, 16, act=1, w=w, b=b)
+    return net.graph(net.conv(net.conv(a, 24, k=1, act=1, w=v), 16, stride=2))
+
+
+def kinds(done: Quantized) -> list[str]:
+    return [layer.stored for layer in done.layers]
+
+
+def test_a_layer_that_costs_too_much_has_its_weights_dequantized():
+    """A layer whose inputs' steps cost the outputs much computes in float, and the others stay hybrid, in every runtime."""
+    graph = one_loud_channel()
+    inputs = inputs_of(graph, 32)
+    wanted = answers(graph, inputs)
+    all_hybrid = quantize(graph, inputs, replace(DYNAMIC, hybrid=0))
+    assert kinds(all_hybrid) == ["dynamic"] * 3
+    done = quantize(graph, inputs, DYNAMIC)
+    assert kinds(done) == ["dynamic", "weights", "dynamic"]
+    assert [op.code for op in done.graph.ops].count("DEQUANTIZE") == 1
+    assert min(sqnr(wanted, answers(done.graph, inputs))) > min(sqnr(wanted, answers(all_hybrid.graph, inputs))) + 10
+    for runtime in runtimes():
+        if runtime != "tflite-runtime REF":  # which has no DEQUANTIZE of channels
+            found = peer_answers(done.graph, inputs, runtime)
+            assert min(sqnr(wanted, found)) > 30, runtime
+            if runtime != "LiteRT":  # whose own delegate quantizes inputs in another way
+                assert min(sqnr(answers(done.graph, inputs), found)) > 60, runtime
+
+
+def test_what_a_layer_costs_is_told():
+    """What each layer's hybrid form alone leaves is told in dB, and a step says which are hybrid and what that costs."""
+    graph = one_loud_channel()
+    done = quantize(graph, inputs_of(graph, 32), DYNAMIC)
+    found = [layer.hybrid_sqnr for layer in done.layers]
+    assert found[1] < 35 < min(found[0], found[2])
+    assert any(step.startswith("2 of 3 layers quantize their inputs") and "(1 CONV_2D)" in step for step in done.steps)
+
+
+def test_a_higher_bound_leaves_fewer_layers_hybrid():
+    """The less noise inputs may add, the fewer layers quantize theirs, and the nearer the outputs are."""
+    graph = one_loud_channel()
+    made = [quantize(graph, inputs_of(graph, 32), replace(DYNAMIC, hybrid=bound)) for bound in (0, 20, 35, 50, 90)]
+    counts = [kinds(done).count("dynamic") for done in made]
+    assert counts == sorted(counts, reverse=True)
+    assert (counts[0], counts[-1]) == (3, 0)
+    assert made[-1].sqnr >= made[2].sqnr > made[0].sqnr + 10
+
+
+def test_layers_that_cost_little_all_stay():
+    """Where inputs' steps add less than the recipe allows, no layer is tried alone, and all are hybrid."""
+    net = Net((1, 8, 8, 3))
+    graph = net.graph(net.conv(net.conv(0, 16, act=1), 16))
+    done = quantize(graph, inputs_of(graph, 32), replace(DYNAMIC, hybrid=20))
+    assert kinds(done) == ["dynamic", "dynamic"]
+    assert all(layer.hybrid_sqnr is None for layer in done.layers)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 5])
+def test_few_samples(samples):
+    """A handful of samples is enough to find the layer, and the same ones give the same bytes."""
+    graph = one_loud_channel()
+    one, two = (quantize(graph, inputs_of(graph, samples), DYNAMIC) for _ in range(2))
+    assert kinds(one)[1] == "weights"
+    assert write(one.graph) == write(two.graph)
+
+
+def test_the_command_line(tmp_path, capsys):
+    """`edgeq quantize` takes the bound from a recipe file, and its table says what layers run in and what that costs."""
+    graph = one_loud_channel()
+    (tmp_path / "m.tflite").write_bytes(write(graph))
+    (tmp_path / "r.toml").write_text('base = "dynamic"\nhybrid = 45\n')
+    np.save(tmp_path / "x.npy", np.concatenate([x[0] for x in inputs_of(graph, 16)]))
+    model, samples, out, recipe = (str(tmp_path / n) for n in ("m.tflite", "x.npy", "q.tflite", "r.toml"))
+    assert main(["quantize", model, "-d", samples, "-o", out, "--recipe", recipe]) == 0
+    said = capsys.readouterr().out
+    assert "hybrid alone dB" in said
+    assert "floats, weights dequantized" in said
+    assert parse(b'base = "dynamic"\nhybrid = 45', "r").hybrid == 45
