@@ -195,8 +195,7 @@ def in_chunks(
 
     first = Stepper(graph, watched)
     steppers = [first]
-    chunk_ns = first.nanoseconds * first.lanes
-    count = processors() if chunk_ns >= LEAST_NS and not first.plan.initial else 1
+    count = workers(first.nanoseconds * first.lanes) if not first.plan.initial else 1
     steppers += [first.twin() for _ in range(count - 1)]
 
     def one(worker: int, item: tuple[int, list[Inputs]]) -> Result:
@@ -216,6 +215,11 @@ def cut(inputs: Iterable[Inputs], most: int) -> Iterator[tuple[int, list[Inputs]
             number, waiting = number + most, []
     if waiting:
         yield number, waiting
+
+
+def workers(nanoseconds: float) -> int:
+    """How many threads are worth having for pieces that are estimated to take so long each."""
+    return processors() if nanoseconds >= LEAST_NS else 1
 
 
 def processors() -> int:

@@ -15,28 +15,27 @@ execution, each after the integer model has been run with those before it as the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, Progress, in_chunks, silent
+from edgeq.calibrate import Inputs, Progress, silent, spread, workers
 from edgeq.feed import encode, quantmod_of
 from edgeq.graph import Activation, Graph, Op
+from edgeq.quantize.frontier import Frontier, Stage
 from edgeq.quantize.gptq import MOST, ROWS, SHRINKAGE
 from edgeq.quantize.layout import Layout
+from edgeq.quantize.moments import Moments, moments
 from edgeq.quantize.parameters import Parameters
-from edgeq.quantize.rewrite import rewrite
+from edgeq.quantize.rewrite import refilled, rewrite
 from edgeq.quantize.rounding import FINEST, Grade, layers, levelled, one_each
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.weights import Coded
-from edgeq.quantize.windows import rows
-from edgeq.records import replace
-
-if TYPE_CHECKING:
-    from edgeq.stepping import Stepper
+from edgeq.quantize.windows import Windows, windows
+from edgeq.quantmod import QuantMod
 
 Array = npt.NDArray[Any]
 
@@ -49,8 +48,8 @@ JUDGED = 1024
 
 _ENDS = {Activation.RELU: (0.0, np.inf), Activation.RELU6: (0.0, 6.0), Activation.RELU_N1_TO_1: (-1.0, 1.0)}
 
-HELD_BYTES = 32 << 20
-"""Of float rows that wait for their layers."""
+TOGETHER = 8 << 20
+"""Bytes of rows, and of what comes and goes with them, that a thread looks at together."""
 
 
 def fitted(
@@ -71,31 +70,24 @@ def fitted(
     """
     biases: dict[int, Array] = {}
     found = dict(codes)
-    able = [n for n in layers(layout) if n in layout.rules and _fits(graph, n, longest)]
-    done = 0
-    fed: list[Inputs] = []
-    for group in _groups(graph, able, len(inputs)):
-        exact = _rows(graph, {n: graph.ops[n].inputs[0] for n in group}, graph, group, inputs)
-        for n in group:
-            say(done, len(able), "fitting layers")
-            done += 1
-            coded = rewrite(graph, layout, parameters, codes=found, biases=biases)
-            at = coded.tensors[graph.ops[n].inputs[0]]
-            fed = fed or [tuple(encode(coded.graph, x)) for x in inputs]  # what feeds the model is not fitted
-            met = _rows(_until(coded.graph, at), {n: at}, graph, [n], fed)
-            if n in exact and n in met:
-                both = exact.pop(n), met.pop(n)
-                found[n], bias = _layer(graph, layout, n, *both, given.get(n, FINEST), kind, found[n])
-                del both
-                if bias is not None:
-                    biases[n] = bias
+    cuts = {n: _cut(graph, n, len(inputs)) for n in layers(layout) if n in layout.rules and _fits(graph, n, longest)}
+    able = {n: cut for n, cut in cuts.items() if cut is not None}
+    if not able:
+        return found, biases
+    coded = rewrite(graph, layout, parameters, codes=found)
+    read = [graph.ops[n].inputs[0] for n in able]
+    fed = [tuple(encode(coded.graph, x)) for x in inputs]
+    real, integer = Frontier(graph, inputs, read), Frontier(coded.graph, fed, [coded.tensors[i] for i in read])
+    for k, (n, cut) in enumerate(able.items()):
+        say(k, len(able), "fitting layers")
+        ways = real.stage(), integer.stage(coded.graph)
+        q = quantmod_of(coded.graph.tensors[coded.tensors[read[k]]])
+        seen = _seen(graph.ops[n], cut, ways, q, len(inputs), not one_each(layout, n, graph.ops[n].code))
+        found[n], bias = _layer(graph, layout, n, *seen, given.get(n, FINEST), kind, found[n])
+        if bias is not None:
+            biases[n] = bias
+        coded = refilled(coded, graph, layout, parameters, n, found[n], bias)
     return found, biases
-
-
-def _until(graph: Graph, tensor: int) -> Graph:
-    """The graph as far as a tensor."""
-    last = graph.main.producers().get(tensor, -1)
-    return replace(graph.with_main(ops=graph.ops[: last + 1], outputs=(tensor,)), signatures=())
 
 
 def _fits(graph: Graph, n: int, longest: int) -> bool:
@@ -108,89 +100,66 @@ def _fits(graph: Graph, n: int, longest: int) -> bool:
     return k <= longest and not shared and graph.tensors[op.inputs[0]].data is None
 
 
-def _each(graph: Graph, n: int, samples: int) -> int:
-    """Rows that a sample gives layer n."""
-    positions = int(np.prod(graph.tensors[graph.ops[n].outputs[0]].shape[:-1]))
-    return max(1, min(positions, ROWS // samples))
+def _cut(graph: Graph, n: int, samples: int) -> Windows | None:
+    """The windows of layer n that a sample gives it, ROWS of all samples; None where they cannot be told."""
+    op = graph.ops[n]
+    positions = int(np.prod(graph.tensors[op.outputs[0]].shape[:-1]))
+    each = max(1, min(positions, ROWS // samples))
+    return windows(op, graph.tensors[op.inputs[0]].shape, graph.tensors[op.inputs[1]].shape, each)
 
 
-def _groups(graph: Graph, able: Sequence[int], samples: int) -> Iterator[list[int]]:
-    """Layers whose float rows fit in HELD_BYTES together."""
-    group: list[int] = []
-    held = 0
-    for n in able:
-        shape = graph.tensors[graph.ops[n].inputs[1]].shape
-        size = 4 * samples * _each(graph, n, samples) * int(np.prod(shape[1:]))
-        if group and held + size > HELD_BYTES:
-            yield group
-            group, held = [], 0
-        group.append(n)
-        held += size
-    if group:
-        yield group
+def _seen(
+    op: Op, cut: Windows, ways: tuple[Stage, Stage], q: QuantMod | None, samples: int, judged: bool
+) -> tuple[Moments, list[Array]]:
+    """What a layer meets on all samples, in the float model and in the integer one (there codes of q), and if `judged` about
+    JUDGED of its rows in each: (n, k), depthwise (channels, taps, n).
+    """
+    depthwise = op.code == "DEPTHWISE_CONV_2D"
+    every = -(-len(cut) * samples // JUDGED)
+    size = sum(way.nbytes for way in ways) + 8 * cut.at.size * cut.width
+    at_once = max(1, min(TOGETHER // size, -(-samples // 2)))
+
+    def look(worker: int, start: int) -> tuple[Moments, list[list[Array]]]:
+        stop = min(start + at_once, samples)
+        exact, met = (way.values(worker, start, stop) for way in ways)
+        rows: list[list[Array]] = [[], []]
+        for k in range(start, stop) if judged else ():
+            some = slice(-(k * len(cut)) % every, None, every)
+            for x, there, side in ((exact, None, rows[0]), (met, q, rows[1])):
+                side.extend(cut.of(x[k - start : k - start + 1], there, some))
+        return moments(cut, depthwise, exact, met, q), rows
+
+    alone = any(way.alone for way in ways)
+    count = 1 if alone else workers(at_once * (size + sum(way.nanoseconds for way in ways)))
+    whole: list[Moments] = []
+    rows: tuple[list[Array], list[Array]] = ([], [])
+    for part, some in spread(count, range(0, samples, at_once), look):  # in order: the same on any threads
+        whole = [whole[0].merged(part) if whole else part]
+        for side, more in zip(rows, some, strict=True):
+            side.extend(more)
+    return whole[0], [_laid_out(side, depthwise) for side in rows if side]
 
 
-def _rows(
-    run: Graph, places: Mapping[int, int], graph: Graph, wanted: Sequence[int], inputs: Sequence[Inputs]
-) -> dict[int, Array]:
-    """The rows that layers meet when `run` runs: (n, k), depthwise (channels, taps, n); places: their inputs in it."""
-    readers: dict[int, list[int]] = {}
-    for n in wanted:
-        readers.setdefault(places[n], []).append(n)
-
-    def look(worker: int, step: Stepper, number: int, chunk: Sequence[Inputs]) -> list[tuple[int, Array]]:
-        found = []
-        for i, values in step.run(chunk):
-            q = quantmod_of(run.tensors[i])
-            for n in readers[i]:
-                op = graph.ops[n]
-                for x in values:
-                    x = x.reshape(graph.tensors[op.inputs[0]].shape)
-                    r = rows(
-                        op,
-                        x if q is None else q.dequantize(x),
-                        graph.tensors[op.inputs[1]].shape,
-                        _each(graph, n, len(inputs)),
-                    )
-                    if r is not None:
-                        found.append((n, np.ascontiguousarray(r.transpose(2, 1, 0)) if r.ndim == 3 else r))
-        return found
-
-    out: dict[int, Array] = {}
-    filled = dict.fromkeys(wanted, 0)
-    for pieces in in_chunks(run, inputs, look, list(readers)):
-        for n, r in pieces:  # as many of each sample
-            along = 2 if r.ndim == 3 else 0
-            if n not in out:
-                shape = [len(inputs) * d if k == along else d for k, d in enumerate(r.shape)]
-                out[n] = np.empty(shape, np.float32)
-            start, filled[n] = filled[n], filled[n] + r.shape[along]
-            some = slice(start, filled[n])
-            out[n][(..., some) if along else some] = r
-    return out
+def _laid_out(rows: Sequence[Array], depthwise: bool) -> Array:
+    """Rows (n, taps, width) behind one another: (n, k), depthwise (channels, taps, n)."""
+    whole = np.concatenate(rows)
+    return np.ascontiguousarray(whole.transpose(2, 1, 0)) if depthwise else whole.reshape(len(whole), -1)
 
 
 def _layer(
-    graph: Graph, layout: Layout, n: int, exact: Array, met: Array, grade: Grade, kind: str, so_far: Coded
+    graph: Graph, layout: Layout, n: int, seen: Moments, judged: Sequence[Array], grade: Grade, kind: str, so_far: Coded
 ) -> tuple[Coded, Array | None]:
-    """The codes of layer n and its real bias, None where it has none. exact, met: its rows (see _rows), which it works in."""
+    """The codes of layer n and its real bias, None where it has none. judged: rows of both models (see _seen)."""
     op = graph.ops[n]
     rule = RULES[op.code]
     assert rule.weights is not None
     w = np.asarray(graph.tensors[op.inputs[rule.weights]].data)
     by_channel = np.moveaxis(w, rule.axis, 0)
     real = by_channel.reshape(len(by_channel), -1).astype(np.float64)  # (channels, k)
-    depthwise = exact.ndim == 3
-    along, times = (-1, len(real) // len(exact)) if depthwise else (0, 1)
-    count = exact.shape[along]
-    some, looked_at = slice(None, None, -(-count // JUDGED)), not one_each(layout, n, op.code)
-    judged = [np.ascontiguousarray(r[..., some] if depthwise else r[some]) for r in (exact, met) if looked_at]
-    m, m_hat = exact.mean(axis=along, dtype=np.float64), met.mean(axis=along, dtype=np.float64)
-    exact -= np.expand_dims(m.astype(np.float32), along)
-    met -= np.expand_dims(m_hat.astype(np.float32), along)
-    columns, columns_hat = (exact, met) if depthwise else (exact.T, met.T)
-    h = np.matmul(columns_hat, columns_hat.swapaxes(-1, -2)).astype(np.float64) / count
-    c = np.matmul(columns, columns_hat.swapaxes(-1, -2)).astype(np.float64) / count
+    depthwise = seen.h.ndim == 3
+    times = len(real) // len(seen.h) if depthwise else 1
+    count, m, m_hat = seen.count, seen.exact, seen.met
+    h, c = seen.h / count, seen.c / count
     k = h.shape[-1]
     diagonal = np.einsum("...ii->...i", h).mean(axis=-1)
     ridge = np.maximum((DAMPING + SHRINKAGE * k / count) * diagonal, 1e-30)

@@ -69,7 +69,7 @@ def hessians(
     means: dict[int, Array] = {}
     counts = dict.fromkeys(wanted, 0)
 
-    def look(worker: int, step: Stepper, number: int, chunk: Sequence[Inputs]) -> list[tuple[int, Array]]:
+    def look(worker: int, step: Stepper, number: int, chunk: Sequence[Inputs]) -> list[tuple[int, int, Array, Array]]:
         found = []
         for i, values in step.run(chunk):
             x = values.reshape(-1, *graph.tensors[i].shape[1:]) if graph.tensors[i].shape else values
@@ -80,22 +80,21 @@ def hessians(
                 if most > 0:
                     r = rows(op, x[: most * (len(x) // len(chunk))], graph.tensors[op.inputs[1]].shape, most * each)
                     if r is not None:
-                        found.append((n, r))
+                        # (…, k, rows), as BLAS takes them
+                        columns = np.ascontiguousarray(r.transpose(2, 1, 0)) if r.ndim == 3 else r.T
+                        product = np.matmul(columns, columns.swapaxes(-1, -2))
+                        found.append((n, len(r), product, columns.sum(axis=-1, dtype=np.float64)))
         return found
 
-    for found in in_chunks(
-        graph, inputs, look, list(readers)
-    ):  # summed in order, so that it is the same on any threads
-        for n, r in found:
-            columns = (
-                np.ascontiguousarray(r.transpose(2, 1, 0)) if r.ndim == 3 else r.T
-            )  # (…, k, rows), as BLAS takes them
-            sums[n] = sums.get(n, 0) + np.matmul(columns, columns.swapaxes(-1, -2)).astype(np.float64)
-            means[n] = means.get(n, 0) + columns.sum(axis=-1, dtype=np.float64)
-            counts[n] += len(r)
+    # Summed in order, so that it is the same on any threads.
+    for found in in_chunks(graph, inputs, look, list(readers)):
+        for n, count, product, total in found:
+            sums[n] = sums.get(n, 0) + product.astype(np.float64)
+            means[n] = means.get(n, 0) + total
+            counts[n] += count
     out = {}
-    for n, total in sums.items():
-        h = total / counts[n]
+    for n, products in sums.items():
+        h = products / counts[n]
         if centred and len(graph.ops[n].inputs) > 2 and graph.ops[n].inputs[2] >= 0:
             m = means[n] / counts[n]
             h = h - m[..., :, None] * m[..., None, :]

@@ -52,6 +52,22 @@ def rewrite(
     return Rewritten(done, MappingProxyType(computed), MappingProxyType(ops))
 
 
+def refilled(
+    done: Rewritten, graph: Graph, layout: Layout, parameters: Parameters, n: int, codes: Coded, bias: Array | None
+) -> Rewritten:
+    """What was rewritten, with other weights in operation n, which runs in integers and shares them with no other."""
+    op, there = graph.ops[n], done.graph.ops[done.ops[n]]
+    rule, out = layout.rules[n], parameters[op.outputs[0]]
+    source = form(parameters[op.inputs[rule.data[0]]], out.dtype.name)
+    per_channel = layout.treatments[n].per_channel
+    found = _constants(graph.tensors, op, rule, source, out, per_channel, codes, bias)
+    tensors = list(done.graph.tensors)
+    for k, coded in zip((rule.weights, rule.bias), found, strict=True):
+        if coded is not None and k is not None:
+            tensors[there.inputs[k]] = _constant(tensors[there.inputs[k]], coded)
+    return replace(done, graph=done.graph.with_main(tensors=tuple(tensors)))
+
+
 class _Build:
     """The graph as it grows. Tensors keep their index; what is new is appended."""
 
@@ -84,8 +100,7 @@ class _Build:
             if k < len(inputs):
                 inputs[k] = self._codes(inputs[k], out.dtype.name, out if rule.same_scale else None)
         if rule.weights is not None:
-            source = form(self._parameters[op.inputs[rule.data[0]]], out.dtype.name)
-            self._weights(n, op, rule, inputs, float(source.scale), float(out.scale), out.dtype == np.int16)
+            self._weights(n, op, rule, inputs, out)
         self.ops.append(replace(op, inputs=tuple(inputs), version=1))
 
     def real(self, n: int, op: Op) -> int:
@@ -130,28 +145,20 @@ class _Build:
             self.ops.append(Op("DEQUANTIZE", (i,), (self._made[key],)))
         return self._made[key]
 
-    def _weights(self, n: int, op: Op, rule: Rule, inputs: list[int], s_in: float, s_out: float, wide: bool) -> None:
+    def _weights(self, n: int, op: Op, rule: Rule, inputs: list[int], out: QuantMod) -> None:
         """Put integer weights and bias into `inputs`."""
         assert rule.weights is not None
-        w = self._floats[inputs[rule.weights]]
-        has_bias = rule.bias is not None and rule.bias < len(inputs) and inputs[rule.bias] >= 0
-        b = self._floats[inputs[rule.bias]] if has_bias and rule.bias is not None else None
-        weights, bias = quantize_weights(
-            np.asarray(w.data),
-            rule.axis,
-            None if b is None else self._biases.get(n, np.asarray(b.data)),
-            s_in,
-            s_out,
-            self._layout.treatments[n].per_channel if self._per_channel is None else self._per_channel,
-            wide,
-            self._rounded.get(n),
+        source = form(self._parameters[op.inputs[rule.data[0]]], out.dtype.name)
+        per_channel = self._layout.treatments[n].per_channel if self._per_channel is None else self._per_channel
+        weights, bias = _constants(
+            self._floats, op, rule, source, out, per_channel, self._rounded.get(n), self._biases.get(n)
         )
-        weights = self._rounding(n, weights)
+        w = self._floats[op.inputs[rule.weights]]
         # Layers that share weights go on sharing them where their codes are the same; a bias is each layer's own.
         key = (inputs[rule.weights], weights.scale.tobytes(), weights.axis, weights.data.tobytes())
         inputs[rule.weights] = self._once(key, lambda: _constant(w, weights))
-        if b is not None and bias is not None and rule.bias is not None:
-            inputs[rule.bias] = self._new(_constant(b, bias))
+        if bias is not None and rule.bias is not None:
+            inputs[rule.bias] = self._new(_constant(self._floats[op.inputs[rule.bias]], bias))
 
     def _store(self, n: int, op: Op, inputs: list[int]) -> None:
         """Put int8 weights into `inputs` of a float operation, behind a DEQUANTIZE where its kernel wants floats.
@@ -169,7 +176,7 @@ class _Build:
             per_channel = False
         known = self._rounded.get(n)
         weights, _ = quantize_weights(np.asarray(w.data), rule.axis, None, 1.0, 1.0, per_channel, known=known)
-        weights = self._rounding(n, weights)
+        weights = _rounding(known, weights)
         key = (op.inputs[rule.weights], weights.scale.tobytes(), weights.axis, weights.data.tobytes())
         at = self._once(key, lambda: _constant(w, weights))
         if not hybrid:
@@ -178,18 +185,6 @@ class _Build:
                 self.ops.append(Op("DEQUANTIZE", (at,), (self._made[at, "real"],)))
             at = self._made[at, "real"]
         inputs[rule.weights] = at
-
-    def _rounding(self, n: int, near: Coded) -> Coded:
-        """Weights as they were rounded with regard to more than themselves; a channel of another scale gets that."""
-        found = self._rounded.get(n)
-        if found is None or found.axis != near.axis or len(found.scale) != len(near.scale):
-            return near
-        if np.array_equal(found.scale, near.scale):
-            return found
-        shape = [1] * found.data.ndim
-        shape[found.axis] = -1
-        ratio = (found.scale.astype(np.float64) / near.scale.astype(np.float64)).reshape(shape)
-        return replace(near, data=np.clip(np.rint(found.data * ratio), -127, 127).astype(np.int8))
 
     def _once(self, key: tuple[Any, ...], make: Callable[[], Tensor]) -> int:
         if key not in self._made:
@@ -202,6 +197,49 @@ class _Build:
     def _new(self, t: Tensor) -> int:
         self.tensors.append(t)
         return len(self.tensors) - 1
+
+
+def _constants(
+    floats: tuple[Tensor, ...],
+    op: Op,
+    rule: Rule,
+    source: QuantMod,
+    out: QuantMod,
+    per_channel: bool,
+    known: Coded | None,
+    bias: Array | None,
+) -> tuple[Coded, Coded | None]:
+    """Weights and bias of an operation that reads codes of `source` and writes codes of `out`.
+
+    known: the weights' codes, where they were rounded with regard to more than themselves; bias: a real one in place of the
+    operation's own.
+    """
+    assert rule.weights is not None
+    has_bias = rule.bias is not None and rule.bias < len(op.inputs) and op.inputs[rule.bias] >= 0
+    own = np.asarray(floats[op.inputs[rule.bias]].data) if has_bias and rule.bias is not None else None
+    weights, coded = quantize_weights(
+        np.asarray(floats[op.inputs[rule.weights]].data),
+        rule.axis,
+        own if own is None or bias is None else bias,
+        float(source.scale),
+        float(out.scale),
+        per_channel,
+        out.dtype == np.int16,
+        known,
+    )
+    return _rounding(known, weights), coded
+
+
+def _rounding(found: Coded | None, near: Coded) -> Coded:
+    """Weights as they were rounded with regard to more than themselves; a channel of another scale gets that."""
+    if found is None or found.axis != near.axis or len(found.scale) != len(near.scale):
+        return near
+    if np.array_equal(found.scale, near.scale):
+        return found
+    shape = [1] * found.data.ndim
+    shape[found.axis] = -1
+    ratio = (found.scale.astype(np.float64) / near.scale.astype(np.float64)).reshape(shape)
+    return replace(near, data=np.clip(np.rint(found.data * ratio), -127, 127).astype(np.int8))
 
 
 def hybrid_kernel(op: Op, tensors: tuple[Tensor, ...]) -> bool:
