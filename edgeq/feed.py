@@ -169,5 +169,5 @@ def _shaped(graph: Graph, arrays: Sequence[Array]) -> tuple[Array, ...]:
             a = np.asarray(a, dtype)
         if a.dtype.kind == "f" and not np.isfinite(a).all():
             raise InputError(f"input {t.name!r}: samples must be finite, found NaN or infinity")
-        out.append(a)
+        out.append(np.asarray(a, order="C"))  # what lies across memory would be copied so, and run as if it did not
     return tuple(out)

@@ -12,6 +12,7 @@ from edgeq.errors import InputError, QuantizeError, UnsupportedError
 from edgeq.graph import Graph
 from edgeq.quantize import Layer, Quantized, quantize
 from edgeq.recipe import RECIPES, Recipe, recipe
+from edgeq.records import replace
 from edgeq.tflite import read, write
 
 SINGLE = {
@@ -74,6 +75,18 @@ def test_same_samples_same_bytes():
     graph = classifier()
     one, two = (write(quantize(graph, inputs_of(graph)).graph) for _ in range(2))
     assert one == two
+
+
+@pytest.mark.parametrize("effort", ["fast", "full"])
+def test_samples_in_any_order_of_memory(effort):
+    """Samples that lie across memory, as channels-first pictures turned round do, give the same bytes as those that do not."""
+    graph = classifier()
+    x = np.concatenate([a for (a,) in inputs_of(graph, 24)])
+    across = np.ascontiguousarray(np.moveaxis(x, -1, 1))
+    turned = np.moveaxis(across, 1, -1)
+    assert not turned.flags.c_contiguous
+    wanted = write(quantize(graph, x, replace(RECIPES["int8"], effort=effort)).graph)
+    assert write(quantize(graph, turned, replace(RECIPES["int8"], effort=effort)).graph) == wanted
 
 
 @pytest.mark.parametrize(
