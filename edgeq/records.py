@@ -24,16 +24,17 @@ else:
     class Field:
         """One field as a class body describes it."""
 
-        __slots__ = ("compare", "default", "default_factory", "hash", "init", "name", "repr", "type")
-
-        def __init__(self, default, default_factory, init, repr, hash, compare):
-            self.name = self.type = ""
-            self.default, self.default_factory, self.init = default, default_factory, init
-            self.repr, self.hash, self.compare = repr, hash, compare
+        default = default_factory = _MISSING
+        init = repr = compare = True
+        hash = None
+        name = type = ""
 
     def field(*, default=_MISSING, default_factory=_MISSING, init=True, repr=True, hash=None, compare=True):
         """A field with more to say than a default; see dataclasses.field."""
-        return Field(default, default_factory, init, repr, hash, compare)
+        made = Field()
+        made.default, made.default_factory, made.init = default, default_factory, init
+        made.repr, made.hash, made.compare = repr, hash, compare
+        return made
 
     def dataclass(cls=None, /, *, frozen=False, eq=True, order=False):
         """Make a class a record; see dataclasses.dataclass."""
@@ -65,36 +66,43 @@ else:
     # --- making a class -----------------------------------------------------------------------------------------------
 
     def _process(cls, frozen, eq, order):
-        found = {}
+        found, constants, more = {}, {}, False
         for base in reversed(cls.__mro__[1:]):
-            found.update(base.__dict__.get("__records_fields__", ()))
+            for name, f in base.__dict__.get("__records_fields__", {}).items():
+                found[name], more = f, more or len(f.__dict__) > 3
         body = cls.__dict__
         for name, kind in body.get("__annotations__", {}).items():
             if str(kind).startswith(("ClassVar", "typing.ClassVar")):
                 continue
             f = body.get(name, _MISSING)
             if isinstance(f, Field):
+                more = True
                 if f.default is _MISSING:
                     delattr(cls, name)
                 else:
                     setattr(cls, name, f.default)
             else:
-                f = Field(f, _MISSING, True, True, None, True)
+                default, f = f, Field()
+                if default is not _MISSING:
+                    f.default = default
             f.name, f.type = name, kind
             found[name] = f
+        constants = {name: f.default for name, f in found.items() if f.default is not _MISSING}
         cls.__records_fields__ = found
         cls.__dataclass_fields__ = _Fields()
-        cls.__match_args__ = tuple(name for name, f in found.items() if f.init)
+        cls.__match_args__ = tuple(name for name, f in found.items() if f.init) if more else tuple(found)
         if "__init__" not in body:
-            cls.__init__ = _initializer(cls, found)
+            cls.__init__ = _initializer(cls, found, constants)
         if "__repr__" not in body:
             cls.__repr__ = _repr
         if eq:
-            compared = _getter([n for n, f in found.items() if f.compare])
+            compared = _getter([n for n, f in found.items() if f.compare] if more else cls.__match_args__)
             if "__eq__" not in body:
                 cls.__eq__ = _equal(compared)
             if "__hash__" not in body or body["__hash__"] is None:
-                hashed = _getter([n for n, f in found.items() if (f.compare if f.hash is None else f.hash)])
+                hashed = compared
+                if more:
+                    hashed = _getter([n for n, f in found.items() if (f.compare if f.hash is None else f.hash)])
                 cls.__hash__ = (lambda self: hash(hashed(self))) if frozen else None
             if order:
                 _order(cls, compared)
@@ -148,14 +156,13 @@ else:
 
     # --- __init__ -----------------------------------------------------------------------------------------------------
 
-    def _initializer(cls, found):
+    def _initializer(cls, found, constants):
         """`__init__` that reads the fields from a table, and makes way for a compiled one when there are many objects."""
         names = cls.__match_args__
-        most, accepted = len(names), frozenset(names)
-        constants = {n: f.default for n, f in found.items() if f.default is not _MISSING}
+        most, count, needed = len(names), len(found), found.keys() - constants.keys()
         factories = [(n, f.default_factory) for n, f in found.items() if f.default_factory is not _MISSING]
-        needed = [n for n in names if n not in constants and found[n].default_factory is _MISSING]
-        least = len(needed)  # fields without a default come first
+        simple = most == len(found) and not factories
+        least = most - len(constants) if simple else most + 1  # fields without a default come first
         after = getattr(cls, "__post_init__", None)
         calls = 0
 
@@ -164,28 +171,35 @@ else:
             calls += 1
             if calls == _MANY and cls.__dict__.get("__init__") is init:
                 cls.__init__ = _compiled(cls, found)
-            if len(given) > most:
-                raise TypeError(f"{cls.__qualname__}() takes {most} fields, {len(given)} were given")
             values = self.__dict__
-            if constants:
+            if not named and least <= len(given) <= most:
+                if len(given) < most:
+                    values.update(constants)
+                values.update(zip(names, given))  # noqa: B905 — fewer values than names may be given
+            else:
                 values.update(constants)
-            values.update(zip(names, given))  # noqa: B905 — fewer values than names may be given
-            if named:
-                if not accepted.issuperset(named) or not named.keys().isdisjoint(names[: len(given)]):
-                    odd = sorted(named.keys() - accepted or named.keys() & set(names[: len(given)]))
-                    raise TypeError(f"{cls.__qualname__}() has no field {odd[0]!r}, or it was given twice")
+                values.update(zip(names, given))  # noqa: B905
                 values.update(named)
-            for name, make in factories:
-                if name not in values:
-                    values[name] = make()
-            if len(given) < least:
-                for name in needed:
+                for name, make in factories:
                     if name not in values:
-                        raise TypeError(f"{cls.__qualname__}() misses the field {name!r}")
+                        values[name] = make()
+                if given or not simple or len(values) != count or not named.keys() >= needed:
+                    _check(cls, names, values, given, named)
             if after is not None:
                 after(self)
 
         return init
+
+    def _check(cls, names, values, given, named):
+        """Raise TypeError unless every field has one value, and nothing else has any; `values` is what `__init__` made of it."""
+        positions = names[: len(given)]
+        if len(given) > len(names):
+            raise TypeError(f"{cls.__qualname__}() takes {len(names)} fields, {len(given)} were given")
+        if odd := sorted(named.keys() - set(names) or named.keys() & set(positions)):
+            raise TypeError(f"{cls.__qualname__}() has no field {odd[0]!r}, or it was given twice")
+        for name in names:
+            if name not in values:
+                raise TypeError(f"{cls.__qualname__}() misses the field {name!r}")
 
     def _compiled(cls, found):
         """The same as source text."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import struct
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from tflite_sites import patched, site
 from edgeq.check import check
 from edgeq.errors import CheckError, FormatError, UnsupportedError
 from edgeq.tflite import limits, read, write
+from edgeq.tflite.decode import Decoder
 
 
 def test_values():
@@ -164,6 +166,21 @@ def test_too_many_tables(monkeypatch):
     monkeypatch.setattr(limits, "MAX_TABLES", 20)
     with pytest.raises(FormatError, match="more than 20 tables"):
         read(write(float_mlp()))
+
+
+def test_too_many_different_vtables(monkeypatch):
+    """What a hostile file lets the reader remember has an end."""
+    monkeypatch.setattr(limits, "MAX_SHAPES", 4)
+    with pytest.raises(FormatError, match="more than 4 different vtables"):
+        read(write(int8_cnn()))
+
+
+def test_fields_that_overlap():
+    """A vtable may put two fields in one place: each is read as what it is."""
+    vtable = struct.pack("<5H", 10, 20, 0, 8, 12)  # a Buffer's offset and size, four bytes shared
+    table = struct.pack("<i4x3I", 12, 1, 2, 3)
+    data = struct.pack("<I4s", 20, b"TFL3") + vtable + bytes(2) + table
+    assert Decoder(memoryview(data)).root("Buffer") == {"data": None, "offset": 1 + (2 << 32), "size": 2 + (3 << 32)}
 
 
 def test_rank_has_a_limit():

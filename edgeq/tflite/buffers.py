@@ -14,7 +14,7 @@ from edgeq.errors import CheckError, UnsupportedError
 from edgeq.graph import Array
 from edgeq.tflite import limits
 
-EMPTY: Array = np.empty(0, np.uint8)
+EMPTY: Array = np.frombuffer(b"", np.uint8)
 
 
 def assign(requests: Sequence[tuple[int, Array]]) -> tuple[list[int], list[Array]]:

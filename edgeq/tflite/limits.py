@@ -16,6 +16,9 @@ MAX_TABLES = 1_000_000
 MAX_SLOTS = 256
 """Fields that one table may claim; the schema's longest has 14."""
 
+MAX_SHAPES = 4096
+"""Different sets of fields that tables of one kind may have, all kinds together: a real model has some dozens."""
+
 ALIASING_FACTOR = 2
 ALIASING_SLACK = 16 * 1024
 """Bytes decoded into values ≤ factor · file size + slack. Every byte of an honest file is decoded once, so only files

@@ -8,8 +8,9 @@ what it said.
 
 from __future__ import annotations
 
+import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,14 @@ from edgeq.tflite.limits import shown
 from edgeq.tflite.schema import DTYPES, OPERATORS, PACKED_BITS, SCHEMA_VERSION
 from edgeq.tflite.versions import noted
 
+Values = Mapping[str, Any]
+"""Field names of one of the file's tables → what it says."""
+
+Where = Callable[[], str]
+"""How a message names a place: put together where one is needed."""
+
+_STORED = {name: dtype.newbyteorder("<") for name, dtype in NUMPY_DTYPES.items()}
+
 
 def read(data: bytes | bytearray | memoryview | mmap.mmap | Array) -> Graph:
     """Read a whole .tflite file.
@@ -50,7 +59,7 @@ def read(data: bytes | bytearray | memoryview | mmap.mmap | Array) -> Graph:
     """
     source = _bytes_of(data)
     decoder = Decoder(source)
-    model = decoder.root("Model").values
+    model = decoder.root("Model")
     if model["version"] != SCHEMA_VERSION:
         raise FormatError(f"schema version is {model['version']}, expected {SCHEMA_VERSION}")
     buffers = _Buffers(decoder, model["buffers"] or ())
@@ -87,39 +96,41 @@ def _bytes_of(data: bytes | bytearray | memoryview | mmap.mmap | Array) -> memor
 class _Buffers:
     """The file's buffers, as uint8 arrays aligned for any element type; remembers which of them something refers to."""
 
-    def __init__(self, decoder: Decoder, tables: tuple[Table, ...]) -> None:
+    def __init__(self, decoder: Decoder, tables: Sequence[Values]) -> None:
         self._decoder = decoder
         self._raw = [self._locate(t, i) for i, t in enumerate(tables)]
         self._aligned: dict[int, Array] = {}
         self._used: set[int] = set()
 
-    def raw(self, index: int, where: str) -> Array:
+    def raw(self, index: int, where: Where) -> Array:
         """The bytes of one buffer, 1-D uint8; empty where it has none, and for buffer 0 whatever lies in it."""
         if index >= len(self._raw):
-            raise CheckError(f"{where}: buffer {index}, but the file has {len(self._raw)}")
+            raise CheckError(f"{where()}: buffer {index}, but the file has {len(self._raw)}")
         self._used.add(index)
         return self._raw[index] if index else EMPTY
 
-    def aligned(self, index: int, itemsize: int, where: str) -> Array:
-        """The same, copied once if elements of `itemsize` bytes would straddle addresses."""
-        raw = self.raw(index, where)
-        if raw.__array_interface__["data"][0] % itemsize == 0:
-            return raw
+    def elements(self, index: int, dtype: np.dtype[Any], where: Where) -> Array:
+        """What `raw` has given as elements of this type, whole ones of which it holds; copied once if they would straddle
+        addresses."""
+        raw = self._raw[index] if index else EMPTY
         if index not in self._aligned:
-            self._decoder.charge(len(raw), where)
+            found = raw.view(dtype)
+            if found.flags.aligned:
+                return found
+            self._decoder.charge(len(raw), where())
             copy = raw.copy()
             copy.setflags(write=False)
             self._aligned[index] = copy
-        return self._aligned[index]
+        return self._aligned[index].view(dtype)
 
     def unused(self) -> tuple[tuple[int, Array], ...]:
         """Index and bytes of every buffer that holds something and that nothing has asked for."""
         return tuple((i, raw) for i, raw in enumerate(self._raw) if i and len(raw) and i not in self._used)
 
-    def _locate(self, table: Table, index: int) -> Array:
-        inside: Array | None = table.values["data"]
-        if table.values["offset"] > 1:  # 0 and 1 say that the data is in the flatbuffer
-            return _outside(self._decoder, table.values["offset"], table.values["size"], f"buffer {index}")
+    def _locate(self, v: Values, index: int) -> Array:
+        inside: Array | None = v["data"]
+        if v["offset"] > 1:  # 0 and 1 say that the data is in the flatbuffer
+            return _outside(self._decoder, v["offset"], v["size"], f"buffer {index}")
         return inside if inside is not None else EMPTY
 
 
@@ -130,43 +141,46 @@ def _outside(decoder: Decoder, offset: int, size: int, where: str) -> Array:
     return view(decoder.data, offset, size)
 
 
-def _operator_code(table: Table) -> tuple[str, int, str | None]:
+def _operator_code(v: Values) -> tuple[str, int, str | None]:
     """(name, version, custom name). Files from before the wide code have the narrow one only, newer ones its cap."""
-    v = table.values
     code = max(v["builtin_code"], v["deprecated_builtin_code"])
     name = OPERATORS[code] if 0 <= code < len(OPERATORS) else f"BUILTIN_{code}"
     return name, v["version"], v["custom_code"]
 
 
 def _subgraph(
-    table: Table, index: int, buffers: _Buffers, codes: list[tuple[str, int, str | None]], decoder: Decoder
+    v: Values, index: int, buffers: _Buffers, codes: list[tuple[str, int, str | None]], decoder: Decoder
 ) -> SubGraph:
-    v = table.values
     where = f"subgraph {index}"
     ops = tuple(_op(t, f"{where} op {i}", codes, decoder) for i, t in enumerate(v["operators"] or ()))
     inputs = v["inputs"] or ()
     written = set(inputs).union(*(op.outputs for op in ops))
-    tensors = tuple(_tensor(t, f"{where} tensor {i}", buffers, i in written) for i, t in enumerate(v["tensors"] or ()))
-    extra = _kept(table, debug_metadata_index=-1)
+    tensors = tuple(_tensor(t, where, i, buffers, i in written) for i, t in enumerate(v["tensors"] or ()))
+    extra = _kept("SubGraph", v, debug_metadata_index=-1)
     graph = SubGraph(tensors, ops, inputs, v["outputs"] or (), v["name"], extra)
     return replace(graph, ops=tuple(noted(op, graph) for op in ops))
 
 
-def _tensor(table: Table, where: str, buffers: _Buffers, computed: bool) -> Tensor:
-    v = table.values
+def _tensor(v: Values, subgraph: str, i: int, buffers: _Buffers, computed: bool) -> Tensor:
+    name: str = v["name"] or ""
+
+    def where() -> str:
+        return f"{subgraph} tensor {i} ({shown(name)})" if name else f"{subgraph} tensor {i}"
+
     code = v["type"]
     if not 0 <= code < len(DTYPES):
-        raise FormatError(f"{where}: tensor type {code}, expected 0 to {len(DTYPES) - 1}")
+        raise FormatError(f"{subgraph} tensor {i}: tensor type {code}, expected 0 to {len(DTYPES) - 1}")
     dtype = DTYPES[code]
     shape = v["shape"] or ()
-    quantization, loose = _quantization(v["quantization"])
-    extra = {k: v[k] for k in ("external_buffer",) if v[k]}
+    quantization, loose = (None, None) if v["quantization"] is None else _quantization(v["quantization"])
+    extra = {}
+    if v["external_buffer"]:
+        extra["external_buffer"] = v["external_buffer"]
     if loose is not None:
         extra["quantization"] = loose
-    where = f"{where} ({shown(v['name'])})" if v["name"] else where
     sparse = v["sparsity"] is not None
     return Tensor(
-        name=v["name"] or "",
+        name=name,
         shape=shape,
         dtype=dtype,
         data=_constant(buffers, v["buffer"], dtype, shape, sparse, computed or v["is_variable"], where),
@@ -182,47 +196,37 @@ def _tensor(table: Table, where: str, buffers: _Buffers, computed: bool) -> Tens
 
 
 def _constant(
-    buffers: _Buffers, index: int, dtype: str, shape: tuple[int, ...], sparse: bool, computed: bool, where: str
+    buffers: _Buffers, index: int, dtype: str, shape: tuple[int, ...], sparse: bool, computed: bool, where: Where
 ) -> Array | None:
     """A tensor's constant data, or None.
 
     An empty buffer means that the tensor is computed, unless it has no elements and nothing computes it.
     """
-    numpy_dtype = NUMPY_DTYPES.get(dtype)
     raw = buffers.raw(index, where)
     if not len(raw) and (computed or 0 not in shape):
         return None
     if len(shape) > limits.MAX_RANK:
-        raise CheckError(f"{where}: {len(shape)} dimensions, expected at most {limits.MAX_RANK}")
-    if any(d < 0 for d in shape):
-        raise CheckError(f"{where}: a constant of shape {list(shape)}, expected no negative dimension")
-    if sparse or (numpy_dtype is None and dtype not in PACKED_BITS):
+        raise CheckError(f"{where()}: {len(shape)} dimensions, expected at most {limits.MAX_RANK}")
+    if min(shape, default=0) < 0:
+        raise CheckError(f"{where()}: a constant of shape {list(shape)}, expected no negative dimension")
+    stored = _STORED.get(dtype)
+    if sparse or (stored is None and dtype not in PACKED_BITS):
         return raw
-    count = 1
-    for d in shape:
-        count *= d
-    bits = PACKED_BITS[dtype] if numpy_dtype is None else 8 * numpy_dtype.itemsize
-    expected = (count * bits + 7) // 8
+    bits = PACKED_BITS[dtype] if stored is None else 8 * stored.itemsize
+    expected = (math.prod(shape) * bits + 7) // 8
     if len(raw) != expected:
         raise CheckError(
-            f"{where}: buffer {index} has {len(raw)} bytes, but shape {list(shape)} of {dtype} needs {expected}"
+            f"{where()}: buffer {index} has {len(raw)} bytes, but shape {list(shape)} of {dtype} needs {expected}"
         )
-    if numpy_dtype is None:
-        return raw
-    out = buffers.aligned(index, numpy_dtype.itemsize, where).view(numpy_dtype.newbyteorder("<")).reshape(shape)
-    out.setflags(write=False)
-    return out
+    return raw if stored is None else buffers.elements(index, stored, where).reshape(shape)
 
 
-def _quantization(table: Table | None) -> tuple[Quantization | None, Table | None]:
+def _quantization(v: Values) -> tuple[Quantization | None, Table | None]:
     """(quantization, None); without scales, which runtimes take for not quantized, (None, the table if it says more)."""
-    if table is None:
-        return None, None
-    v = table.values
     scale, zero_point = v["scale"], v["zero_point"]
     if (scale is None or not len(scale)) and v["details"] is None:
         said = v["quantized_dimension"] or any(v[k] is not None and len(v[k]) for k in ("min", "max", "zero_point"))
-        return None, table if said else None
+        return None, Table("QuantizationParameters", v) if said else None
     return Quantization(
         scale=scale if scale is not None else np.empty(0, np.float32),
         zero_point=zero_point if zero_point is not None else np.empty(0, np.int64),
@@ -233,14 +237,13 @@ def _quantization(table: Table | None) -> tuple[Quantization | None, Table | Non
     ), None
 
 
-def _op(table: Table, where: str, codes: list[tuple[str, int, str | None]], decoder: Decoder) -> Op:
-    v = table.values
+def _op(v: Values, where: str, codes: list[tuple[str, int, str | None]], decoder: Decoder) -> Op:
     index = v["opcode_index"]
     if index >= len(codes):
         raise CheckError(f"{where}: operator code {index}, but the file has {len(codes)}")
     code, version, custom_code = codes[index]
     options, second = v["builtin_options"], v["builtin_options_2"]
-    extra = _kept(table, custom_options_format=0, debug_metadata_index=-1)
+    extra = _kept("Operator", v, custom_options_format=0, debug_metadata_index=-1)
     if options is None:
         options = second
     elif second is not None:
@@ -259,7 +262,7 @@ def _op(table: Table, where: str, codes: list[tuple[str, int, str | None]], deco
     )
 
 
-def _custom_options(v: Mapping[str, Any], where: str, decoder: Decoder) -> bytes | None:
+def _custom_options(v: Values, where: str, decoder: Decoder) -> bytes | None:
     if v["large_custom_options_offset"] > 1:
         raw = _outside(decoder, v["large_custom_options_offset"], v["large_custom_options_size"], where)
         decoder.charge(len(raw), where)
@@ -268,23 +271,19 @@ def _custom_options(v: Mapping[str, Any], where: str, decoder: Decoder) -> bytes
     return options
 
 
-def _metadata(table: Table, index: int, buffers: _Buffers, decoder: Decoder) -> Metadata:
-    v = table.values
+def _metadata(v: Values, index: int, buffers: _Buffers, decoder: Decoder) -> Metadata:
     where = f"metadata {index}"
-    raw = buffers.raw(v["buffer"], where)
+    raw = buffers.raw(v["buffer"], lambda: where)
     decoder.charge(len(raw), where)
     return Metadata(v["name"], raw.tobytes(), v["buffer"])
 
 
-def _signature(table: Table) -> Signature:
-    v = table.values
-    sides = [
-        tuple((m.values["name"] or "", m.values["tensor_index"]) for m in v[k] or ()) for k in ("inputs", "outputs")
-    ]
+def _signature(v: Values) -> Signature:
+    sides = [tuple((m["name"] or "", m["tensor_index"]) for m in v[k] or ()) for k in ("inputs", "outputs")]
     return Signature(v["signature_key"], v["subgraph_index"], sides[0], sides[1])
 
 
-def _kept(table: Table, **defaults: int) -> Table | None:
-    """The named fields that differ from these defaults, as an `extra` table."""
-    kept = {k: table.values[k] for k, default in defaults.items() if table.values[k] != default}
-    return Table(table.type, kept) if kept else None
+def _kept(table: str, v: Values, **defaults: int) -> Table | None:
+    """The named fields of a table of this kind that differ from these defaults, as an `extra` table."""
+    kept = {k: v[k] for k, default in defaults.items() if v[k] != default}
+    return Table(table, kept) if kept else None
