@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +23,7 @@ from edgeq.subgraphs import callees
 from edgeq.tflite import limits
 from edgeq.tflite.limits import shown
 from edgeq.tflite.ops import OP_FACTS
-from edgeq.tflite.schema import DTYPE_CODES, ENUM_MEMBERS, OPERATOR_CODES, PACKED_BITS, TABLE_NAMES, layout
+from edgeq.tflite.schema import DTYPE_CODES, ENUM_MEMBERS, OPERATOR_CODES, PACKED_BITS, TABLE_NAMES, Field, layout
 
 _POSITIVE = frozenset(
     {"stride_d", "stride_w", "stride_h", "dilation_d_factor", "dilation_w_factor", "dilation_h_factor"}
@@ -29,7 +31,8 @@ _POSITIVE = frozenset(
 )
 """Options that count steps or pieces: 1 to `limits.MAX_STEP`."""
 
-_TINY, _HUGE = np.finfo(np.float32).tiny, np.finfo(np.float32).max
+_TINY, _HUGE = 2.0**-126, (2 - 2.0**-23) * 2.0**127
+"""The least normal float32, and the greatest."""
 
 _ZERO_POINTS = {
     "int8": (-(2**7), 2**7 - 1),
@@ -73,11 +76,11 @@ def check(graph: Graph) -> None:
 def _subgraph(g: SubGraph, where: str, subgraphs: int) -> None:
     total = 0
     for i, t in enumerate(g.tensors):
-        total += _tensor(t, f"{where} tensor {i} ({shown(t.name)})", len(g.tensors))
+        total += _tensor(t, _Place(where, i, t), len(g.tensors))
     if total > limits.MAX_GRAPH_BYTES:
         raise CheckError(f"{where}: tensors of {total} bytes together, expected at most {limits.MAX_GRAPH_BYTES}")
-    _indices(g.inputs, len(g.tensors), f"{where} inputs")
-    _indices(g.outputs, len(g.tensors), f"{where} outputs")
+    _indices(g.inputs, len(g.tensors), where, "inputs")
+    _indices(g.outputs, len(g.tensors), where, "outputs")
     for i, op in enumerate(g.ops):
         _op(op, f"{where} op {i} ({op.code})", len(g.tensors), subgraphs)
     _order(g, where)
@@ -86,21 +89,31 @@ def _subgraph(g: SubGraph, where: str, subgraphs: int) -> None:
 # --- tensors ----------------------------------------------------------------------------------------------------------
 
 
-def _tensor(t: Tensor, where: str, tensors: int) -> int:
+class _Place:
+    """How messages name a tensor: a text that is made where one is needed."""
+
+    __slots__ = ("i", "subgraph", "t")
+
+    def __init__(self, subgraph: str, i: int, t: Tensor) -> None:
+        self.subgraph, self.i, self.t = subgraph, i, t
+
+    def __str__(self) -> str:
+        return f"{self.subgraph} tensor {self.i} ({shown(self.t.name)})"
+
+
+def _tensor(t: Tensor, where: _Place, tensors: int) -> int:
     """Check one tensor; its bytes, 0 where its elements have no fixed size."""
     if t.dtype not in DTYPE_CODES:
         raise CheckError(f"{where}: dtype {t.dtype!r}, expected one of the schema's")
     if len(t.shape) > limits.MAX_RANK:
         raise CheckError(f"{where}: {len(t.shape)} dimensions, expected at most {limits.MAX_RANK}")
-    if any(d < 0 for d in t.shape):
+    if min(t.shape, default=0) < 0:
         raise CheckError(f"{where}: shape {list(t.shape)}, expected no negative dimension")
-    if t.shape_signature:
+    if t.shape_signature and t.shape_signature != t.shape:
         _shape_signature(t, where)
-    bits = PACKED_BITS.get(t.dtype, 0)
-    if t.dtype in NUMPY_DTYPES:
-        bits = 8 * NUMPY_DTYPES[t.dtype].itemsize
-    nbytes = (t.size * bits + 7) // 8
-    if nbytes > limits.MAX_TENSOR_BYTES or t.size > limits.MAX_TENSOR_BYTES:
+    dtype, size = NUMPY_DTYPES.get(t.dtype), t.size
+    nbytes = (size * PACKED_BITS.get(t.dtype, 0) + 7) // 8 if dtype is None else size * dtype.itemsize
+    if nbytes > limits.MAX_TENSOR_BYTES or size > limits.MAX_TENSOR_BYTES:
         raise CheckError(
             f"{where}: shape {list(t.shape)} is {nbytes} bytes, expected at most {limits.MAX_TENSOR_BYTES}"
         )
@@ -115,7 +128,7 @@ def _tensor(t: Tensor, where: str, tensors: int) -> int:
     return nbytes
 
 
-def _shape_signature(t: Tensor, where: str) -> None:
+def _shape_signature(t: Tensor, where: _Place) -> None:
     """The signature is the shape with −1 where a length may change."""
     signature = t.shape_signature or ()
     agrees = len(signature) == len(t.shape) and all(s in (-1, d) for s, d in zip(signature, t.shape, strict=True))
@@ -123,7 +136,7 @@ def _shape_signature(t: Tensor, where: str) -> None:
         raise CheckError(f"{where}: shape signature {_some(signature)}, expected {list(t.shape)} or −1 in places")
 
 
-def _data(data: Array, t: Tensor, nbytes: int, where: str) -> None:
+def _data(data: Array, t: Tensor, nbytes: int, where: _Place) -> None:
     """The array is what its tensor says, as far as NumPy can say it."""
     dtype = NUMPY_DTYPES.get(t.dtype)
     if dtype is None:
@@ -142,7 +155,7 @@ def _data(data: Array, t: Tensor, nbytes: int, where: str) -> None:
         raise CheckError(f"{where}: a byte of {data.view(np.uint8).max()} in a bool constant, expected 0 or 1")
 
 
-def _quantization(q: Quantization, t: Tensor, where: str, tensors: int) -> None:
+def _quantization(q: Quantization, t: Tensor, where: _Place, tensors: int) -> None:
     scale, zero_point = q.scale, q.zero_point
     if q.details is not None:
         _details(q.details, where, tensors)
@@ -162,16 +175,27 @@ def _quantization(q: Quantization, t: Tensor, where: str, tensors: int) -> None:
         )
     if len(zero_point) != len(scale):
         raise CheckError(f"{where}: {len(zero_point)} zero points for {len(scale)} scales, expected as many")
-    if not (scale.min() >= _TINY and scale.max() <= _HUGE):  # NaN is neither
+    least, most = _ends(scale)
+    if not (least >= _TINY and most <= _HUGE):  # NaN is neither
         bad = scale[~((scale >= _TINY) & np.isfinite(scale))][0]
         raise CheckError(f"{where}: scale {bad}, expected a finite number > 0 (at least {_TINY})")
     low, high = _ZERO_POINTS.get(t.dtype, (-(2**63), 2**63 - 1))
-    if not low <= zero_point.min() <= zero_point.max() <= high:
-        bad_zero = zero_point.min() if zero_point.min() < low else zero_point.max()
-        raise CheckError(f"{where}: zero point {bad_zero}, expected {low} to {high} for {t.dtype}")
+    first, last = _ends(zero_point)
+    if not low <= first <= last <= high:
+        raise CheckError(
+            f"{where}: zero point {first if first < low else last}, expected {low} to {high} for {t.dtype}"
+        )
 
 
-def _details(details: Table, where: str, tensors: int) -> None:
+def _ends(values: Array) -> tuple[Any, Any]:
+    """The least and the greatest: of one value, or a few, without what it takes to ask NumPy."""
+    if len(values) == 1:
+        only = values.item()
+        return only, only
+    return np.minimum.reduce(values), np.maximum.reduce(values)
+
+
+def _details(details: Table, where: _Place, tensors: int) -> None:
     """Block-wise quantization keeps its scales in tensors of their own."""
     for name in ("scales", "zero_points"):
         index = details.values.get(name, -1)
@@ -193,8 +217,9 @@ def _op(op: Op, where: str, tensors: int, subgraphs: int) -> None:
             continue
         if not 0 <= i < tensors:
             raise CheckError(f"{where}: input {k} is tensor {i}, expected 0 to {tensors - 1}")
-    _indices(op.outputs, tensors, f"{where} outputs")
-    _indices((i for i in op.intermediates if i != -1), tensors, f"{where} intermediates")
+    _indices(op.outputs, tensors, where, "outputs")
+    if op.intermediates:
+        _indices((i for i in op.intermediates if i != -1), tensors, where, "intermediates")
     if op.mutating_variable_inputs and len(op.mutating_variable_inputs) != len(op.inputs):
         raise CheckError(
             f"{where}: {len(op.mutating_variable_inputs)} marks of mutated inputs for {len(op.inputs)} inputs"
@@ -215,22 +240,32 @@ def _options(options: Table, where: str, subgraphs: int) -> None:
     """Every field of the options' type is there, and has a value that it can have."""
     if options.type not in TABLE_NAMES:
         raise UnsupportedError(f"{where}: options {options.type}, which edgeq does not know")
-    for f in layout(options.type).fields:
-        if f.name not in options.values:
+    values = options.values
+    for f, members, positive in _rules(options.type):
+        if f.name not in values:
             raise CheckError(
                 f"{where}: options without {f.name}, expected a value (the schema's default is {f.default})"
             )
-        value = options.values[f.name]
-        if f.kind == "scalar":
-            if f.of in ENUM_MEMBERS and not 0 <= value < len(ENUM_MEMBERS[f.of]):
-                raise CheckError(f"{where}: {f.name} is {value}, expected 0 to {len(ENUM_MEMBERS[f.of]) - 1} ({f.of})")
-            if f.of == "f32" and not math.isfinite(value):
-                raise CheckError(f"{where}: {f.name} is {value}, expected a finite number")
-            if f.name in _POSITIVE and not 1 <= value <= limits.MAX_STEP:
-                raise CheckError(f"{where}: {f.name} is {value}, expected 1 to {limits.MAX_STEP}")
+        value = values[f.name]
+        if members and not 0 <= value < members:
+            raise CheckError(f"{where}: {f.name} is {value}, expected 0 to {members - 1} ({f.of})")
+        if f.of == "f32" and f.kind == "scalar" and not math.isfinite(value):
+            raise CheckError(f"{where}: {f.name} is {value}, expected a finite number")
+        if positive and not 1 <= value <= limits.MAX_STEP:
+            raise CheckError(f"{where}: {f.name} is {value}, expected 1 to {limits.MAX_STEP}")
     for target in callees(options):
         if not 0 <= target < subgraphs:
             raise CheckError(f"{where}: calls subgraph {target}, but there are {subgraphs}")
+
+
+@cache
+def _rules(options: str) -> tuple[tuple[Field, int, bool], ...]:
+    """Each field of options of this type, how many values its enum has (0: it is of none), and whether it counts something."""
+    rules = []
+    for f in layout(options).fields:
+        scalar = f.kind == "scalar"
+        rules.append((f, len(ENUM_MEMBERS.get(f.of, ())) if scalar else 0, scalar and f.name in _POSITIVE))
+    return tuple(rules)
 
 
 def _order(g: SubGraph, where: str) -> None:
@@ -245,16 +280,16 @@ def _order(g: SubGraph, where: str) -> None:
     ready = inputs | constant | {i for i, t in enumerate(g.tensors) if t.is_variable}
     written: dict[int, int] = {}
     for k, op in enumerate(g.ops):
-        here = f"{where} op {k} ({op.code})"
         for i in op.inputs:
             if i >= 0 and i not in ready:
-                raise CheckError(f"{here}: reads {_named(g, i)}, which nothing before it has written")
+                raise CheckError(
+                    f"{where} op {k} ({op.code}): reads {_named(g, i)}, which nothing before it has written"
+                )
         for i in op.outputs:
-            if i in written:
-                raise CheckError(f"{here}: writes {_named(g, i)}, which op {written[i]} has written")
-            if i in ready:
+            if i in written or i in ready:
                 kind = "a constant" if i in constant else "an input" if i in inputs else "a variable"
-                raise CheckError(f"{here}: writes {_named(g, i)}, which is {kind}")
+                kind = f"op {written[i]} has written" if i in written else f"is {kind}"
+                raise CheckError(f"{where} op {k} ({op.code}): writes {_named(g, i)}, which {kind}")
             written[i] = k
         ready.update(op.outputs)
     for i in g.outputs:
@@ -295,10 +330,10 @@ def _signature(s: Signature, k: int, graph: Graph) -> None:
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
-def _indices(indices: Iterable[int], count: int, where: str) -> None:
+def _indices(indices: Iterable[int], count: int, where: str, which: str) -> None:
     for i in indices:
         if not 0 <= i < count:
-            raise CheckError(f"{where}: tensor {i}, expected 0 to {count - 1}")
+            raise CheckError(f"{where} {which}: tensor {i}, expected 0 to {count - 1}")
 
 
 def _named(g: SubGraph, i: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from edgeq.graph import Graph, Op, SubGraph, Table
@@ -15,10 +16,17 @@ FIELD_ENDINGS = ("subgraph", "subgraph_index", "branch_subgraph_indices", "calle
 def callees(options: Table) -> list[int]:
     """The subgraphs that these options name."""
     out: list[int] = []
-    for name, value in options.values.items():
-        if name.endswith(FIELD_ENDINGS) and value is not None:
+    for name in _calling(tuple(options.values)):
+        value = options.values[name]
+        if value is not None:
             out += value if isinstance(value, tuple) else [value]
     return out
+
+
+@lru_cache(128)
+def _calling(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of options' names that are of subgraphs."""
+    return tuple(name for name in names if name.endswith(FIELD_ENDINGS))
 
 
 def promoted(graph: Graph, index: int) -> Graph:
