@@ -21,7 +21,7 @@ from edgeq.plan.arena import ALIGNMENT, Block, aligned, place, place_by_middle
 from edgeq.plan.cost import estimated_ns, shared, shared_word
 from edgeq.plan.multiplier import activation_bounds, float_bits
 from edgeq.plan.runnable import SLACK, WORTH
-from edgeq.plan.types import CONSTANT, FLIPPED, Instruction, Plan, Port, Ref, Rounding, Word
+from edgeq.plan.types import CONSTANT, FLIPPED, Instruction, Lanes, Plan, Port, Ref, Rounding, Word
 from edgeq.quantmod import QuantMod
 from edgeq.records import dataclass, replace
 from edgeq.tflite.limits import MAX_TENSOR_BYTES
@@ -258,8 +258,17 @@ class Builder:
 
     # --- instructions -----------------------------------------------------------------------------------------------------
 
-    def emit(self, kernel: str, units: int, words: Mapping[int, Word], macs: int = 0, *, beside: bool = False) -> None:
-        """Append a kernel call; a float word is stored as float32 bits. beside: see Instruction."""
+    def emit(
+        self,
+        kernel: str,
+        units: int,
+        words: Mapping[int, Word],
+        macs: int = 0,
+        *,
+        beside: bool = False,
+        lanes: Lanes | None = None,
+    ) -> None:
+        """Append a kernel call; a float word is stored as float32 bits. beside, lanes: see Instruction."""
         if units <= 0:
             return
         encoded: dict[int, int | Ref] = {}
@@ -267,7 +276,7 @@ class Builder:
             encoded[w] = v if isinstance(v, Ref) else float_bits(v) if isinstance(v, (float, np.floating)) else int(v)
             if isinstance(v, Ref) and v.block != CONSTANT:
                 self.last[v.block] = len(self.instructions)
-        self.instructions.append(Instruction(kernel, units, encoded, self._op, macs, beside))
+        self.instructions.append(Instruction(kernel, units, encoded, self._op, macs, beside, lanes))
 
     def branch(self, condition: Ref | None = None) -> int:
         """Append a branch that is taken unless the byte at `condition` is not 0; where it leads is said by `lead`."""

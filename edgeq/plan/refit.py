@@ -8,6 +8,7 @@ plan, and the graph is planned as any other.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -21,6 +22,7 @@ from edgeq.plan.bounded import bounded
 from edgeq.plan.build import lower
 from edgeq.plan.builder import Builder, nbytes
 from edgeq.plan.frames import frames
+from edgeq.plan.renumber import Layer
 from edgeq.plan.runnable import SLACK
 from edgeq.plan.types import CONSTANT, Instruction, Plan, Port, Ref, Rounding
 from edgeq.records import dataclass, replace
@@ -82,6 +84,7 @@ class Refit:
         self.able = b.as_stated and whole and not (b.initial or b.variables or self.plan.kept)
         self._read: dict[tuple[int, int], tuple[Tensor, tuple[object, ...] | None]] = {}
         self._forms: list[OrderedDict[tuple[object, ...], _Form]] = [OrderedDict() for _ in graph.ops]
+        self._layers: list[Layer | None] = [None] * len(graph.ops)
 
     def of(self, graph: Graph) -> Plan | None:
         """The plan of another graph, checked as the first was; None where it is not the first in other numbers."""
@@ -148,11 +151,32 @@ class Refit:
             found = self._read[at] = t, _numbers(t, self._graph.tensors[k])
         return found[1]
 
+    def _renumbered(self, b: _Again, n: int, op: Op, before: Sequence[Instruction]) -> _Form | None:
+        """As `_lowered`, where that can be reckoned from what was lowered first."""
+        layer = self._layers[n]
+        if layer is None:
+            self._builder.at_op(n)
+            layer = self._layers[n] = Layer(self._builder, self._graph.ops[n], before)
+        if not layer.able or any(b.other(i) for i in op.inputs[1:2]):
+            return None
+        b.at_op(n)
+        if (found := layer.renumbered(b, op)) is None:
+            return None
+        words, own, constants = found
+        start = self._starts[n][0]
+        rows = self.plan.table[start : start + len(words)].copy()
+        for row, new in zip(rows, words, strict=True):
+            for w, v in new.items():
+                row[w] = v
+        return _Form(rows, np.array([j * WORDS + w for j, w in own], np.int64), constants)
+
     def _lowered(self, b: _Again, n: int, op: Op) -> _Form:
         """One operation of another graph, in the place of the first graph's."""
         start, end = self._starts[n], self._starts[n + 1]
-        found, constants = b.again(n, op, start[1], end[1])
         before = self.plan.instructions[start[0] : end[0]]
+        if (form := self._renumbered(b, n, op, before)) is not None:
+            return form
+        found, constants = b.again(n, op, start[1], end[1])
         if len(found) != len(before):
             raise OtherLayoutError
         rows = self.plan.table[start[0] : end[0]].copy()
@@ -205,7 +229,7 @@ class _Again(Builder):
         self.places, self.framed, self.folded = dict(first.places), dict(first.framed), dict(first.folded)
         self._constants, self._constant_bytes, self._known = [], first._constant_bytes, _Known(first._known)
         for i in op.inputs:
-            if i >= 0 and self.known(i) is not None and (i >= len(first.graph.tensors) or self._other(i)):
+            if i >= 0 and self.known(i) is not None and (i >= len(first.graph.tensors) or self.other(i)):
                 self.places.pop(i, None)  # it is laid out anew if it is read as it is
         self._next, self._end = block, end
         self.at_op(n)
@@ -219,7 +243,8 @@ class _Again(Builder):
             at += -(-max(blob.size, 1) // ALIGNMENT) * ALIGNMENT
         return self.instructions, raw
 
-    def _other(self, i: int) -> bool:
+    def other(self, i: int) -> bool:
+        """Whether a tensor is another than the first graph's."""
         return self.graph.tensors[i] is not self._first.graph.tensors[i]
 
     def block(self, size: int) -> Ref:

@@ -43,6 +43,11 @@ def ordered(values: Array, n: int, order: Array | None) -> Array:
     return reordered
 
 
+def fused(op: Op) -> int:
+    """The activation behind a layer's sums."""
+    return op.options.values.get("fused_activation_function", 0) if op.options is not None else 0
+
+
 def weight_scales(b: Builder, op: Op, w: Tensor, channels: int) -> Array:
     """(channels,) float32 scales of the weights, spread out where there is one for all."""
     if w.quantization is None or len(w.quantization.scale) not in (1, channels):
@@ -66,8 +71,7 @@ def requantize_words(
 
     `wide`: the runtimes sum in int64, as they do where an int16 layer has an int64 bias. `order`: see packing_order.
     """
-    activation = op.options.values.get("fused_activation_function", 0) if op.options is not None else 0
-    low, high = b.bounds(y, activation)
+    low, high = b.bounds(y, fused(op))
     words: Words = {cw.LO: low, cw.HI: high, cw.ZERO_POINT: b.zero_point(y)}
     s_in, s_out = b.scale(x), b.scale(y)
     s_w = weight_scales(b, op, w, channels)
@@ -117,8 +121,7 @@ def stays_small(b: Builder, op: Op, x: Tensor, w: Tensor, y: Tensor, products: i
 
 def float_limits(b: Builder, op: Op) -> Ref:
     """Two vectors, the lower and the upper clamp of float32 outputs."""
-    activation = op.options.values.get("fused_activation_function", 0) if op.options is not None else 0
-    low, high = float_bounds(activation)
+    low, high = float_bounds(fused(op))
     return b.constant(np.repeat(np.array([low, high], np.float32), b.lanes))
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "INTEGERS",
     "KINDS",
     "Instruction",
+    "Lanes",
     "Plan",
     "Port",
     "Ref",
@@ -53,11 +54,24 @@ Words = dict[int, Word]
 """Words of an instruction while it is being made; a float becomes the bits of a float32."""
 
 
+@dataclass(frozen=True, eq=False)
+class Lanes:
+    """Which of a layer's channels an instruction's BIAS and MULTIPLIER hold: `part` of them, zeros behind them up to `padded`, in
+    `order`, where there is one. products: that make one of its sums; plain: whether it may be told PLAIN."""
+
+    part: slice
+    padded: int
+    order: Array | None
+    products: int
+    plain: bool = False
+
+
 @dataclass(frozen=True)
 class Instruction:
     """One kernel call: its name, units of work, words by index; which operation it comes from and its multiply-adds.
 
-    beside: nothing of it is touched by the next instruction, which no thread waits with for others that are at this one.
+    beside: nothing of it is touched by the next instruction, which no thread waits with for others that are at this one; lanes:
+    of a layer that is requantized in float32.
     """
 
     kernel: str
@@ -66,6 +80,7 @@ class Instruction:
     op: int
     macs: int = 0
     beside: bool = False
+    lanes: Lanes | None = None
 
 
 @dataclass(frozen=True, eq=False)

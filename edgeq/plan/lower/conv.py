@@ -49,7 +49,7 @@ from edgeq.plan.requantize import (
     stays_small,
     weight_scales,
 )
-from edgeq.plan.types import Ref, Words
+from edgeq.plan.types import Lanes, Ref, Words
 from edgeq.plan.window import Axis, axis, bordered, columns_input, copy, fill_value, image
 from edgeq.records import replace
 
@@ -263,12 +263,14 @@ def product(
     padded = (packed.shape[0] * nv + tail) * lanes
     if kind != "f32":
         words |= requantize_words(b, op, x, part_of(w, part), out, count, padded, is_wide(b, op, bias_at), order)
-    if strips.get(cw.STRIP) and b.isa.staggers and behind_relu(words) and below_2_23(weights[0].size, bias):
+    plain = bool(strips.get(cw.STRIP)) and b.isa.staggers
+    if plain and behind_relu(words) and below_2_23(weights[0].size, bias):
         words[cw.PLAIN] = 1
     words |= {
         cw.X: rows.x, cw.SEGMENTS: b.constant(np.array(segments, np.int64)), cw.N_SEGMENTS: len(segments), cw.NV: nv,
     }  # fmt: skip
     bias_of = ordered(bias, padded, order)
+    lanes_of = None
     if kernel == "conv_u8" and b.isa.by_steps and takes(b, op) and cw.PAIRS not in words:
         words |= step_words(b, packed, segments, bias_of, nv, bool(strips.get(cw.SHARED)))
         scales = np.float64(b.scale(x)) * weight_scales(b, op, part_of(w, part), count) / np.float64(b.scale(out))
@@ -276,6 +278,7 @@ def product(
     else:
         words |= {cw.W: b.constant(weight_bytes), cw.BIAS: b.constant(bias_of)}
         words |= {cw.STEPS: packed.shape[2], cw.BLOCK: packed[0].nbytes}
+        lanes_of = Lanes(part, padded, order, weights[0].size, plain) if kind == "u8" and takes(b, op) else None
     units = rows.pixels
     lines: Words = {}
     if y is None:
@@ -295,8 +298,8 @@ def product(
     if one_left:
         last: Words = {cw.X: rows.x.at(units * rows.column), cw.Y: y.at(part.start * size + units * total * size)}
         last |= {cw.BY_BLOCK: 1, cw.PIXELS: 1}
-        b.emit(kernel, len(packed), words | strips | last, macs=macs, beside=True)
-    b.emit(kernel, units, words | strips, macs=(rows.pixels - one_left) * macs)
+        b.emit(kernel, len(packed), words | strips | last, macs=macs, beside=True, lanes=lanes_of)
+    b.emit(kernel, units, words | strips, macs=(rows.pixels - one_left) * macs, lanes=lanes_of)
 
 
 def behind_relu(words: Words) -> bool:

@@ -11,6 +11,7 @@ from edgeq.graph import Array, Op, Padding, Quantization
 from edgeq.kernels.words import depthwise as dw
 from edgeq.kernels.words import unary as uw
 from edgeq.plan.builder import Builder, itemsize
+from edgeq.plan.delegation import takes
 from edgeq.plan.lower.conv import dynamic, is_wide, kind_of, product
 from edgeq.plan.lower.packing import split_bytes
 from edgeq.plan.lower.strips import window_rows
@@ -23,7 +24,7 @@ from edgeq.plan.requantize import (
     stays_small,
     weight_scales,
 )
-from edgeq.plan.types import Ref, Words
+from edgeq.plan.types import Lanes, Ref, Words
 from edgeq.plan.window import Axis, axis, bordered, copy, image, phased_input
 from edgeq.records import dataclass
 
@@ -373,7 +374,8 @@ def emit_bytes(
         dw.W: b.constant(packed), dw.BIAS: b.constant(folded_bias(b, layer, filters, b.isa.offset)[channel]), dw.PERIOD: period,
     }  # fmt: skip
     words |= requantize_words(b, op, x, w, y, layer.channels, layer.channels, is_wide(b, op, 2), channel)
-    b.emit(kernel, units, words | {dw.Y: b.write(op)}, macs=layer.macs)
+    lanes = Lanes(slice(0, layer.channels), layer.channels, channel, len(layer.taps)) if takes(b, op) else None
+    b.emit(kernel, units, words | {dw.Y: b.write(op)}, macs=layer.macs, lanes=lanes)
 
 
 def single_pixels(b: Builder, layer: Layer, kind: str) -> None:
