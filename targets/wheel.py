@@ -40,6 +40,9 @@ _LEFT = (
 )  # fmt: skip
 """What others import only where it is wanted: the first three go with Numba, the rest is for where models are made."""
 
+_NO_ROOM = ("edgeq/plan/renumber.py",)
+"""What 32-bit ARM's wheel is left without besides: choosing ranges takes longer there."""
+
 _API = ("__init__", "__main__", "customs", "interpreter/__init__", "loader", "masking", "quantmod")
 
 _STAYS = (
@@ -71,7 +74,7 @@ def device_files(target: Target) -> dict[str, bytes]:
     roots += [name for name in everything if name.startswith("edgeq/plan/lower/")]  # imported by name
     alike = [t.name for t in TARGETS.values() if t.architecture == target.architecture]
     roots += [f"edgeq/targets/{name.replace('-', '_')}.py" for name in alike]
-    left = [*(f"edgeq/targets/{m}.py" for m in _STAYS), *_LEFT]
+    left = [*(f"edgeq/targets/{m}.py" for m in _STAYS), *_LEFT, *(_NO_ROOM if target.small else ())]
     taken = closure(everything, roots, left)
     return {name: content for name, content in everything.items() if name in taken}
 

@@ -16,9 +16,9 @@ from edgeq.quantize.job import observed
 from edgeq.quantize.layout import arrange
 from edgeq.quantize.parameters import histograms, parameters
 from edgeq.quantize.probe import runs
+from edgeq.quantize.refine import spans
 from edgeq.quantize.rewrite import rewrite
 from edgeq.quantize.rounding import all_rounded, codebook_layers, grades, layers, plain
-from edgeq.quantize.search import spans
 from edgeq.recipe import RECIPES
 
 

@@ -13,14 +13,15 @@ from quantize_models import MODELS, Net, answers, classifier, inputs_of, sqnr
 
 from edgeq.calibrate import calibrate, tracer
 from edgeq.graph import Graph, Quantization
-from edgeq.quantize import search
+from edgeq.quantize import refine, search
 from edgeq.quantize.bias import correct, mean_inputs
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune, real
 from edgeq.quantize.compare import CEILING, compare, decibels, judge_by, judged
 from edgeq.quantize.layout import arrange
 from edgeq.quantize.parameters import Rewritten, histograms, parameters
+from edgeq.quantize.refine import refined, spans
 from edgeq.quantize.rewrite import rewrite
-from edgeq.quantize.search import Search, spans
+from edgeq.quantize.search import Search
 from edgeq.quantize.weights import INT32_MAX, MOST_MULTIPLIER, quantize_bias, quantize_weights
 
 # --- weights and biases -------------------------------------------------------------------------------------------------
@@ -263,19 +264,19 @@ def searching(graph: Graph, inputs) -> tuple[Search, dict, dict]:
 def test_refinement_lowers_the_error(monkeypatch):
     """From spans that are far too wide, refinement comes closer, and says what it did."""
     search_, seen, start = searching(classifier(), inputs_of(classifier()))
-    monkeypatch.setattr(search, "BUDGET", 1e9)
+    monkeypatch.setattr(refine, "BUDGET", 1e9)
     bad = search_.candidate("wide", {g: (3 * a, 3 * b) for g, (a, b) in start.items()})
-    better = search_.refined(bad, search.noisiest(seen, bad.spans))
+    better = refined(search_, bad, search.noisiest(seen, bad.spans))
     assert better.error < 0.7 * bad.error
-    assert f"refined ranges, {len(start) * sum(map(len, search.FACTORS))} tries" in better.steps[-1]
+    assert f"refined ranges, {len(start) * sum(map(len, refine.FACTORS))} tries" in better.steps[-1]
 
 
 def test_refinement_has_a_budget(monkeypatch):
     """Without budget nothing is tried and nothing changes."""
-    monkeypatch.setattr(search, "BUDGET", 1)
+    monkeypatch.setattr(refine, "BUDGET", 1)
     search_, _, start = searching(classifier(), inputs_of(classifier(), 4))
     found = search_.candidate("as it is", start)
-    assert search_.refined(found, list(start)).spans == found.spans
+    assert refined(search_, found, list(start)).spans == found.spans
 
 
 def test_headroom_is_bought_with_spare_precision_only(monkeypatch):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -22,10 +22,12 @@ from edgeq.plan.bounded import bounded
 from edgeq.plan.build import lower
 from edgeq.plan.builder import Builder, nbytes
 from edgeq.plan.frames import frames
-from edgeq.plan.renumber import Layer
 from edgeq.plan.runnable import SLACK
 from edgeq.plan.types import CONSTANT, Instruction, Plan, Port, Ref, Rounding
 from edgeq.records import dataclass, replace
+
+if TYPE_CHECKING:
+    from edgeq.plan.renumber import Layer
 
 MOST_BYTES: Final = 1 << 14
 """Of a constant that may change: biases do, weights do not."""
@@ -155,6 +157,10 @@ class Refit:
         """As `_lowered`, where that can be reckoned from what was lowered first."""
         layer = self._layers[n]
         if layer is None:
+            try:
+                from edgeq.plan.renumber import Layer
+            except ImportError:  # 32-bit ARM's wheel has no room for it
+                return None
             self._builder.at_op(n)
             layer = self._layers[n] = Layer(self._builder, self._graph.ops[n], before)
         if not layer.able or any(b.other(i) for i in op.inputs[1:2]):

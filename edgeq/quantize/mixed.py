@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from edgeq.calibrate import Progress
 from edgeq.quantize.compare import Judge, decibels
 from edgeq.quantize.job import Job
+from edgeq.quantize.refine import spans
 from edgeq.quantize.rules import Rule
-from edgeq.quantize.search import Found, Search, noise, spans
+from edgeq.quantize.search import Found, Search, noise
 from edgeq.recipe import Scope
 from edgeq.records import replace
 from edgeq.tflite import write

@@ -24,12 +24,13 @@ from edgeq.quantize.observation import Budget, looked_at
 from edgeq.quantize.parameters import histograms
 from edgeq.quantize.pooling import means
 from edgeq.quantize.probe import runs
+from edgeq.quantize.refine import refined, spans, winners
 from edgeq.quantize.report import Quantized, layers
 from edgeq.quantize.rewrite import hybrid_kernel
 from edgeq.quantize.rounding import grades
 from edgeq.quantize.rounding import layers as layers_of
 from edgeq.quantize.rules import RULES
-from edgeq.quantize.search import ENOUGH, Found, Search, chosen, noise, noisiest, spans, winners
+from edgeq.quantize.search import ENOUGH, Found, Search, chosen, noise, noisiest
 from edgeq.quantize.wider import once, widened
 from edgeq.recipe import RECIPES, Recipe
 from edgeq.records import replace
@@ -258,7 +259,7 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
         fitting = job.fitting(best.spans, MOST if on_coarse else FINE, lambda n, m, what: say(4, STEPS, what))
         attempt("layers fitted to what they meet", fitting, gain=0.0 if on_coarse else WORTH / 2)
     if look and not fast and best.error >= ENOUGH:
-        best = search.refined(best, noisiest(job.seen, best.spans, job.layout), lambda n, m, what: say(4, STEPS, what))
+        best = refined(search, best, noisiest(job.seen, best.spans, job.layout), lambda n, m, what: say(4, STEPS, what))
     if look:
         say(5, STEPS, "looking for headroom")
         best = search.with_headroom(best, {g: h.expected() for g, h in job.seen.items()})

@@ -7,15 +7,14 @@ seconds, so that the same samples give the same model on every machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeq.calibrate import Inputs, Progress, silent
-from edgeq.graph import Graph
+from edgeq.calibrate import Progress, silent
 from edgeq.histogram import Histogram
-from edgeq.quantize.compare import Judge, compare, decibels
+from edgeq.quantize.compare import Judge, decibels
 from edgeq.quantize.parameters import Rewritten
 from edgeq.quantmod import QuantMod
 from edgeq.records import dataclass, replace
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
 Spans = Mapping[int, tuple[float, float]]
 """By group, the range that its codes are to cover."""
-
-FACTORS = ((0.9, 1.1, 0.8, 1.25, 0.7, 1.4), (0.95, 1.05), (0.97, 1.03))
-"""What refinement tries on a span, round after round, from coarse to fine."""
 
 STRIDE = 0.85
 """What refining narrows a span by."""
@@ -65,15 +61,6 @@ ENOUGH = 1.5e-4
 SPENT = 0.1
 """Of a larger error that may be added for headroom."""
 
-BUDGET = 1.5e8
-"""Values (tensor elements over all samples) that refinement may compute: a fraction of a second of one core."""
-
-LEAST_TRIES = 8
-"""Fewer are not worth beginning."""
-
-REFINED = 16
-"""Inputs that refinement looks at."""
-
 FIXED = 2e6
 """What building an integer graph costs beside, in such values."""
 
@@ -94,45 +81,12 @@ class Search:
 
     def __init__(self, make: Callable[[Spans], Rewritten], judge: Judge) -> None:
         self.judge = judge
-        self._make = make
+        self.make = make
 
     def candidate(self, name: str, spans: Spans) -> Found:
         """The candidate with these spans."""
-        done = self._make(spans)
+        done = self.make(spans)
         return Found(name, spans, done, self.judge.error(done.graph, done.tensors))
-
-    def refined(
-        self,
-        found: Found,
-        order: list[int],
-        progress: Progress = silent,
-    ) -> Found:
-        """Spans widened or narrowed one group at a time, in `order`, as far as BUDGET goes.
-
-        The tries look at REFINED of the inputs; all of them decide whether the outcome is kept.
-        """
-        judge = self.judge.first(REFINED)
-        few = Search(self._make, judge)
-        cost = sum(t.size for t in found.done.graph.tensors if t.data is None) * len(judge.inputs) + FIXED
-        most = min(int(BUDGET / cost), len(order) * sum(map(len, FACTORS)))
-        if most < LEAST_TRIES:
-            return found
-        best, tries = few.candidate(found.name, found.spans), 0
-        for factors in FACTORS:
-            start = best.spans
-            for group, factor in ((g, f) for g in order for f in factors):
-                if tries == most:
-                    break
-                progress(tries, most, "refining ranges")
-                tries += 1
-                a, b = start[group]
-                moved = few.candidate(found.name, {**best.spans, group: (a * factor, b * factor)})
-                if moved.error < best.error:
-                    best = moved
-        after = self.candidate(found.name, best.spans)
-        kept = after.error < found.error
-        line = f"refined ranges, {tries} tries: {noise(after.error)}{'' if kept else ' (not kept)'}"
-        return replace(after if kept else found, steps=(*found.steps, line))
 
     def climbed(
         self,
@@ -140,7 +94,7 @@ class Search:
         order: list[int],
         progress: Progress = silent,
         *,
-        budget: float = BUDGET,
+        budget: float,
         late: Callable[[], bool] = lambda: False,
     ) -> Found:
         """Each group's span, in `order`, narrowed by STRIDE for as long as that helps, or widened where it clips, until
@@ -161,7 +115,7 @@ class Search:
                     tries += 1
                     a, b = best.spans[group]
                     spans = {**best.spans, group: (a * factor, b * factor)}
-                    done, parts = self._make(spans), []
+                    done, parts = self.make(spans), []
                     for half, least in zip(HALVES, halves, strict=True):
                         parts.append(float(self.judge.errors(done.graph, done.tensors, half).sum()))
                         if parts[-1] > (1 + CLEAR) * least:
@@ -254,31 +208,6 @@ def chosen(candidates: list[Found], one: Found) -> Found:
     """One of the candidates, with a line on each of them."""
     lines = (f"{c.name}: {noise(c.error)}{' (chosen)' if c is one else ''}" for c in candidates)
     return replace(one, steps=tuple(lines))
-
-
-def spans(seen: Mapping[int, Histogram], method: str) -> dict[int, tuple[float, float]]:
-    """The span of each group by one method of edgeq.recipe.RANGE_METHODS; "best" alone stands for "mse"."""
-    ways = {
-        "minmax": Histogram.minmax,
-        "average": Histogram.averaged,
-        "percentile": Histogram.percentile,
-        "entropy": Histogram.entropy,
-    }
-    way = ways.get(method, Histogram.least_squares)
-    return {g: way(h) for g, h in seen.items()}
-
-
-def winners(
-    real: Graph, layout: Layout, candidates: Sequence[Found], inputs: Sequence[Inputs]
-) -> dict[int, tuple[float, float]]:
-    """For each group the span, of those that the candidates have, under which its tensors came out with the least noise."""
-    at = [compare(real, c.done.graph, c.done.tensors, inputs) for c in candidates]
-    out = {}
-    for group, members in layout.members().items():
-        if group in candidates[0].spans:
-            noises = [sum(c.noise.get(i, 0.0) for i in members) for c in at]
-            out[group] = candidates[noises.index(min(noises))].spans[group]
-    return out
 
 
 def noisiest(seen: Mapping[int, Histogram], found: Spans, layout: Layout | None = None) -> list[int]:
