@@ -54,7 +54,9 @@ class Table:
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
+        values = dict(self.values)
+        known = {**values, "type": self.type, "values": MappingProxyType(values)}
+        self.__dict__.update(known)  # fields are found without asking __getattr__, which is slow
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -100,7 +100,7 @@ class Builder:
         self.initial: list[tuple[Ref, Array]] = []
         self._constants: list[Array] = []
         self._constant_bytes = 0
-        self._known: dict[bytes, Ref] = {}
+        self._known: dict[object, tuple[bytes, Ref]] = {}  # by length and ends, or if others have them, by digest
         self._op = -1
         self._kept: list[object] = []
 
@@ -238,16 +238,21 @@ class Builder:
 
     def constant(self, values: Array) -> Ref:
         """A piece of the constants with these bytes; equal bytes are stored once."""
-        raw = np.ascontiguousarray(values).tobytes()
-        key = raw if len(raw) <= 64 else hashlib.sha256(raw).digest()
-        blob = np.frombuffer(raw, np.uint8)
-        found = self._known.get(key)
-        if found is None:
-            found = Ref(CONSTANT, self._constant_bytes)
-            self._constants.append(blob)
-            self._constant_bytes += -(-max(blob.size, 1) // ALIGNMENT) * ALIGNMENT
-            self._known[key] = found
-        return found
+        raw = values.tobytes()
+        ends: object = raw if len(raw) <= 64 else (len(raw), raw[:32], raw[-32:])
+        known = self._known.get(ends)
+        if known is not None and known[0] != raw:  # only now is it worth looking at every byte
+            ends = digest(raw)
+            known = self._known.get(ends)
+        if known is None:
+            known = self._known[ends] = raw, Ref(CONSTANT, self._constant_bytes)
+            self._constants.append(np.frombuffer(raw, np.uint8))
+            self._constant_bytes += -(-max(len(raw), 1) // ALIGNMENT) * ALIGNMENT
+        return known[1]
+
+    def laid(self) -> dict[bytes, Ref]:
+        """Where constants lie until now, by their digests."""
+        return {digest(raw): place for raw, place in self._known.values()}
 
     def remembered(self, initial: Array) -> Ref:
         """A piece of the arena that keeps its bytes from run to run; `initial` are the first run's."""
@@ -273,9 +278,14 @@ class Builder:
             return
         encoded: dict[int, int | Ref] = {}
         for w, v in words.items():
-            encoded[w] = v if isinstance(v, Ref) else float_bits(v) if isinstance(v, (float, np.floating)) else int(v)
-            if isinstance(v, Ref) and v.block != CONSTANT:
-                self.last[v.block] = len(self.instructions)
+            if type(v) is int:
+                encoded[w] = v
+            elif isinstance(v, Ref):
+                encoded[w] = v
+                if v.block != CONSTANT:
+                    self.last[v.block] = len(self.instructions)
+            else:
+                encoded[w] = float_bits(v) if isinstance(v, (float, np.floating)) else int(v)
         self.instructions.append(Instruction(kernel, units, encoded, self._op, macs, beside, lanes))
 
     def branch(self, condition: Ref | None = None) -> int:
@@ -384,17 +394,20 @@ class Builder:
             raise UnsupportedError(
                 f"the model needs an arena of {arena_bytes} bytes, at most {MAX_ARENA_BYTES} are allowed"
             )
-        table = np.zeros((len(self.instructions), WORDS), np.int64)
         arena_words: list[int] = []
         constant_words: list[int] = []
+        rows: list[list[int]] = []
         for i, instruction in enumerate(self.instructions):
-            table[i, OP], table[i, UNITS] = OPCODES.get(instruction.kernel, BRANCH), instruction.units
-            table[i, ORIGIN] = instruction.op
+            row = [0] * WORDS
+            row[OP], row[UNITS] = OPCODES.get(instruction.kernel, BRANCH), instruction.units
+            row[ORIGIN] = instruction.op
             for w, v in instruction.words.items():
                 if isinstance(v, Ref):
                     (constant_words if v.block == CONSTANT else arena_words).append(i * WORDS + w)
                     v = v.offset if v.block == CONSTANT else offsets[v.block] + v.offset
-                table[i, w] = v
+                row[w] = v
+            rows.append(row)
+        table = np.array(rows, np.int64).reshape(-1, WORDS)
         table[:, SHARE] = [
             shared_word(instruction, cost, self.isa) if flag else 0
             for instruction, cost, flag in zip(self.instructions, costs, flags, strict=True)
@@ -463,6 +476,7 @@ class Builder:
 
     def _laid_out(self) -> Array:
         """The constants behind one another, the first at a multiple of ALIGNMENT; their own arrays are let go one by one."""
+        self._known.clear()
         out = aligned(self._constant_bytes + SLACK)
         at = 0
         for k, blob in enumerate(self._constants):
@@ -495,6 +509,12 @@ def _transform_words(scale: float, zero_point: int, dtype: str) -> tuple[int, ..
     """C, d (the bits of a float64 each) and p − 1."""
     q = QuantMod.from_tflite(scale, zero_point, dtype)
     return (*np.array([q.C, q.d], np.float64).view(np.int64).tolist(), q.p - 1)
+
+
+def digest(raw: bytes) -> bytes:
+    """What stands for these bytes: themselves if they are few, or their SHA-256 and length, which is longer than that, so that no
+    file can hold a few bytes which stand for many."""
+    return raw if len(raw) <= 64 else hashlib.sha256(raw).digest() + len(raw).to_bytes(33, "big")
 
 
 def leaves_open(t: Tensor) -> bool:

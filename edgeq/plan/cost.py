@@ -67,25 +67,22 @@ def shared(costs: Sequence[float], units: Sequence[int], fixed: Sequence[bool]) 
     ones is shared, too. `fixed`: branches, before and behind which everybody meets. The cheapest choice by dynamic programming
     over what the last instruction was.
     """
-    best = {
-        False: float("inf"),
-        True: 3 * MEETING_NS,
-    }  # not shared, shared: they meet behind the inputs, and at both ends
-    chosen: list[dict[bool, bool]] = []
+    endless = float("inf")
+    # The least nanoseconds if the last instruction was thread 0's alone, and if it was shared: they meet behind the inputs, and
+    # at both ends of what they share.
+    alone, together = endless, 3 * MEETING_NS
+    chosen: list[tuple[bool, bool]] = []
     for cost, count, branch in zip(costs, units, fixed, strict=True):
-        half = cost * -(-count // 2) / count * UNEVEN if count > 1 else float("inf")
-        taken = {False: float("inf") if branch else cost, True: 0.0 if branch else half}
-        ways: dict[bool, bool] = {}
-        new = {}
-        for now in (False, True):
-            # Behind a shared instruction they have met already; one that comes behind thread 0's own waits for it.
-            found = {before: best[before] + (MEETING_NS if now and not before else 0.0) for before in (False, True)}
-            ways[now] = min(found, key=lambda k: found[k])
-            new[now] = found[ways[now]] + taken[now] + (MEETING_NS if now else 0.0)
-        best = new
-        chosen.append(ways)
-    last = min(best, key=lambda k: best[k])
-    total, flags = best[last], []
+        half = 0.0 if branch else cost * -(-count // 2) / count * UNEVEN if count > 1 else endless
+        # Behind a shared instruction they have met already; one that comes behind thread 0's own waits for it.
+        met, waited = together, alone + MEETING_NS
+        chosen.append((together < alone, met < waited))
+        alone, together = (
+            min(alone, together) + (endless if branch else cost),
+            min(met, waited) + half + MEETING_NS,
+        )
+    last, total = together < alone, min(alone, together)
+    flags = []
     for ways in reversed(chosen):
         flags.append(last)
         last = ways[last]

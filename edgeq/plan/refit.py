@@ -8,7 +8,7 @@ plan, and the graph is planned as any other.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -20,7 +20,7 @@ from edgeq.packed import unpacked
 from edgeq.plan.arena import ALIGNMENT, aligned
 from edgeq.plan.bounded import bounded
 from edgeq.plan.build import lower
-from edgeq.plan.builder import Builder, nbytes
+from edgeq.plan.builder import Builder, digest, nbytes
 from edgeq.plan.frames import frames
 from edgeq.plan.runnable import SLACK
 from edgeq.plan.types import CONSTANT, Instruction, Plan, Port, Ref, Rounding
@@ -81,6 +81,7 @@ class Refit:
             self._starts.append((len(b.instructions), len(b.sizes)))
         if b.frames and not b.as_stated:
             raise OtherLayoutError
+        self._laid = b.laid()
         self.plan = b.finish(shown)
         whole = all(i.kernel not in ("branch", "call_out") for i in b.instructions)
         self.able = b.as_stated and whole and not (b.initial or b.variables or self.plan.kept)
@@ -117,7 +118,7 @@ class Refit:
                 continue
             form = self._forms[n].get(key)
             if form is None:
-                b = b or _Again(self._builder, self._graph, graph)
+                b = b or _Again(self._builder, self._graph, graph, self._laid)
                 form = self._forms[n][key] = self._lowered(b, n, op)
                 if len(self._forms[n]) > REMEMBERED:
                     self._forms[n].popitem(last=False)
@@ -132,7 +133,7 @@ class Refit:
         constants[: base.nbytes - SLACK] = base[: base.nbytes - SLACK]
         for at, part in parts:
             constants[at : at + part.nbytes] = part
-        ports = _Again(self._builder, self._graph, graph) if b is None else b
+        ports = _Again(self._builder, self._graph, graph, self._laid) if b is None else b
         return replace(
             self.plan,
             table=table,
@@ -217,9 +218,9 @@ class Refit:
 class _Again(Builder):
     """The workbench of one operation that has been lowered before, with other numbers: it hands out the same blocks."""
 
-    def __init__(self, first: Builder, old: Graph, graph: Graph) -> None:
+    def __init__(self, first: Builder, old: Graph, graph: Graph, laid: Mapping[bytes, Ref]) -> None:
         self.__dict__.update(first.__dict__)
-        self._first = first
+        self._first, self._laid = first, laid
         self.graph = graph
         self.tensors = [
             t if new is before else unpacked(new)
@@ -233,7 +234,7 @@ class _Again(Builder):
         first = self._first
         self.instructions, self.last = [], list(first.last)
         self.places, self.framed, self.folded = dict(first.places), dict(first.framed), dict(first.folded)
-        self._constants, self._constant_bytes, self._known = [], first._constant_bytes, _Known(first._known)
+        self._constants, self._constant_bytes, self._known = [], first._constant_bytes, {}
         for i in op.inputs:
             if i >= 0 and self.known(i) is not None and (i >= len(first.graph.tensors) or self.other(i)):
                 self.places.pop(i, None)  # it is laid out anew if it is read as it is
@@ -259,21 +260,13 @@ class _Again(Builder):
         self._next += 1
         return Ref(self._next - 1)
 
+    def constant(self, values: Array) -> Ref:
+        found = self._laid.get(digest(values.tobytes()))
+        return super().constant(values) if found is None else found
+
     def port(self, i: int) -> Port:
         """An input or output of the model."""
         return self._port(i)
-
-
-class _Known(dict[bytes, Ref]):
-    """Constants that are there, and new ones beside them."""
-
-    def __init__(self, first: dict[bytes, Ref]) -> None:
-        super().__init__()
-        self._first = first
-
-    def get(self, key: bytes, default: Ref | None = None) -> Ref | None:  # type: ignore[override]
-        found = self._first.get(key)
-        return super().get(key, default) if found is None else found
 
 
 def _alike(old: Graph, new: Graph) -> bool:

@@ -53,7 +53,8 @@ def weight_scales(b: Builder, op: Op, w: Tensor, channels: int) -> Array:
     if w.quantization is None or len(w.quantization.scale) not in (1, channels):
         found = 0 if w.quantization is None else len(w.quantization.scale)
         raise CheckError(f"{b.where(op)}: weights {w.name!r} have {found} scales, 1 or {channels} are expected")
-    return np.broadcast_to(w.quantization.scale.astype(np.float32), (channels,))
+    scale = w.quantization.scale.astype(np.float32)
+    return scale if len(scale) == channels else np.full(channels, scale[0])
 
 
 def requantize_words(

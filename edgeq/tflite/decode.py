@@ -237,6 +237,7 @@ class Decoder:
             return values
         # What Table.__init__ would do, without another copy of `values`, which nobody else has.
         table = Table.__new__(Table)
+        table.__dict__.update(values)
         table.__dict__.update(type=name, values=MappingProxyType(values))
         return table
 

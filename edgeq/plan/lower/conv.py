@@ -209,13 +209,15 @@ def product(
     else:
         bias = bias_values(b, op, bias_at, total, "int32")[part]
         w_zero = 0 if w.dtype == "int8" else b.zero_point(w)
-        centred = weights.astype(np.int32) - w_zero
+        centred = weights if w.dtype == "int8" else weights.astype(np.int32) - w_zero
         if w.dtype == "int8" and w.quantization is not None and np.any(w.quantization.zero_point != 0):
             raise b.unsupported(op, "int8 weights with a zero point other than 0")
-        folded = bias.astype(np.int64) - (b.zero_point(x) - b.isa.offset) * centred.sum(axis=(1, 2), dtype=np.int64)
+        folded = bias.astype(np.int64) - (b.zero_point(x) - b.isa.offset) * sums(centred)
         bias = folded.astype(np.int32)  # modulo 2^32, as the accumulator is
         nv = vectors(-(-count // lanes))
-        if centred.min(initial=0) >= b.isa.least_weight and centred.max(initial=0) <= 127:
+        if w.dtype == "int8" and (b.isa.least_weight == -128 or weights.min(initial=0) > -128):
+            packed_from = weights
+        elif centred.min(initial=0) >= b.isa.least_weight and centred.max(initial=0) <= 127:
             packed_from = centred.astype(np.int8)
         elif takes(b, op) and (b.isa.adds_rows or (2 * count > lanes and b.isa.least_weight == -128)):
             packed_from = (weights.astype(np.int32) - 128).astype(np.int8)
@@ -228,7 +230,7 @@ def product(
             packed_from = (weights.astype(np.int32) - 128).astype(np.int8)
             words[cw.SUM_WEIGHT] = 128 - w_zero
         else:
-            packed_from, segments = split_bytes(centred, segments, b.isa.least_weight)
+            packed_from, segments = split_bytes(centred.astype(np.int32), segments, b.isa.least_weight)
     order, tail = None, 0
     strips: Words = {}
     halved = kernel == "conv_u8" and 2 * count == 2 * total == lanes and takes(b, op)
@@ -302,6 +304,13 @@ def product(
     b.emit(kernel, units, words | strips, macs=(rows.pixels - one_left) * macs, lanes=lanes_of)
 
 
+def sums(weights: Array) -> Array:
+    """(out,) int64: each channel's weights, (out, segments, length) of 8 bits or less their zero point, added up."""
+    narrow = weights[0].size < 1 << 22  # times 2^9 it is within int32, in which adding up is faster
+    found: Array = weights.sum(axis=(1, 2), dtype=np.int32 if narrow else np.int64)
+    return found.astype(np.int64)
+
+
 def behind_relu(words: Words) -> bool:
     """Whether outputs are all that a byte holds, and 0 is the least of them."""
     return (words[cw.FAMILY], words[cw.ZERO_POINT], words[cw.LO], words[cw.HI]) == (FLOAT, 0, 0, 255)
@@ -315,7 +324,7 @@ def below_2_23(products: int, bias: Array) -> bool:
 def part_of(w: Tensor, part: slice) -> Tensor:
     """The weights with the scales of some channels only."""
     q = w.quantization
-    if q is None or len(q.scale) == 1:
+    if q is None or len(q.scale) == 1 or part == slice(0, len(q.scale)):
         return w
     return replace(w, quantization=replace(q, scale=q.scale[part], zero_point=q.zero_point[part]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def depthwise_conv_2d(b: Builder, op: Op) -> None:
         source = repeated
     taps = [i * o.dilation_h_factor * columns.padded * out_c * size + j * o.dilation_w_factor * out_c * size
             for i in range(kh) for j in range(kw)]  # fmt: skip
-    layer = Layer(op, source, n, rows, columns, weights.reshape(len(taps), out_c), tuple(taps))
+    layer = Layer(op, source, n, rows, columns, weights.reshape(len(taps), out_c), tuple(taps), weights_zero(b, op))
     if kind == "f32":
         float_runs(b, layer)
     elif kind == "s16" or not (strided(b, layer) or byte_runs(b, layer)):
@@ -135,7 +136,8 @@ def fills_steps(b: Builder, channels: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A depthwise layer whose borders are real: filters (taps, channels) as stored, the taps' byte offsets in a window."""
+    """A depthwise layer whose borders are real: filters (taps, channels) as stored, the taps' byte offsets in a window, and the
+    zero point of 8-bit filters."""
 
     op: Op
     source: Ref
@@ -144,6 +146,12 @@ class Layer:
     columns: Axis
     filters: Array
     taps: tuple[int, ...]
+    zero: int = 0
+
+    @cached_property
+    def centred(self) -> Array:
+        """8-bit filters less their zero point, int32."""
+        return self.filters.astype(np.int32) - self.zero
 
     @property
     def channels(self) -> int:
@@ -178,10 +186,10 @@ class Layer:
         return min(math.lcm(self.channels, block) // block, -(-self.run // block))
 
 
-def centred(b: Builder, layer: Layer) -> Array:
-    """8-bit filters less their zero point, int32."""
-    w = b.tensor(layer.op, 1)
-    return layer.filters.astype(np.int32) - (0 if w.dtype == "int8" else b.zero_point(w))
+def weights_zero(b: Builder, op: Op) -> int:
+    """The zero point of a layer's 8-bit weights, as they are stored."""
+    w = b.tensor(op, 1)
+    return b.zero_point(w) if w.dtype == "uint8" else 0
 
 
 def folded_bias(b: Builder, layer: Layer, filters: Array, offset: int = 0) -> Array:
@@ -197,7 +205,7 @@ def folded_bias(b: Builder, layer: Layer, filters: Array, offset: int = 0) -> Ar
 def small_sums(b: Builder, layer: Layer) -> bool:
     """See requantize.stays_small."""
     x, w, y = b.tensor(layer.op, 0), b.tensor(layer.op, 1), b.output(layer.op)
-    bias = folded_bias(b, layer, centred(b, layer))
+    bias = folded_bias(b, layer, layer.centred)
     return stays_small(b, layer.op, x, w, y, len(layer.taps), bias)
 
 
@@ -234,7 +242,7 @@ def byte_runs(b: Builder, layer: Layer) -> bool:
     """
     block = 4 * b.lanes
     plain = layer.run // layer.channels * -(-layer.channels // b.lanes)
-    filters = centred(b, layer)
+    filters = layer.centred
     if (
         2 * -(-layer.run // block) > plain
         or too_long(layer, layer.period(block), block, 1)
@@ -278,18 +286,18 @@ def in_phases(b: Builder, op: Op, n: int, rows: Axis, columns: Axis, filters: Ar
         (i * rows.dilation * s * each + p % s * each + p // s) * channels for i in range(rows.window) for p in places
     )
     line = Axis(s * each, 1, 1, 1, 0, columns.out)
-    layer = Layer(op, source, n, rows, line, filters, taps)
+    layer = Layer(op, source, n, rows, line, filters, taps, weights_zero(b, op))
     block = 4 * b.lanes
-    if too_long(layer, layer.period(block), block, 1) or beyond_two_bytes(b, centred(b, layer)):
+    if too_long(layer, layer.period(block), block, 1) or beyond_two_bytes(b, layer.centred):
         single_pixels(b, layer, "u8")
     else:
-        emit_runs(b, layer, centred(b, layer))
+        emit_runs(b, layer, layer.centred)
 
 
 def strided(b: Builder, layer: Layer) -> bool:
     """Emit depthwise_strided where it applies: 3×3 at horizontal stride 2, channels that fill vectors well."""
     rows, columns, channels, block = layer.rows, layer.columns, layer.channels, 4 * b.lanes
-    filters = centred(b, layer)
+    filters = layer.centred
     if (
         (rows.window, columns.window, columns.stride, columns.dilation) != (3, 3, 2, 1)
         or channels / block < FULL * -(-channels // block)
@@ -387,7 +395,7 @@ def single_pixels(b: Builder, layer: Layer, kind: str) -> None:
             raise b.unsupported(op, f"a window of {len(layer.taps)} taps on int16, at most {MAX_TAPS} are expected")
         bias, filters, size = bias_values(b, op, 2, channels, "int64"), layer.filters.astype(np.int32), 2
     else:
-        filters, size = centred(b, layer), 1
+        filters, size = layer.centred, 1
         bias = folded_bias(b, layer, filters)
     full = np.zeros((len(layer.taps), padded), np.int32)
     full[:, :channels] = filters

@@ -40,7 +40,9 @@ def pack(weights: Array, per_step: int, lanes: int, order: Array | None = None) 
     full = np.zeros((blocks * lanes, segments, steps * per_step), weights.dtype)
     full[:out, :, :length] = weights
     full = full if order is None else full[order]
-    return np.ascontiguousarray(full.reshape(blocks, lanes, segments, steps, per_step).transpose(0, 2, 3, 1, 4))
+    # A step of a lane is four bytes, which are moved in one.
+    whole = full.reshape(blocks, lanes, segments, -1).view(np.int32).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(whole).view(full.dtype).reshape(blocks, segments, steps, lanes, per_step)
 
 
 def by_pixel(weights: Array, segments: tuple[int, ...], pixel: int) -> tuple[Array, tuple[int, ...]]:
