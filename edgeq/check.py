@@ -31,6 +31,11 @@ _POSITIVE = frozenset(
 )
 """Options that count steps or pieces: 1 to `limits.MAX_STEP`."""
 
+_F32, _S64 = np.dtype(np.float32), np.dtype(np.int64)
+
+_FEW = 128
+"""Numbers up to which Python finds the least and the greatest sooner than NumPy."""
+
 _TINY, _HUGE = 2.0**-126, (2 - 2.0**-23) * 2.0**127
 """The least normal float32, and the greatest."""
 
@@ -161,7 +166,7 @@ def _quantization(q: Quantization, t: Tensor, where: _Place, tensors: int) -> No
         _details(q.details, where, tensors)
         if not len(scale) and not len(zero_point):
             return
-    if scale.dtype != np.float32 or zero_point.dtype != np.int64 or scale.ndim != 1 or zero_point.ndim != 1:
+    if scale.dtype != _F32 or zero_point.dtype != _S64 or scale.ndim != 1 or zero_point.ndim != 1:
         raise CheckError(
             f"{where}: scale and zero_point are {scale.dtype} and {zero_point.dtype} of {scale.ndim} and "
             f"{zero_point.ndim} dimensions, expected float32 and int64 of 1"
@@ -188,10 +193,16 @@ def _quantization(q: Quantization, t: Tensor, where: _Place, tensors: int) -> No
 
 
 def _ends(values: Array) -> tuple[Any, Any]:
-    """The least and the greatest: of one value, or a few, without what it takes to ask NumPy."""
+    """The least and the greatest of some numbers, NaN if one of them is."""
     if len(values) == 1:
         only = values.item()
         return only, only
+    if values.dtype == _S64 and not values.tobytes().strip(b"\0"):  # as zero points of weights are
+        return 0, 0
+    if 0 < len(values) <= _FEW:
+        found = values.tolist()
+        if math.isfinite(sum(found)):
+            return min(found), max(found)
     return np.minimum.reduce(values), np.maximum.reduce(values)
 
 
