@@ -12,7 +12,7 @@ import numpy as np
 from edgeq.graph import Array, Tensor
 from edgeq.kernels.words import kinds
 from edgeq.plan.runnable import CONSTANT, FLIPPED, Port, Ref, Runnable
-from edgeq.records import dataclass
+from edgeq.records import dataclass, field
 
 __all__ = [
     "CONSTANT",
@@ -80,7 +80,7 @@ class Instruction:
     op: int
     macs: int = 0
     beside: bool = False
-    lanes: Lanes | None = None
+    lanes: Lanes | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
