@@ -107,6 +107,7 @@ class Model:
         of its inputs. `read` gives the checked graph that it was made of."""
         model = cls.__new__(cls)
         model._graph = model._plan = None
+        model.kept = True
         model._read, model._rounding, model._threads = read, rounding, threads
         model._start(runnable, inputs, outputs, Program(runnable, get(), threads), memory)
         return model
@@ -139,6 +140,8 @@ class Model:
 
     _read: Callable[[], Graph]
     _rounding: str
+    kept = False
+    """Whether the plan lies where this user's next process finds it (edgeq/resume.py)."""
 
     @property
     def graph(self) -> Graph:

@@ -177,7 +177,7 @@ def load(
             )
         model = build(whole, rounding=rounding, threads=threads, memory=opened.memory, checked=whole is graph)
         if shelf is not None:
-            resume.keep(shelf, model, rounding, threads)
+            model.kept = resume.keep(shelf, model, rounding, threads)
         return model
     except UnsupportedError as error:
         if isinstance(error, DataDependentError) and selfcheck is None and not drift:

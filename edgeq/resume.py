@@ -68,13 +68,13 @@ def take(shelf: Shelf, memory: LockedMemory, read: Callable[[], Graph], rounding
     return Model.resumed(plan, _ports(inputs), _ports(outputs), threads, memory, read, rounding)
 
 
-def keep(shelf: Shelf, model: Model, rounding: str, threads: int) -> None:
-    """Keep a model's plan for the next process, if it means the same there."""
+def keep(shelf: Shelf, model: Model, rounding: str, threads: int) -> bool:
+    """Keep a model's plan for the next process, if it means the same there; whether it was kept."""
     where, label = folder(), _label(rounding, threads)
     if where is None or not label or not storable(model.plan):
-        return
+        return False
     about = [[[p.name, p.shape, p.dtype.name, p.affine] for p in side] for side in (model.inputs, model.outputs)]
-    shelf.put(where, label, to_parts(model.plan, model.program.constants, about))
+    return shelf.put(where, label, to_parts(model.plan, model.program.constants, about))
 
 
 def _ports(described: list[tuple[str, list[int], str, list[float] | None]]) -> tuple[Port, ...]:

@@ -65,15 +65,18 @@ class Shelf:
         except (OSError, DecryptError):
             return None
 
-    def put(self, folder: str, label: bytes, parts: Sequence[memoryview]) -> None:
-        """Keep the `parts` in order as one content. A folder that is full or cannot be written keeps nothing."""
+    def put(self, folder: str, label: bytes, parts: Sequence[memoryview]) -> bool:
+        """Keep the `parts` in order as one content; whether that was done: a folder that is full or cannot be written keeps
+        nothing."""
         size = sum(map(len, parts))
         if not 0 < size <= limits.KEPT_PLAN:
-            return
+            return False
         head = MAGIC + os.urandom(SALT) + size.to_bytes(8, "big")
         sealed = stream.encrypt(self._key, self._bound(head, label), parts, size)
         with suppress(OSError):
             _write(self._file(folder, label), head, sealed)
+            return True
+        return False
 
     def _bound(self, head: bytes, label: bytes) -> bytes:
         return hashlib.sha256(head + self._bundle + label).digest()

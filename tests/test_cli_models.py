@@ -216,6 +216,31 @@ def test_quantize_with_little_effort(here) -> None:
     assert abs((here / "fast.tflite").stat().st_size - (here / "digits_int8.tflite").stat().st_size) < 1000
 
 
+def test_verify_with_a_grant_keeps_the_plan(here, monkeypatch, capsys) -> None:
+    """After `edgeq verify --grant` an app's first start plans nothing; without the option nothing is opened, whatever the
+    environment says; what may not be opened is refused, and nothing is kept of it."""
+    monkeypatch.setenv("EDGEQ_PLANS", "plans")
+    monkeypatch.setenv("EDGEQ_GRANT", "device.eqg")
+    opening = ["verify", "digits.eqb", *GRANTED]
+    assert main(["verify", "digits.eqb", "--trust", "publisher.pub"]) == 0
+    assert not Path("plans").exists()
+    assert main(["keys", "new", "device", "unknown"]) == 0
+    assert main([*opening[:-4], "--identity", "unknown.key", "--trust", "publisher.pub"]) == 1
+    assert not Path("plans").exists()
+    capsys.readouterr()
+    assert main(opening) == 0
+    assert "kept for the next start" in capsys.readouterr().out
+    (entry,) = Path("plans").iterdir()
+    with edgeq.load("digits.eqb", grant="device.eqg", identity="device.key", trust="publisher.pub") as model:
+        assert model._plan is None
+    assert main(opening) == 0
+    assert "kept for the next start" in capsys.readouterr().out
+    assert list(Path("plans").iterdir()) == [entry]
+    monkeypatch.setenv("EDGEQ_PLANS", "off")
+    assert main(opening) == 0
+    assert "not kept" in capsys.readouterr().out
+
+
 def test_passphrases(here, monkeypatch, capsys) -> None:
     """A key under a passphrase opens with EDGEQ_PASSPHRASE, and not without or with another."""
     monkeypatch.setenv("EDGEQ_PASSPHRASE", "correct horse")
