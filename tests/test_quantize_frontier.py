@@ -87,7 +87,7 @@ def test_moments_are_those_of_rows(code, stride, padding, most):
     op = layer(code, stride, padding)
     cut = windows(op, shape, weights, most)
     depthwise = code == "DEPTHWISE_CONV_2D"
-    parts = [moments(cut, depthwise, real[a:b], codes[a:b], q) for a, b in ((0, 3), (3, 4), (4, 10))]
+    parts = [moments(cut, depthwise, codes[a:b], q, real[a:b]) for a, b in ((0, 3), (3, 4), (4, 10))]
     found = parts[0].merged(parts[1]).merged(parts[2])
     x, x_hat = (
         np.concatenate([rows(op, v, weights, most) for v in side]).astype(np.float64)
@@ -99,9 +99,9 @@ def test_moments_are_those_of_rows(code, stride, padding, most):
         x, x_hat = x.T, x_hat.T
     m, m_hat = x.mean(axis=-1), x_hat.mean(axis=-1)
     away, away_hat = x - m[..., None], x_hat - m_hat[..., None]
-    assert found.count == x.shape[-1]
-    np.testing.assert_allclose(found.exact, m, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(found.met, m_hat, rtol=1e-5, atol=1e-5)
-    spread = np.abs(away_hat @ away_hat.swapaxes(-1, -2)).max()
-    np.testing.assert_allclose(found.h, away_hat @ away_hat.swapaxes(-1, -2), atol=3e-6 * spread)
-    np.testing.assert_allclose(found.c, away @ away_hat.swapaxes(-1, -2), atol=3e-6 * spread)
+    assert found.counts.sum() == x.shape[-1]
+    np.testing.assert_allclose(found.mean(found.exact), m, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.mean(found.met), m_hat, rtol=1e-5, atol=1e-5)
+    wanted, beside = (a @ away_hat.swapaxes(-1, -2) / x.shape[-1] for a in (away_hat, away))
+    np.testing.assert_allclose(found.about(found.met, found.h), wanted, atol=3e-6 * np.abs(wanted).max())
+    np.testing.assert_allclose(found.about(found.exact, found.c), beside, atol=3e-6 * np.abs(wanted).max())

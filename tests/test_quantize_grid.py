@@ -91,7 +91,7 @@ def test_what_lies_beyond_is_clipped_where_that_does_less():
     layout = arrange(graph, RECIPES["int8-per-tensor"], runs)
     inputs = inputs_of(graph, 24)
     n = layers(layout)[0]
-    h = hessians(graph, [n], inputs, centred=True)[n]
+    h = dict(hessians(graph, [n], inputs, centred=True))[n]
     found = clipped(graph, layout, n, h, "kmeans")
     assert found is not None
     assert found.scale[0] == pytest.approx(0.004, rel=1e-5)

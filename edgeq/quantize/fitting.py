@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, Progress, silent, spread, workers
+from edgeq.calibrate import Inputs, Progress, silent
 from edgeq.feed import encode, quantmod_of
 from edgeq.graph import Activation, Graph, Op
-from edgeq.quantize.frontier import Frontier, Stage
+from edgeq.quantize.frontier import Frontier, Stage, gone
 from edgeq.quantize.gptq import MOST, ROWS, SHRINKAGE
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.moments import Moments, moments
@@ -47,9 +47,6 @@ JUDGED = 1024
 """Rows that tell which scale for all channels errs least."""
 
 _ENDS = {Activation.RELU: (0.0, np.inf), Activation.RELU6: (0.0, 6.0), Activation.RELU_N1_TO_1: (-1.0, 1.0)}
-
-TOGETHER = 8 << 20
-"""Bytes of rows, and of what comes and goes with them, that a thread looks at together."""
 
 
 def fitted(
@@ -116,24 +113,19 @@ def _seen(
     """
     depthwise = op.code == "DEPTHWISE_CONV_2D"
     every = -(-len(cut) * samples // JUDGED)
-    size = sum(way.nbytes for way in ways) + 8 * cut.at.size * cut.width
-    at_once = max(1, min(TOGETHER // size, -(-samples // 2)))
 
-    def look(worker: int, start: int) -> tuple[Moments, list[list[Array]]]:
-        stop = min(start + at_once, samples)
-        exact, met = (way.values(worker, start, stop) for way in ways)
+    def look(start: int, values: Sequence[Array]) -> tuple[Moments, list[list[Array]]]:
+        exact, met = values
         rows: list[list[Array]] = [[], []]
-        for k in range(start, stop) if judged else ():
-            some = slice(-(k * len(cut)) % every, None, every)
+        for k in range(len(exact)) if judged else ():
+            some = slice(-((start + k) * len(cut)) % every, None, every)
             for x, there, side in ((exact, None, rows[0]), (met, q, rows[1])):
-                side.extend(cut.of(x[k - start : k - start + 1], there, some))
-        return moments(cut, depthwise, exact, met, q), rows
+                side.extend(cut.of(x[k : k + 1], there, some))
+        return moments(cut, depthwise, met, q, exact), rows
 
-    alone = any(way.alone for way in ways)
-    count = 1 if alone else workers(at_once * (size + sum(way.nanoseconds for way in ways)))
     whole: list[Moments] = []
     rows: tuple[list[Array], list[Array]] = ([], [])
-    for part, some in spread(count, range(0, samples, at_once), look):  # in order: the same on any threads
+    for part, some in gone(ways, samples, 2 * cut.nbytes, look):  # in order, so that it is the same on any threads
         whole = [whole[0].merged(part) if whole else part]
         for side, more in zip(rows, some, strict=True):
             side.extend(more)
@@ -158,18 +150,21 @@ def _layer(
     real = by_channel.reshape(len(by_channel), -1).astype(np.float64)  # (channels, k)
     depthwise = seen.h.ndim == 3
     times = len(real) // len(seen.h) if depthwise else 1
-    count, m, m_hat = seen.count, seen.exact, seen.met
-    h, c = seen.h / count, seen.c / count
+    assert seen.exact is not None
+    assert seen.c is not None
+    count, m, m_hat = int(seen.counts.sum()), seen.mean(seen.exact), seen.mean(seen.met)
+    h, c = seen.about(seen.met, seen.h), seen.about(seen.exact, seen.c)
     k = h.shape[-1]
     diagonal = np.einsum("...ii->...i", h).mean(axis=-1)
     ridge = np.maximum((DAMPING + SHRINKAGE * k / count) * diagonal, 1e-30)
-    regular = ridge[..., None, None] * np.eye(k)
-    h, c = h + regular, c + regular
+    for products in (h, c):
+        np.einsum("...ii->...i", products)[...] += ridge[..., None]
     if depthwise:
         h, c, m, m_hat = (np.repeat(a, times, axis=0) for a in (h, c, m, m_hat))
         target = np.linalg.solve(h, np.einsum("ci,cij->cj", real, c)[..., None])[..., 0]
     else:
         target = np.linalg.solve(h, (real @ c).T).T
+    del c
     has_bias = rule.bias is not None and rule.bias < len(op.inputs) and op.inputs[rule.bias] >= 0
     bias = (
         np.asarray(graph.tensors[op.inputs[rule.bias]].data, np.float64).reshape(-1)

@@ -2,18 +2,18 @@
 
 At a frontier lie the tensors that the operations behind it have computed and those ahead still read, of all samples. To show the
 next tensor, only the operations in between are planned and run; those ahead may have other constants each time. A frontier that
-would take more than BYTES is not kept: then the way from the last one that was is gone once more, which is short, since
+would take too many BYTES is not kept: then the way from the last one that was is gone once more, which is short, since
 layers widen and narrow in turn. A graph that remembers, branches, or plans by values is run from its inputs each time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
 
 import numpy as np
 
-from edgeq.calibrate import Inputs
+from edgeq.calibrate import Inputs, spread, workers
 from edgeq.check import sound
 from edgeq.engine import Context, Program
 from edgeq.errors import ModelError
@@ -24,8 +24,13 @@ from edgeq.plan.types import Plan
 from edgeq.quantize.canonical import prune
 from edgeq.records import replace
 
-BYTES: Final = 8 << 20
-"""Of the tensors at a frontier, of all samples."""
+BYTES: Final = 4 << 20
+"""Of the tensors at a frontier, of all samples, or half as much as these take themselves."""
+
+TOGETHER: Final = 2 << 20
+"""Bytes that a thread looks at together."""
+
+Result = TypeVar("Result")
 
 
 class Frontier:
@@ -38,6 +43,7 @@ class Frontier:
         self._producers = graph.main.producers()
         self._held: dict[int, Array] = {}
         self._place = 0  # of the first operation ahead
+        self._room = max(BYTES, sum(a.nbytes for x in inputs for a in x) // 2) if BYTES else 0
         plain = all(t.dtype in NUMPY_DTYPES and not t.is_variable for t in graph.tensors)
         self._moves = plain and len(graph.subgraphs) == 1
 
@@ -52,7 +58,7 @@ class Frontier:
             return Stage(given, self._inputs, self._held, (), (tensor,))
         end = max(self._place, self._producers[tensor] + 1)
         live = self._live(end) if self._moves else []
-        if sum(_nbytes(given, i) for i in live) * len(self._inputs) > BYTES:
+        if sum(_nbytes(given, i) for i in live) * len(self._inputs) > self._room:
             live = []
         new = [i for i in live if i not in self._held and i != tensor]
         stage = None
@@ -120,6 +126,28 @@ class Stage:
             return self._held[i][start:stop]
         k = self._graph.inputs.index(i)
         return np.stack([x[k] for x in self._inputs[start:stop]])
+
+
+def gone(
+    ways: Sequence[Stage], samples: int, nbytes: int, function: Callable[[int, list[Array]], Result]
+) -> Iterator[Result]:
+    """function(number of the first, the tensor that each of the ways leads to) for some samples at a time, in their order.
+
+    It is called from as many threads as there are processors for it; how samples are cut does not depend on that. nbytes: that a
+    sample takes in it, beside what comes and goes.
+    """
+    size = nbytes + sum(way.nbytes for way in ways)
+    at_once = max(1, min(TOGETHER // size, -(-samples // 2)))
+
+    def look(worker: int, start: int) -> Result:
+        stop = min(start + at_once, samples)
+        return function(start, [way.values(worker, start, stop) for way in ways])
+
+    alone = any(way.alone for way in ways)
+    count = (
+        1 if alone else workers(at_once * (size + sum(way.nanoseconds for way in ways)))
+    )  # a byte takes about one, too
+    yield from spread(count, range(0, samples, at_once), look)
 
 
 def _stage(

@@ -9,18 +9,18 @@ product for each channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, in_chunks
+from edgeq.calibrate import Inputs
 from edgeq.graph import Graph
-from edgeq.quantize.windows import rows
-
-if TYPE_CHECKING:
-    from edgeq.stepping import Stepper
+from edgeq.quantize.frontier import Frontier, Stage, gone
+from edgeq.quantize.moments import Moments, moments
+from edgeq.quantize.windows import Windows, windows
 
 Array = npt.NDArray[Any]
 Nearest = Callable[[Array, int], Array]
@@ -55,51 +55,45 @@ BLOCK = 64
 
 def hessians(
     graph: Graph, layers: Iterable[int], inputs: Sequence[Inputs], longest: int = MOST, centred: bool = False
-) -> dict[int, Array]:
-    """E[x·xᵀ] of the named layers of a float graph, damped: (k, k) float32; DEPTHWISE_CONV_2D: (in_c, taps, taps).
+) -> Iterator[tuple[int, Array]]:
+    """E[x·xᵀ] of the named layers of a float graph, damped, one after another in the order of execution: (k, k) float32;
+    DEPTHWISE_CONV_2D: (in_c, taps, taps).
 
     centred: of layers with a bias about the mean of x, for biases that take off what rounding does to the mean. Layers whose
     rows are longer than `longest`, and grouped convolutions, are left out.
     """
-    wanted = [n for n in layers if _row(graph, n) <= longest]
-    readers: dict[int, list[int]] = {}
-    for n in wanted:
-        readers.setdefault(graph.ops[n].inputs[0], []).append(n)
-    sums: dict[int, Array] = {}
-    means: dict[int, Array] = {}
-    counts = dict.fromkeys(wanted, 0)
+    cuts = {n: _cut(graph, n) for n in sorted(layers) if _row(graph, n) <= longest}
+    wanted = {n: (cut, -(-ROWS // len(cut))) for n, cut in cuts.items() if cut is not None}
+    some = inputs[: max((most for _, most in wanted.values()), default=0)]
+    way = Frontier(graph, some, [graph.ops[n].inputs[0] for n in wanted])
+    for n, (cut, most) in wanted.items():
+        op = graph.ops[n]
+        whole = _whole(way.stage(), op.code == "DEPTHWISE_CONV_2D", cut, len(some), most)
+        h = whole.about(whole.met, whole.h)
+        if not centred or len(op.inputs) < 3 or op.inputs[2] < 0:
+            m = whole.mean(whole.met)
+            h += m[..., :, None] * m[..., None, :]
+        yield n, damped(h.astype(np.float32), int(whole.counts.sum()))
 
-    def look(worker: int, step: Stepper, number: int, chunk: Sequence[Inputs]) -> list[tuple[int, int, Array, Array]]:
-        found = []
-        for i, values in step.run(chunk):
-            x = values.reshape(-1, *graph.tensors[i].shape[1:]) if graph.tensors[i].shape else values
-            for n in readers[i]:
-                op = graph.ops[n]
-                each = min(int(np.prod(graph.tensors[op.outputs[0]].shape[:-1])), ROWS // SPREAD)  # rows of a sample
-                most = min(len(chunk), -(-ROWS // each) - number)
-                if most > 0:
-                    r = rows(op, x[: most * (len(x) // len(chunk))], graph.tensors[op.inputs[1]].shape, most * each)
-                    if r is not None:
-                        # (…, k, rows), as BLAS takes them
-                        columns = np.ascontiguousarray(r.transpose(2, 1, 0)) if r.ndim == 3 else r.T
-                        product = np.matmul(columns, columns.swapaxes(-1, -2))
-                        found.append((n, len(r), product, columns.sum(axis=-1, dtype=np.float64)))
-        return found
 
-    # Summed in order, so that it is the same on any threads.
-    for found in in_chunks(graph, inputs, look, list(readers)):
-        for n, count, product, total in found:
-            sums[n] = sums.get(n, 0) + product.astype(np.float64)
-            means[n] = means.get(n, 0) + total
-            counts[n] += count
-    out = {}
-    for n, products in sums.items():
-        h = products / counts[n]
-        if centred and len(graph.ops[n].inputs) > 2 and graph.ops[n].inputs[2] >= 0:
-            m = means[n] / counts[n]
-            h = h - m[..., :, None] * m[..., None, :]
-        out[n] = damped(h.astype(np.float32), counts[n])
-    return out
+def _whole(way: Stage, depthwise: bool, cut: Windows, samples: int, most: int) -> Moments:
+    """What a layer meets on the first `most` of the samples."""
+
+    def look(start: int, values: Sequence[Array]) -> Moments | None:
+        (x,) = values
+        return moments(cut, depthwise, x[: most - start], None) if start < most else None
+
+    parts = (part for part in gone([way], samples, cut.nbytes, look) if part is not None)
+    return reduce(Moments.merged, parts)  # in order, so that it is the same on any threads
+
+
+def _cut(graph: Graph, n: int) -> Windows | None:
+    """The windows of layer n that a sample gives its Hessian, None where they cannot be told."""
+    op = graph.ops[n]
+    if graph.tensors[op.inputs[0]].data is not None:
+        return None
+    each = min(int(np.prod(graph.tensors[op.outputs[0]].shape[:-1])), ROWS // SPREAD)
+    return windows(op, graph.tensors[op.inputs[0]].shape, graph.tensors[op.inputs[1]].shape, each)
 
 
 def _row(graph: Graph, n: int) -> int:
@@ -127,8 +121,11 @@ def rounded(w: Array, h: Array, nearest: Nearest) -> Array:
     """
     order = np.argsort(-np.diag(h), kind="stable")
     back = np.argsort(order, kind="stable")
-    inverse = np.linalg.inv(h[np.ix_(order, order)].astype(np.float64))
-    factor = np.linalg.cholesky((inverse + inverse.T) / 2).T  # upper: row j is H⁻¹[j, j:] of what is left, by its root
+    inverse = np.linalg.inv(h[np.ix_(order, order)].astype(np.float64, copy=False))
+    inverse += inverse.T  # NumPy copies what overlaps
+    inverse /= 2
+    factor = np.linalg.cholesky(inverse).T  # upper: row j is H⁻¹[j, j:] of what is left, by its root
+    del inverse
     left = np.array(w, np.float64)[:, order]
     out = np.empty_like(left)
     k = left.shape[1]

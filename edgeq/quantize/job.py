@@ -15,7 +15,7 @@ from edgeq.quantize.gptq import MOST, hessians
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.parameters import Rewritten, histograms, parameters
 from edgeq.quantize.rewrite import Codes, rewrite
-from edgeq.quantize.rounding import Grade, all_rounded, clipped, layers, one_each, plain
+from edgeq.quantize.rounding import FINEST, Grade, all_rounded, clipped, layers, one_each, plain, rounded
 from edgeq.quantize.search import Spans
 from edgeq.quantize.weights import Coded
 from edgeq.quantize.wider import once, widened
@@ -96,17 +96,26 @@ class Job:
         corrected = self.recipe.bias_correction
         known = hessians(self.graph, layers(self.layout), self.derive, longest, corrected)
         if self.wider:
+            found = dict(known)
             more = [*self.derive, *widened(self.derive)]
-            known |= hessians(self.graph, once(self.graph, known), more, longest, corrected)
-        codes = all_rounded(self.graph, self.layout, known, self.grades, self.recipe.codebook)
+            found.update(hessians(self.graph, once(self.graph, found), more, longest, corrected))
+            known = iter(found.items())
+        codes, some, kind = {}, {}, self.recipe.codebook
+        for n, h in known:  # one by one: there may be more of them than memory
+            codes[n] = rounded(self.graph, self.layout, n, h, self.grades.get(n, FINEST), kind)
+            other = clipped(self.graph, self.layout, n, h, kind) if n not in self.grades else None
+            if other is not None:
+                some[n] = other
+        left = {n: grade for n, grade in self.grades.items() if n not in codes}
+        codes |= all_rounded(self.graph, self.layout, {}, left, kind)
         done = replace(self, codes=codes, known=longest)
-        return (done.correcting() if corrected else done)._on_grids(known)
+        return (done.correcting() if corrected else done)._on_grids(some)
 
-    def _on_grids(self, known: Mapping[int, Array]) -> Job:
-        """With layers on a grid that has weights beyond ±127 clipped to it, where that does less to the outputs."""
-        kind = self.recipe.codebook
-        tried = {n: clipped(self.graph, self.layout, n, h, kind) for n, h in known.items() if n not in self.grades}
-        some = {n: coded for n, coded in tried.items() if coded is not None}
+    def _on_grids(self, some: Mapping[int, Coded]) -> Job:
+        """With layers on a grid that has weights beyond ±127 clipped to it, where that does less to the outputs.
+
+        some: their codes then.
+        """
         if not some:
             return self
         judge, means = judge_by(self.graph, evenly(self.derive, TRIED)), self.means or {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from edgeq.calibrate import Inputs, Keeper, Progress, Ranges, evenly, observe, silent
 from edgeq.errors import QuantizeError
@@ -31,6 +31,7 @@ from edgeq.quantize.rounding import grades
 from edgeq.quantize.rounding import layers as layers_of
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.search import ENOUGH, Found, Search, chosen, noise, noisiest
+from edgeq.quantize.trim import give_back
 from edgeq.quantize.wider import once, widened
 from edgeq.recipe import RECIPES, Recipe
 from edgeq.records import replace
@@ -201,6 +202,7 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
     def attempt(name: str, other: Job, again: bool = False, gain: float = 0.0) -> None:
         """Keep another job where it has less noise, by a share of `gain` and more; with `again`, its ranges are its own."""
         nonlocal job, best, search
+        give_back()
         trial = Search(other.make, judging)
         at = spans(other.seen, method) if again else best.spans
         found = trial.candidate(best.name, at)
@@ -220,14 +222,7 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
             search = Search(job.make, judging)
             best = replace(search.candidate(best.name, best.spans), steps=(*best.steps, line))
     shared += best.steps
-    candidates = [best if m == method else search.candidate(f"{m} ranges", spans(job.seen, m)) for m in methods]
-    if not job.seen:
-        candidates = [replace(best, name="weights alone")]
-    if look and not fast:
-        two = sorted(candidates, key=lambda c: c.error)[:2]
-        picked = winners(given, job.layout, two, judging.inputs[: COMPARED // 2])
-        candidates.append(search.candidate("the better of the best two for each tensor", picked))
-    best = chosen(candidates, min(candidates, key=lambda c: c.error))  # of equals the first
+    best = _ranged(job, best, methods, given if look and not fast else None, search)
     best = replace(best, steps=(*shared, *best.steps))
     method = next((m for m in methods if best.name.startswith(m)), "mse")
 
@@ -239,6 +234,7 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
         say(2, STEPS, "equalising channels")
         for name, other in _equalized(job):
             attempt(name, other, again=True, gain=WORTH / 2 if on_coarse else WORTH)
+            del other  # its weights, and their plan, need not be there beside the next one's
     if rounds and not on_coarse and not fast:
         say(1, STEPS, "rounding weights")
         # It leans on the samples, so on a fine grid it must be worth that.
@@ -266,12 +262,28 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
     return job, best
 
 
+def _ranged(job: Job, best: Found, methods: Sequence[str], given: Graph | None, search: Search) -> Found:
+    """The ranges of least error by these methods. best: by one of them; given: a float graph to hold each tensor of the best two
+    against, and take the better for each."""
+    if not job.seen:
+        return chosen([one := replace(best, name="weights alone")], one)
+    named = {f"{m} ranges": m for m in methods}
+    candidates = [
+        best if name == best.name else search.candidate(name, spans(job.seen, m)) for name, m in named.items()
+    ]
+    if given is not None:
+        two = sorted(candidates, key=lambda c: c.error)[:2]
+        picked = winners(given, job.layout, two, search.judge.inputs[: COMPARED // 2])
+        candidates.append(search.candidate("the better of the best two for each tensor", picked))
+    return chosen(candidates, min(candidates, key=lambda c: c.error))  # of equals the first
+
+
 def _shared_out(job: Job, given: Graph, say: Progress) -> tuple[Job, str]:
     """The job with grades that its recipe's share of bytes pays for, and a line on it."""
     held = [k * BLOCKS // len(job.derive) % 4 == 1 for k in range(len(job.derive))]
     judge = [x for x, h in zip(job.derive, held, strict=True) if h] or job.derive
     rest = [x for x, h in zip(job.derive, held, strict=True) if not h] or job.derive
-    known = hessians(job.graph, job.grades, rest)
+    known = dict(hessians(job.graph, job.grades, rest))
     fed = replace(job, means=mean_inputs(job.graph, evenly(rest, MEANS)))
     done, line = allocated(fed, spans(job.seen, "minmax"), known, judge_by(given, judge), say)
     return replace(done, means=None), line
@@ -303,14 +315,14 @@ def _coarse_products(job: Job) -> list[int]:
     return [n for n, how in stored if how == "dynamic" and job.graph.ops[n].code == "FULLY_CONNECTED"]
 
 
-def _equalized(job: Job) -> list[tuple[str, Job]]:
+def _equalized(job: Job) -> Iterator[tuple[str, Job]]:
     """Forms of the graph with other scales between its channels, as far as they may be of use."""
     found = links(job.graph)
     coarse = _coarse(job)
     if not coarse:  # channels under RELU6 have like ranges
         found = [link for link in found if not link.capped]
     if not found or not (coarse or job.layout.rules):
-        return []
+        return
     seen = equalize.ends(job.graph, found, job.derive[:ENDS])
     forms: list[tuple[str, Callable[[], Graph]]] = []
     if job.layout.rules and not coarse:
@@ -323,14 +335,12 @@ def _equalized(job: Job) -> list[tuple[str, Job]]:
     if coarse and job.layout.rules:
         forms.append(("channels lifted", lambda: equalize.by_activations(job.graph, found, seen, 0.5)))
     forms.append(("biases absorbed", lambda: equalize.absorbed(job.graph, found, seen)))
-    out = []
+    scaled = frozenset(i for link in found for i in link.tensors)
     for name, make in forms:
         graph = make()
-        if graph is job.graph or len(graph.tensors) == len(job.graph.tensors):
-            continue
-        scaled = frozenset(i for link in found for i in link.tensors)
-        out.append((name, job.on(graph, observed(graph, job.derive[:ENDS]), scaled)))
-    return out
+        if graph is not job.graph and len(graph.tensors) != len(job.graph.tensors):
+            yield name, job.on(graph, observed(graph, job.derive[:ENDS]), scaled)
+        del graph
 
 
 def prepare(graph: Graph, recipe: Recipe) -> Graph:

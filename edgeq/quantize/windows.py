@@ -76,6 +76,11 @@ class Windows:
     def __len__(self) -> int:
         return len(self.at)
 
+    @property
+    def nbytes(self) -> int:
+        """Of a sample's windows as rows of float32."""
+        return 4 * self.at.size * self.width
+
     def of(self, x: Array, q: QuantMod | None, some: slice = slice(None)) -> Array:
         """Of samples (m, …) with codes of q: (m, n, taps, width) float32, their own; some: of the windows."""
         at, inside = self.at[some], self.inside
