@@ -222,6 +222,18 @@ def to_f32(typingctx, v):
 
 
 @intrinsic
+def truncated(typingctx, v):
+    """float32 lanes as int32, towards zero; they must fit."""
+    return VI32(v), lambda context, builder, signature, args: builder.fptosi(args[0], llvm("i32", L))
+
+
+@intrinsic
+def div_f32(typingctx, a, b):
+    """Lane-wise float32 quotient."""
+    return VF32(a, b), lambda context, builder, signature, args: builder.fdiv(*args)
+
+
+@intrinsic
 def shift_right_i32(typingctx, v, by):
     """Lane-wise arithmetic shift right by one scalar."""
 

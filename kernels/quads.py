@@ -225,6 +225,23 @@ def as_pairs(typingctx, v):
 
 
 @intrinsic
+def as_i32(typingctx, v):
+    """The same bits as int32."""
+    return VI32(v), lambda context, builder, signature, args: builder.bitcast(args[0], llvm("i32", L))
+
+
+@intrinsic
+def add_short(typingctx, a, b):
+    """Sums of the 16 bits of two quads, modulo 2^16."""
+
+    def codegen(context, builder, signature, args):
+        pairs = [builder.bitcast(v, llvm("i16", 2 * L)) for v in args]
+        return builder.bitcast(builder.add(*pairs), args[0].type)
+
+    return VQUAD(a, b), codegen
+
+
+@intrinsic
 def shift_left_pairs(typingctx, v, by):
     """Each int16 times 2^by; what leaves it is lost."""
 
