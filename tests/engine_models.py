@@ -326,6 +326,10 @@ def cases() -> dict[str, Callable[[], Graph]]:
         add(f"{op} same", lambda t, op=op: pool(op, t))
         add(f"{op} valid, two images, relu", lambda t, op=op: pool(op, t, n=2, same=False, act=1))
         add(f"{op} global", lambda t, op=op: pool(op, t, k=6, s=1, same=False, h=6))
+        for c, h, k, stride in ((1, 9, 2, 1), (24, 9, 3, 2), (70, 4, 2, 3), (130, 5, 3, 1)):
+            add(f"{op} {k}x{k} / {stride} of {c} channels", lambda t, a=(op, c, h, k, stride): pool(
+                a[0], t, n=2, h=a[2], w=a[2] + 2, c=a[1], k=a[3], s=a[4], act=3))  # fmt: skip
+    add("AVERAGE_POOL_2D of 17 by 17", lambda t: pool("AVERAGE_POOL_2D", t, k=17, s=1, h=18, w=19, c=3, same=False))
     add("AVERAGE_POOL_2D of 80 channels", lambda t: pool("AVERAGE_POOL_2D", t, k=5, s=2, c=80), types=bytes_)
     add("mean over the image", mean)
     add("mean over apart axes, dropped", mean, axes=(0, 2), keep=False)
