@@ -10,9 +10,11 @@ from quantize_models import Net, answers, inputs_of, peer_answers, runtimes, sqn
 
 from edgeq.cli import main
 from edgeq.graph import Graph
+from edgeq.interpreter import Interpreter
 from edgeq.quantize import Quantized, quantize
 from edgeq.recipe import RECIPES, parse
 from edgeq.tflite import write
+from edgeq.tflite.schema import table
 
 DYNAMIC = replace(RECIPES["dynamic"], hybrid=35)
 """Layers this small make up for less: none of these would be hybrid at 40."""
@@ -104,3 +106,57 @@ def test_the_command_line(tmp_path, capsys):
     assert "hybrid alone dB" in said
     assert "floats, weights dequantized" in said
     assert parse(b'base = "dynamic"\nhybrid = 45', "r").hybrid == 45
+
+
+def loud_rows(rows: int = 1, bias: bool = True, keep: bool = False) -> Graph:
+    """Three dense layers whose outputs differ much in size, so that one scale for all weights of a layer serves few of them."""
+    net = Net((1, rows, 24) if keep else (rows, 24))
+    x = 0
+    for k, out in enumerate((32, 40, 12)):
+        lead = net.tensors[x].shape[:-1]
+        w = net.rng.normal(0, 0.3, (out, net.tensors[x].shape[-1]))
+        sizes = np.geomspace(0.01, 1, 40 if k == 2 else out)
+        w = w / sizes if k == 2 else w * sizes[:, None]  # what reads them last makes up for it
+        w = net.const(w.astype(np.float32))
+        options = table("FullyConnectedOptions", fused_activation_function=int(k < 2), keep_num_dims=keep)
+        x = net.op("FULLY_CONNECTED", (x, w, net.bias(out) if bias else -1), (*lead, out), options)
+    return net.graph(x)
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [loud_rows(), loud_rows(rows=3), loud_rows(bias=False), loud_rows(rows=4, keep=True)],
+    ids=["a row", "three rows", "no bias", "dimensions kept"],
+)
+def test_dense_layers_as_convolutions(graph):
+    """Where one scale for all weights costs much, dense layers become 1 × 1 convolutions, and give the same in every runtime."""
+    inputs = inputs_of(graph, 32)
+    done = quantize(graph, inputs, replace(DYNAMIC, hybrid=20))
+    assert kinds(done) == ["convolution"] * 3
+    codes = [op.code for op in done.graph.ops]
+    assert codes == ["RESHAPE", "CONV_2D", "CONV_2D", "CONV_2D", "RESHAPE"]
+    assert all(layer.sqnr is not None and layer.weights_sqnr > 30 for layer in done.layers)
+    wanted, ours = answers(graph, inputs), answers(done.graph, inputs)
+    assert min(sqnr(wanted, ours)) > 25
+    for runtime in runtimes():  # the reference resolver has all of these
+        found = peer_answers(done.graph, inputs, runtime)
+        assert min(sqnr(wanted, found)) > 25, runtime
+        if runtime.startswith("tflite-runtime"):
+            assert min(sqnr(ours, found)) > 100, runtime
+
+
+def test_rows_may_become_more():
+    """A model whose rows may be any number can be resized as before."""
+    graph = loud_rows()
+    tensors = [replace(t, shape_signature=(-1, *t.shape[1:])) if t.data is None else t for t in graph.tensors]
+    graph = graph.with_main(tensors=tuple(tensors))
+    done = quantize(graph, inputs_of(graph, 32), replace(DYNAMIC, hybrid=20))
+    assert kinds(done) == ["convolution"] * 3
+    x = np.concatenate([x[0] for x in inputs_of(graph, 5, seed=3)])
+    one = Interpreter(model_content=bytes(write(done.graph)))
+    one.resize_tensor_input(one.get_input_details()[0]["index"], x.shape)
+    one.allocate_tensors()
+    one.set_tensor(one.get_input_details()[0]["index"], x)
+    one.invoke()
+    each = np.concatenate([y[0] for y in answers(done.graph, [(row[None],) for row in x])])
+    np.testing.assert_allclose(one.get_tensor(one.get_output_details()[0]["index"]), each, atol=1e-5)

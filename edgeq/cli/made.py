@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from edgeq.quantize import Layer, Quantized
 
 
-_KINDS = {"": "floats", "weights": "floats, weights dequantized", "dynamic": "hybrid"}
+_KINDS = {
+    "": "floats",
+    "weights": "floats, weights dequantized",
+    "dynamic": "hybrid",
+    "convolution": "hybrid, as CONV_2D",
+}
 """What an operation that runs in no integers runs in, by how its weights are stored."""
 
 

@@ -112,7 +112,7 @@ def correct(graph: Graph, coded: Graph, places: Mapping[int, int], means: Mappin
         bias = tensors[op.inputs[2]]
         if rounded.dtype != "int8" or rounded.data is None or bias.data is None:
             continue
-        moved = mean_shift(op.code, real(rounded).astype(np.float64) - w, m)
+        moved = mean_shift(graph.ops[n].code, real(rounded).astype(np.float64).reshape(w.shape) - w, m)
         if bias.quantization is None:  # weights are stored in int8, the rest is float
             moved_bias = (np.asarray(bias.data, np.float64) - moved.reshape(bias.shape)).astype(np.float32)
             tensors.append(replace(bias, data=moved_bias, buffer=0))  # others may share what was there

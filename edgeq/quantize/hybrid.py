@@ -32,16 +32,26 @@ NAMED = 12
 def hybrids(job: Job) -> list[int]:
     """The layers that quantize their inputs at run time, as the layout has it."""
     graph, stored = job.graph, job.layout.stored
-    return [n for n, how in stored.items() if how == "dynamic" and hybrid_kernel(graph.ops[n], graph.tensors)]
+    return [n for n, how in stored.items() if how != "weights" and hybrid_kernel(graph.ops[n], graph.tensors)]
 
 
 def dequantized(job: Job, some: Iterable[int]) -> Job:
     """The job with the weights of these layers dequantized. FULLY_CONNECTED gets a scale per channel then, and codes that were
     rounded for it as those for one scale were.
     """
+    return _stored(job, some, "weights")
+
+
+def as_convolutions(job: Job, some: Iterable[int]) -> Job:
+    """The job with these FULLY_CONNECTED as 1 × 1 convolutions, whose hybrid kernel has a scale per channel in every runtime."""
+    return _stored(job, some, "convolution")
+
+
+def _stored(job: Job, some: Iterable[int], how: str) -> Job:
+    """The job with the weights of these layers stored so, a scale per channel each."""
     taken = set(some)
-    stored = {**job.layout.stored, **dict.fromkeys(taken, "weights")}
-    coarse = {n for n in taken if job.graph.ops[n].code == "FULLY_CONNECTED"}
+    stored = {**job.layout.stored, **dict.fromkeys(taken, how)}
+    coarse = {n for n in taken if job.graph.ops[n].code == "FULLY_CONNECTED" and job.layout.stored[n] == "dynamic"}
     codes = {n: c for n, c in job.codes.items() if n not in coarse}
     other = replace(job, layout=replace(job.layout, stored=stored), codes=codes)
     if not job.known or len(codes) == len(job.codes):
@@ -63,7 +73,7 @@ def settled(job: Job, found: Found, judge: Judge, say: Progress) -> tuple[Job, F
     def made(kept: Iterable[int], by: Judge) -> tuple[Job, Found]:
         stay = set(kept)
         codes = {**plainly.codes, **{n: c for n, c in job.codes.items() if n in stay}}
-        stored = {**plainly.layout.stored, **dict.fromkeys(stay, "dynamic")}
+        stored = {**plainly.layout.stored, **{n: job.layout.stored[n] for n in stay}}
         other = replace(job, layout=replace(job.layout, stored=stored), codes=codes)
         return other, Search(other.make, by).candidate(found.name, found.spans)
 

@@ -27,7 +27,8 @@ class Layout:
     rules: the operations that become integer, by index. dtypes: of the tensors that hold codes from then on, "int8" or
     "int16": that of the operation which writes them. homes: the same, and for what floats compute and integers read the
     dtype of its first reader. treatments: what the recipe says of each operation with weights;
-    stored: the float operations whose weights are stored in int8, and how ("dynamic" or "weights"). groups: each
+    stored: the float operations whose weights are stored in int8, and how: "dynamic", "weights", or "convolution", a
+    FULLY_CONNECTED as a 1 × 1 convolution, whose hybrid kernel has a scale per channel in every runtime. groups: each
     tensor that an integer operation reads or writes → one of those that share its scale, the same one for all of them.
     fixed: the scale and zero point of the groups that may have no other. constants: float constants whose codes are
     written in a group's scale, by group.

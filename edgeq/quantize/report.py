@@ -29,7 +29,8 @@ class Layer:
     index, code, name: of the operation, and its first output's name; shape: that output's. integer: whether it runs in
     integers. sqnr: of its first output, in dB, with all noise from upstream. weights_sqnr: of its weights alone, None
     where it has none. scale, zero_point: of its first output, None where that is float. stored: how its weights are stored
-    beside float values, "dynamic" where its kernel quantizes what it reads, "weights" where they are dequantized, else "".
+    beside float values, "dynamic" where its kernel quantizes what it reads, "convolution" where that is a 1 × 1 convolution's,
+    "weights" where they are dequantized, else "".
     hybrid_sqnr: in dB at the outputs, what its hybrid form alone would leave; None where that was not asked.
     """
 
@@ -132,7 +133,7 @@ def _weights_sqnr(graph: Graph, layout: Layout, done: Rewritten, n: int) -> floa
     at = done.graph.ops[done.ops[n]].inputs[position]
     if done.graph.tensors[at].data is None:  # behind a DEQUANTIZE
         at = done.graph.ops[done.graph.main.producers()[at]].inputs[0]
-    off = np.subtract(real(done.graph.tensors[at]), w, dtype=np.float64)
+    off = np.subtract(real(done.graph.tensors[at]).reshape(w.shape), w, dtype=np.float64)
     noise = float(np.vdot(off, off))
     np.copyto(off, w)  # large weights once in float64
     return decibels(float(np.vdot(off, off)), noise)

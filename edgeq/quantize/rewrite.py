@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.graph import Graph, Op, Quantization, Tensor
+from edgeq.graph import Graph, Op, Padding, Quantization, Tensor
 from edgeq.quantize.canonical import prune
 from edgeq.quantize.parameters import Parameters, Rewritten, form, quantization, transform
 from edgeq.quantize.rules import RULES, Rule
 from edgeq.quantize.weights import Coded, quantize_weights
 from edgeq.quantmod import QuantMod
 from edgeq.records import replace
+from edgeq.tflite.schema import table
 
 if TYPE_CHECKING:
     from edgeq.quantize.layout import Layout
@@ -48,7 +49,8 @@ def rewrite(
             if n in layout.stored:
                 ops[n] = len(build.ops) - 1 - ops_after
     done, place = prune(graph.with_main(tensors=tuple(build.tensors), ops=tuple(build.ops)))
-    computed = {i: place[i] for i, t in enumerate(graph.tensors) if t.data is None and i in place}
+    there = {i: i if i in place else build.pictures.get(i, -1) for i, t in enumerate(graph.tensors) if t.data is None}
+    computed = {i: place[j] for i, j in there.items() if j >= 0 and j in place}
     return Rewritten(done, MappingProxyType(computed), MappingProxyType(ops))
 
 
@@ -88,6 +90,9 @@ class _Build:
         self._per_channel = per_channel
         self._rounded = codes
         self._biases = biases
+        self.pictures: dict[int, int] = {}  # rows as pictures of one pixel, (rows, 1, 1, channels)
+        self._readers = graph.main.consumers()
+        self._outputs = graph.outputs
         self._made: dict[tuple[Any, ...], int] = {}  # what stands for a tensor in another form, made once
         for i in layout.dtypes:
             self.tensors[i] = self._code(graph.tensors[i], parameters[i])
@@ -114,8 +119,46 @@ class _Build:
             if i in self._layout.dtypes:
                 outputs[k] = self._made[i, "real"] = self._new(_called(self._floats[i], "real"))
                 after.append(Op("QUANTIZE", (outputs[k],), (i,)))
-        self.ops += [replace(op, inputs=tuple(inputs), outputs=tuple(outputs)), *after]
+        done = replace(op, inputs=tuple(inputs), outputs=tuple(outputs))
+        if self._layout.stored.get(n) == "convolution":
+            done, back = self._convolution(done)
+            after = [*back, *after]
+        self.ops += [done, *after]
         return len(after)
+
+    def _convolution(self, op: Op) -> tuple[Op, list[Op]]:
+        """A FULLY_CONNECTED with weights (out, 1, 1, in) as a convolution of pictures of one pixel, and what follows it."""
+        x, y = op.inputs[0], op.outputs[0]
+        if x not in self.pictures:
+            self.pictures[x] = self._picture(x, self.tensors[op.inputs[1]].shape[3])
+            self.ops.append(self._reshape(x, self.pictures[x], (-1, *self.tensors[self.pictures[x]].shape[1:])))
+        self.pictures[y] = self._picture(y, self.tensors[y].shape[-1])
+        inputs = [self.pictures[x], *op.inputs[1:]]
+        if len(inputs) < 3 or inputs[2] < 0:  # XNNPACK wants a bias
+            out = self.tensors[op.inputs[1]].shape[0]
+            inputs[2:] = [
+                self._new(Tensor(f"{self.tensors[y].name}/bias", (out,), "float32", np.zeros(out, np.float32)))
+            ]
+        assert op.options is not None
+        act = op.options.values.get("fused_activation_function", 0)
+        options = table("Conv2DOptions", padding=Padding.VALID, stride_w=1, stride_h=1, fused_activation_function=act)
+        done = Op("CONV_2D", tuple(inputs), (self.pictures[y],), options)
+        alike = all(self._layout.stored.get(k) == "convolution" for k in self._readers.get(y, []))
+        if alike and self._readers.get(y) and y not in self._outputs:
+            return done, []  # nobody reads the rows
+        return done, [self._reshape(self.pictures[y], y, (-1, *self.tensors[y].shape[1:]))]
+
+    def _picture(self, i: int, channels: int) -> int:
+        t = self.tensors[i]
+        shape = (t.size // channels, 1, 1, channels)
+        open_ = t.shape_signature is not None and -1 in t.shape_signature
+        signature = (-1, *shape[1:]) if open_ else None
+        return self._new(replace(_called(t, "picture"), shape=shape, shape_signature=signature))
+
+    def _reshape(self, x: int, y: int, shape: tuple[int, ...]) -> Op:
+        data = np.array(shape, np.int32)
+        at = self._new(Tensor(f"{self.tensors[y].name}/shape", data.shape, "int32", data))
+        return Op("RESHAPE", (x, at), (y,), table("ReshapeOptions", new_shape=data))
 
     def _codes(self, i: int, dtype: str, wanted: QuantMod | None) -> int:
         """Tensor i as codes, in the transform wanted or in its own."""
@@ -170,14 +213,19 @@ class _Build:
         rule = RULES[op.code]
         assert rule.weights is not None
         w = self._floats[op.inputs[rule.weights]]
-        hybrid = self._layout.stored[n] == "dynamic" and hybrid_kernel(op, self._floats)
+        how = self._layout.stored[n]
+        hybrid = how != "weights" and hybrid_kernel(op, self._floats)
         per_channel = self._layout.treatments[n].per_channel if self._per_channel is None else self._per_channel
-        if hybrid and op.code == "FULLY_CONNECTED":
+        if how == "dynamic" and op.code == "FULLY_CONNECTED":
             per_channel = False
         known = self._rounded.get(n)
         weights, _ = quantize_weights(np.asarray(w.data), rule.axis, None, 1.0, 1.0, per_channel, known=known)
         weights = _rounding(known, weights)
-        key = (op.inputs[rule.weights], weights.scale.tobytes(), weights.axis, weights.data.tobytes())
+        as_picture = how == "convolution"
+        if as_picture:
+            w = replace(w, shape=(w.shape[0], 1, 1, w.shape[1]), shape_signature=None)
+            weights = replace(weights, data=weights.data.reshape(w.shape))
+        key = (op.inputs[rule.weights], weights.scale.tobytes(), weights.axis, weights.data.tobytes(), as_picture)
         at = self._once(key, lambda: _constant(w, weights))
         if not hybrid:
             if (at, "real") not in self._made:

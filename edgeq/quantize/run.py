@@ -242,8 +242,8 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
     coarse = _coarse_products(job)
     if coarse:
         attempt(
-            f"weights of {len(coarse)} FULLY_CONNECTED dequantized instead, a scale per channel",
-            hybrid.dequantized(job, coarse),
+            f"{len(coarse)} FULLY_CONNECTED as 1 × 1 convolutions, a scale per channel",
+            hybrid.as_convolutions(job, coarse),
             gain=WORTH,
         )
     job, best = hybrid.settled(job, best, judging, lambda n, m, what: say(2, STEPS, what))
