@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import accuracy
+import varied
 
 from edgeq.quantize import quantize
 from edgeq.tflite import read, write
@@ -81,3 +82,18 @@ def test_an_unknown_task(capsys):
     with pytest.raises(SystemExit):
         accuracy.main(["nothing"])
     assert "got nothing" in capsys.readouterr().err
+
+
+def test_samples_are_varied():
+    """Pictures are moved and mirrored, recordings moved in time; the first are the samples themselves."""
+    x = np.arange(2 * 6 * 7 * 3, dtype=np.float32).reshape(2, 6, 7, 3)
+    some = list(varied.pictures(x))
+    assert len(some) == 18
+    assert {v.shape for v in some} == {x.shape}
+    np.testing.assert_array_equal(some[0], x)
+    np.testing.assert_array_equal(some[9], x[:, :, ::-1])
+    np.testing.assert_array_equal(some[1][:, 1:], x[:, :-1])  # a pixel down
+    later = list(varied.recordings(x))
+    assert len(later) == 7
+    np.testing.assert_array_equal(later[1][:, 1:], x[:, :-1])
+    np.testing.assert_array_equal(later[1][:, 0], x[:, 0])
