@@ -283,8 +283,8 @@ WORKERS = 4
 KEPT = 256
 """Inferences whose inputs are kept, to measure steps by."""
 
-KEPT_BYTES = 16 << 20
-"""Of those inputs."""
+KEPT_BYTES = 48 << 20
+"""Of those inputs. Layers are fitted to them: on 15 pictures a large model loses 0.4 dB against 60."""
 
 
 def evenly(items: Row, most: int) -> Row:
@@ -293,13 +293,13 @@ def evenly(items: Row, most: int) -> Row:
 
 
 class Keeper:
-    """Keeps some of the inputs that it is shown, evenly spread over however many: up to KEPT, and KEPT_BYTES of
-    them."""
+    """Keeps some of the inputs that it is shown, evenly spread over however many: up to KEPT, and
+    KEPT_BYTES of them, by default."""
 
-    def __init__(self, share: int = 1) -> None:
-        """share: a so many-th of both is enough."""
+    def __init__(self, most: int = KEPT, nbytes: int = KEPT_BYTES) -> None:
+        """most, nbytes: of the inputs that are kept."""
         self.kept: list[Inputs] = []
-        self._most, self._bytes = KEPT // share, KEPT_BYTES // share
+        self._most, self._bytes = most, nbytes
         self._shown = 0
         self._step = 1
 

@@ -237,10 +237,9 @@ def test_keeper_spreads_over_the_stream(n):
     assert len({b - a for a, b in pairwise(kept)}) <= 1
 
 
-def test_keeper_has_a_limit_in_bytes(monkeypatch):
-    """Large samples are kept up to KEPT_BYTES."""
-    monkeypatch.setattr(calibrate, "KEPT_BYTES", 8000)
-    keeper = Keeper()
+def test_keeper_has_a_limit_in_bytes():
+    """Large samples are kept up to so many bytes."""
+    keeper = Keeper(nbytes=8000)
     assert sum(1 for _ in keeper.watch((np.zeros(100),) for _ in range(50))) == 50
     assert 5 <= len(keeper.kept) <= 10
 

@@ -60,8 +60,8 @@ LOOKED = 64
 FEW = 16
 """Inputs that judge, and that tell means, where it has to be fast."""
 
-SHARE = 2
-"""Of the inputs that are kept otherwise, half."""
+FAST = 128, 8 << 20
+"""Inputs that are kept then, and their bytes."""
 
 FEWEST = 2
 """Inputs on which all tensors are then compared."""
@@ -99,7 +99,7 @@ def quantize(
         codes = ", ".join(sorted({op.code for op in graph.ops})) or "none"
         raise QuantizeError(f"expected float operations that have {_wanted(recipe)}, found {codes}")
     fast = recipe.effort == "fast"
-    keeper = Keeper(SHARE if fast else 1)
+    keeper = Keeper(*FAST) if fast else Keeper()
     total = count(graph, samples) or 0
     inputs = feed(graph, samples)
     if fast and total > LOOKED:
