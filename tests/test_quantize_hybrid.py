@@ -12,7 +12,7 @@ from edgeq.cli import main
 from edgeq.graph import Graph
 from edgeq.interpreter import Interpreter
 from edgeq.quantize import Quantized, quantize
-from edgeq.recipe import RECIPES, parse
+from edgeq.recipe import RECIPES, Recipe, Scope, parse
 from edgeq.tflite import write
 from edgeq.tflite.schema import table
 
@@ -160,3 +160,31 @@ def test_rows_may_become_more():
     one.invoke()
     each = np.concatenate([y[0] for y in answers(done.graph, [(row[None],) for row in x])])
     np.testing.assert_allclose(one.get_tensor(one.get_output_details()[0]["index"]), each, atol=1e-5)
+
+
+def test_a_goal_leaves_fewer_layers_hybrid():
+    """Asked for so many dB at the outputs, a dynamic-range model has as few hybrid layers as that takes."""
+    graph = one_loud_channel()
+    inputs = inputs_of(graph, 32)
+    plain = quantize(graph, inputs, DYNAMIC)
+    done = quantize(graph, inputs, replace(DYNAMIC, sqnr=plain.sqnr + 2))
+    assert kinds(done).count("weights") > kinds(plain).count("weights")
+    assert done.sqnr > plain.sqnr + 2
+
+
+@pytest.mark.parametrize("goal", [0, 34])
+def test_hybrid_layers_amid_integers(goal):
+    """Dense layers that a scope makes dynamic stand as convolutions between a DEQUANTIZE and a QUANTIZE."""
+    net = Net((1, 8, 8, 3))
+    flat = net.reshape(net.global_pool(net.conv(0, 24, act=1)), 1, 24)
+    w = net.const((net.rng.normal(0, 0.3, (40, 24)) * np.geomspace(0.01, 1, 40)[:, None]).astype(np.float32))
+    v = net.const((net.rng.normal(0, 0.3, (10, 40)) / np.geomspace(0.01, 1, 40)).astype(np.float32))
+    graph = net.graph(net.dense(net.dense(flat, 40, act=1, w=w), 10, w=v))
+    scopes = (Scope("FULLY_CONNECTED", precision="dynamic"),)
+    done = quantize(graph, inputs_of(graph, 32), Recipe("r", hybrid=20, scopes=scopes, sqnr=goal))
+    assert [layer.stored for layer in done.layers if layer.code == "FULLY_CONNECTED"] == ["convolution"] * 2
+    codes = [op.code for op in done.graph.ops]
+    assert codes[-6:] == ["DEQUANTIZE", "RESHAPE", "CONV_2D", "CONV_2D", "RESHAPE", "QUANTIZE"]
+    ours = answers(done.graph, inputs_of(graph, 32))
+    for runtime in runtimes():
+        assert min(sqnr(ours, peer_answers(done.graph, inputs_of(graph, 32), runtime))) > 25, runtime

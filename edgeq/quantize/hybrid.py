@@ -61,7 +61,8 @@ def _stored(job: Job, some: Iterable[int], how: str) -> Job:
 
 
 def settled(job: Job, found: Found, judge: Judge, say: Progress) -> tuple[Job, Found]:
-    """The job with as many of its layers hybrid as add no more noise than `recipe.hybrid` allows to that of weights alone.
+    """The job with as many of its layers hybrid as add no more noise than `recipe.hybrid` allows to that of weights alone, and
+    leave the outputs `recipe.sqnr` if that can be had.
 
     What each adds by itself is told in the job's `alone`, where not all of them may be.
     """
@@ -79,6 +80,8 @@ def settled(job: Job, found: Found, judge: Judge, say: Progress) -> tuple[Job, F
 
     none = made((), judge)
     most = none[1].error + 10 ** (-bound / 10)
+    if job.recipe.sqnr:
+        most = min(most, max(none[1].error, 10 ** (-job.recipe.sqnr / 10)))
     if found.error <= most:
         line = f"all {len(some)} layers that may quantize their inputs do, noise by weights alone {100 * none[1].error:.3g} %"
         return job, replace(found, steps=(*found.steps, line))

@@ -176,8 +176,10 @@ def _wanted(recipe: Recipe) -> str:
 
 
 def _rearranged(job: Job, ranges: Ranges) -> Job:
-    """The job under another recipe than it was laid out for."""
+    """The job under another recipe than it was laid out for; what is stored still stays as it was chosen to be."""
     layout = arrange(job.graph, job.recipe, runs)
+    chosen = {n: job.layout.stored.get(n, how) for n, how in layout.stored.items()}
+    layout = replace(layout, stored=chosen)
     return replace(job, layout=layout, seen=histograms(job.graph, layout, ranges))
 
 
