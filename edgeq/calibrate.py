@@ -195,7 +195,8 @@ def in_chunks(
 
     first = Stepper(graph, watched)
     steppers = [first]
-    count = workers(first.nanoseconds * first.lanes) if not first.plan.initial else 1
+    long = first.nanoseconds >= LEAST_EACH and not first.plan.initial
+    count = workers(first.nanoseconds * first.lanes) if long else 1
     steppers += [first.twin() for _ in range(count - 1)]
 
     def one(worker: int, item: tuple[int, list[Inputs]]) -> Result:
@@ -273,8 +274,11 @@ def spread(count: int, items: Iterable[Item], function: Callable[[int, Item], Re
             t.join()
 
 
-LEAST_NS = 500_000
+LEAST_NS = 1_000_000
 """Of an inference, estimated: handing less over to another thread takes as long."""
+
+LEAST_EACH = 50_000
+"""Of one inference, operation by operation: what is done beside shorter ones takes longer, and one thread at a time does it."""
 
 WORKERS = 4
 """Threads at most: what they have between them is memory bandwidth."""

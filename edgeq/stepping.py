@@ -136,7 +136,7 @@ class Walk(Stepper):
         for context, table in zip(self._contexts, self._tables, strict=True):
             context.table = table.reshape(-1, WORDS)
         self._bases = np.array([[a.ctypes.data] for a in self._arenas])
-        self._constants = self.plan.constants
+        self._current = self.plan
         self._changed = False
 
     def change(self, graph: Graph) -> None:
@@ -148,7 +148,7 @@ class Walk(Stepper):
         self._tables[:] = plan.table.reshape(-1)
         self._tables[:, plan.arena_words] += self._bases
         self._tables[:, plan.constant_words] += plan.constants.ctypes.data
-        self._constants, self._changed = plan.constants, True
+        self._current, self._changed = plan, True  # its constants must be there while it runs
 
     def _again(self, used: Sequence[tuple[Array, int, int]], start: int, end: int) -> None:
         if not self._changed:

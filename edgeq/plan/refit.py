@@ -104,7 +104,8 @@ class Refit:
     def _refitted(self, graph: Graph) -> Plan:
         b = None
         table, base = self.plan.table.copy(), self.plan.constants
-        parts, size = [], base.nbytes - SLACK
+        parts: list[tuple[int, _Form]] = []
+        size = 0
         before, after = self._graph.tensors, graph.tensors
         changed = {k for k, (t, new) in enumerate(zip(before, after, strict=False)) if t is not new}
         for n, (old, op) in enumerate(zip(self._graph.ops, graph.ops, strict=True)):
@@ -126,18 +127,19 @@ class Refit:
                 self._forms[n].move_to_end(key)
             start = self._starts[n][0]
             table[start : start + len(form.rows)] = form.rows
-            table.reshape(-1)[start * WORDS + form.own] += size
-            parts.append((size, form.constants))
+            parts.append((start * WORDS, form))
             size += form.constants.nbytes
-        constants = aligned(size + SLACK)
-        constants[: base.nbytes - SLACK] = base[: base.nbytes - SLACK]
-        for at, part in parts:
-            constants[at : at + part.nbytes] = part
+        own, at = aligned(size + SLACK), 0
+        away = own.ctypes.data - base.ctypes.data  # what is new lies beside the first's constants, which are not copied
+        for start, form in parts:
+            own[at : at + form.constants.nbytes] = form.constants
+            table.reshape(-1)[start + form.own] += away + at
+            at += form.constants.nbytes
         ports = _Again(self._builder, self._graph, graph, self._laid) if b is None else b
         return replace(
             self.plan,
             table=table,
-            constants=constants,
+            kept=(own,),
             inputs=tuple(ports.port(i) for i in graph.inputs),
             outputs=tuple(ports.port(i) for i in graph.outputs),
             tensors=tuple(ports.tensors[: len(graph.tensors)]),

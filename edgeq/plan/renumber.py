@@ -43,34 +43,31 @@ class Layer:
             by_channel = -1 if op.code == "DEPTHWISE_CONV_2D" else 0
             self._sums = np.moveaxis(weights, by_channel, 0).reshape(b.output(op).shape[-1], -1).sum(axis=1)
             self._scales = weight_scales(b, op, w, len(self._sums))
-            self._small = self._chosen(b, op)
+            self._small = self._chosen(b, op, self._biases(b, op))
 
-    def _bias(self, b: Builder, op: Op, offset: int) -> Array:
-        """(channels,) int32: the bias less what the input's zero point adds to every sum; offset: what is taken off a code."""
-        raw = bias_values(b, op, 2, len(self._sums), "int32").astype(np.int64)
-        folded: Array = raw - (b.zero_point(b.tensor(op, 0)) - offset) * self._sums
-        return folded.astype(np.int32)
+    def _biases(self, b: Builder, op: Op) -> dict[int, Array]:
+        """By what kernels take off each code, (channels,) int32: the bias less what the input's zero point adds to every sum."""
+        raw, z = bias_values(b, op, 2, len(self._sums), "int32").astype(np.int64), b.zero_point(b.tensor(op, 0))
+        return {offset: (raw - (z - offset) * self._sums).astype(np.int32) for offset in {0, b.isa.offset}}
 
-    def _chosen(self, b: Builder, op: Op) -> list[bool]:
-        """What lowering chooses kernels by."""
+    def _chosen(self, b: Builder, op: Op, biases: dict[int, Array]) -> list[bool]:
+        """What lowering chooses kernels by: depthwise layers by a bias without an offset."""
         x, w, y = b.tensor(op, 0), b.tensor(op, 1), b.output(op)
-        return [
-            stays_small(b, op, x, w, y, i.lanes.products, self._bias(b, op, offset)[i.lanes.part])
-            for i in self._instructions
-            if i.lanes is not None
-            for offset in {0, b.isa.offset}  # depthwise layers choose by a bias without it
-        ]
+        parts = [i.lanes for i in self._instructions if i.lanes is not None]
+        return [stays_small(b, op, x, w, y, p.products, bias[p.part]) for p in parts for bias in biases.values()]
 
     def renumbered(self, b: Builder, op: Op) -> tuple[list[dict[int, int]], list[tuple[int, int]], Array] | None:
         """The words of each instruction that change; which of them (instruction, word) are offsets into what comes then:
         constants of their own. None where lowering might choose otherwise."""
-        if not self.able or self._chosen(b, op) != self._small:
+        if not self.able:
+            return None
+        biases = self._biases(b, op)
+        if self._chosen(b, op, biases) != self._small:
             return None
         x, y = b.tensor(op, 0), b.output(op)
         low, high = b.bounds(y, fused(op))
         numbers: Words = {cw.FAMILY: FLOAT, cw.ZERO_POINT: b.zero_point(y), cw.LO: low, cw.HI: high}
         factors = (b.scale(x) * self._scales).astype(np.float32) / b.scale(y)
-        folded = self._bias(b, op, b.isa.offset)
         words: list[dict[int, int]] = []
         own: list[tuple[int, int]] = []
         constants: list[Array] = []
@@ -79,7 +76,7 @@ class Layer:
             if i.lanes is None:
                 words.append({mw.VALUE: fill_value(b, x if mw.X in i.words else y)} if i.kernel in _BORDERS else {})
                 continue
-            lanes, bias = i.lanes, folded[i.lanes.part]
+            lanes, bias = i.lanes, biases[b.isa.offset][i.lanes.part]
             plain = lanes.plain and behind_relu(numbers) and below_2_23(lanes.products, bias)
             found = {cw.ZERO_POINT: b.zero_point(y), cw.LO: low, cw.HI: high, cw.PLAIN: int(plain)}
             for w, values in ((cw.MULTIPLIER, factors[lanes.part]), (cw.BIAS, bias)):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-WITNESSES: Final = 24
+WITNESSES: Final = 12
 """Inputs by which each model says whether a change is for the better."""
 
 TRAINED: Final = 0.05

@@ -40,7 +40,7 @@ REFINING = 2e9
 MOST_RISK = 0.1
 """That a change takes the model further from the one that was trained, by what its codes leave open."""
 
-JUDGES, OTHERS = 64, 48
+JUDGES, OTHERS = 64, 24
 """Samples held back, and others, that choosing looks at, evenly spread over however many there are."""
 
 ANSWERS = 2 << 20

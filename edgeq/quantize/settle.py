@@ -32,6 +32,9 @@ PASSES: Final = 16
 """Times that an integer model runs over the samples where one pass does not do: layers beyond so many are settled several at
 once."""
 
+SUMMED: Final = 1 << 16
+"""Codes of 8 bits whose sum stays below 2^24."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -137,8 +140,15 @@ def outputs_means(graph: Graph, tensors: Sequence[int], fed: Sequence[Inputs]) -
 
 def channel_means(values: Array) -> Array:
     """(samples, positions, channels) → the mean of each channel on each sample: (samples, channels) float64."""
-    mean: Array = values.mean(axis=1, dtype=np.float64)
-    return mean
+    samples, positions, channels = values.shape
+    if values.itemsize > 1 or positions > SUMMED:
+        mean: Array = values.mean(axis=1, dtype=np.float64)
+        return mean
+    sums, ones = np.empty((samples, channels), np.float32), np.ones((1, positions), np.float32)
+    step = max(1, SUMMED // max(positions * channels, 1))
+    for k in range(0, samples, step):  # whole numbers, which float32 adds exactly, ten times as fast
+        sums[k : k + step] = (ones @ values[k : k + step].astype(np.float32))[:, 0]
+    return sums / np.float64(positions)
 
 
 def _moved(graph: Graph, n: int, by: Array) -> Graph:
