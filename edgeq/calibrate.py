@@ -274,7 +274,7 @@ def spread(count: int, items: Iterable[Item], function: Callable[[int, Item], Re
             t.join()
 
 
-LEAST_NS = 1_000_000
+LEAST_NS = 500_000
 """Of an inference, estimated: handing less over to another thread takes as long."""
 
 LEAST_EACH = 50_000

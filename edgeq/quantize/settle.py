@@ -148,7 +148,7 @@ def channel_means(values: Array) -> Array:
     step = max(1, SUMMED // max(positions * channels, 1))
     for k in range(0, samples, step):  # whole numbers, which float32 adds exactly, ten times as fast
         sums[k : k + step] = (ones @ values[k : k + step].astype(np.float32))[:, 0]
-    return sums / np.float64(positions)
+    return sums.astype(np.float64) / positions
 
 
 def _moved(graph: Graph, n: int, by: Array) -> Graph:
