@@ -12,14 +12,17 @@ from math import ceil
 
 import numpy as np
 
+from edgeq.calibrate import evenly
 from edgeq.errors import InputError, QuantizeError
 from edgeq.feed import Source
 from edgeq.finetune import budget, checkpoint
 from edgeq.finetune.adam import Adam, falling
 from edgeq.finetune.asked import Asked, some_of
 from edgeq.finetune.checkpoint import Standing
+from edgeq.finetune.curvature import curvature
 from edgeq.finetune.goal import Figure, Judge, Target, answering, answers, checked_labels, loss, targets
 from edgeq.finetune.options import BATCH, Options
+from edgeq.finetune.refit import fittable, refitted
 from edgeq.finetune.rows import Rows
 from edgeq.finetune.student import Parameters, Student
 from edgeq.graph import Array, Graph
@@ -57,6 +60,15 @@ TURN, TURNS = 1024, 25
 
 MOST_HELD = 4096
 """Samples that judge."""
+
+FITTINGS = 4
+"""Times that layers are fitted one after another, each time to what those before them have become."""
+
+FITTED_ON, CURVED = 512, 128
+"""Samples that layers are fitted on at most, and that tell the loss's curvature."""
+
+FITTING_BYTES, LEAST_FITTED = 256 << 20, 16
+"""Of an operation's values that are held at once, and inferences that have to go in there."""
 
 LEAST_EPOCHS = 20
 """For fewer it is not worth trying."""
@@ -165,6 +177,57 @@ class Course:
         if self.epochs < LEAST_EPOCHS:
             return ()
         return tuple((factor * self.options.rate, max(2, round(TRIAL * self.epochs))) for factor in FACTORS)
+
+    @cached_property
+    def layers(self) -> int:
+        """How many layers there are to fit, all rounds together."""
+        return FITTINGS * len(fittable(self.student)) if self.epochs and not self._too_wide else 0
+
+    def fitted(self, at: Standing, advance: Callable[[], object]) -> Standing:
+        """The run with its layers fitted (refit.py), again and again as long as that is nearer, before the first epoch."""
+        now = at
+        for k in range(FITTINGS):
+            draw = np.random.default_rng([self.options.seed, FITTINGS, k])
+            inputs = self._fitting_on(draw)
+            size = self._piece
+            pieces = [[a[i : i + size] for a in inputs] for i in range(0, min(len(inputs[0]), CURVED), size)]
+            taught = [(p, self._teach(p)) for p in pieces]
+            bent = curvature(self.student, now.now, self.goals, self._signals, taught, draw) if k else {}
+            point = refitted(self.student, self.teacher, now.now, inputs, size, bent, advance)
+            figure = self._figure(self.student.graph_of(point))
+            better = figure < now.sound and figure < self._least(at.history[0]) and figure.nearer > MOST_OF
+            now = replace(
+                now,
+                now=point,
+                mean=point,
+                best=len(now.history) if better else now.best,
+                best_point=point if better else now.best_point,
+                sound=figure if better else now.sound,
+                history=(*now.history, figure),
+            )
+        return replace(now, now=now.best_point, mean=now.best_point)
+
+    @cached_property
+    def _inferences(self) -> int:
+        """That may go through the layers at once, all values of the largest operation being kept."""
+        graph = self.student.real
+        most = max(
+            sum(graph.tensors[i].size for i in (*op.inputs, *op.outputs) if i >= 0 and graph.tensors[i].data is None)
+            for op in graph.ops
+        )
+        return max(1, FITTING_BYTES // (4 * most))
+
+    @property
+    def _too_wide(self) -> bool:
+        """Whether too few inferences could go through."""
+        return self._inferences < LEAST_FITTED or not self.student.tape.batchable
+
+    def _fitting_on(self, draw: np.random.Generator) -> list[Array]:
+        """Samples to fit layers on, as they are and varied, half of each."""
+        some = evenly(self._learn, max(1, min(FITTED_ON, self._inferences) // 2))
+        parts = [self.rows.take(some)]
+        parts += [self._asked.varied(n, draw) for n in np.array_split(some, -(-len(some) // self._batch))]
+        return [np.concatenate(p) for p in zip(*parts, strict=True)]
 
     def steps_an_epoch(self) -> int:
         """Batches of an epoch."""

@@ -77,8 +77,8 @@ def loss(
         own = float((off.astype(np.float64) ** 2).sum()) / count / signal
         both = (1 - LABELS_SHARE) * slope + LABELS_SHARE * off * np.float32(2.0 / count / signal)
         return (1 - LABELS_SHARE) * noise + LABELS_SHARE * own, both.astype(found.dtype)
-    p, log_p = _distribution(wanted, target.beta)
-    q, log_q = _distribution(found, target.beta)
+    p, log_p = distribution(wanted, target.beta)
+    q, log_q = distribution(found, target.beta)
     rows = found.size // found.shape[-1]
     value = float((p * (log_p - log_q)).sum()) / rows
     gradient = (q - p) * np.float32(target.beta / rows)
@@ -98,8 +98,8 @@ def distances(target: Target, found: Array, wanted: Array, count: int) -> Array:
     signal = max(float((a * a).sum()) / count, 1e-30)
     noise: Array = ((found - a) ** 2).reshape(count, -1).sum(axis=1) / signal
     if target.beta:
-        p, log_p = _distribution(a, target.beta)
-        _, log_q = _distribution(found.astype(np.float64), target.beta)
+        p, log_p = distribution(a, target.beta)
+        _, log_q = distribution(found.astype(np.float64), target.beta)
         divergence: Array = (p * (log_p - log_q)).sum(axis=-1).reshape(count, -1).mean(axis=1)
         noise = divergence + SCORES_SHARE * noise
     return noise
@@ -127,7 +127,7 @@ class Figure:
 class Judge:
     """The samples held out. inputs: (N·shape[0], …), in order; wanted: the teacher's answers; labels: (N, …) or None; wide,
     asked: inputs made from them (asked.py) and the teacher's answers to them, None where there are none; unlike: whether those
-    are unlike the samples, on which the start may be near where it was fitted: then they tell whether most are nearer.
+    are unlike the samples, on which the start may be near where it was fitted: then they alone tell whether most are nearer.
 
     The distance is then the geometric mean of both: what is won on one of them by losing as much on the other is nothing.
     """
@@ -154,8 +154,8 @@ class Judge:
         if woken is not None:
             found_wide = [woken[unique.index(i)] for i in tensors]
             far = float(np.sqrt(far * self._far(found_wide, self.asked)))
-            if self.unlike:
-                each = _each(self.targets, found_wide, self.asked)
+            wide = _each(self.targets, found_wide, self.asked)
+            each = wide if self.unlike else np.concatenate([each, wide])
         nearer = 1.0 if start is None else float((each < start).mean())
         wrong = 0.0
         if self.labels is not None:
@@ -169,12 +169,14 @@ class Judge:
     def apart(self, graph: Graph, tensors: Sequence[int]) -> Array:
         """How far an integer graph's answers are from the teacher's, one by one, to what tells whether most are nearer."""
         unique = list(dict.fromkeys(tensors))
-        inputs, wanted = (
-            (self.wide, self.asked) if self.unlike and self.wide is not None else (self.inputs, self.wanted)
-        )
+        pairs = [(self.inputs, self.wanted)] if self.wide is None or not self.unlike else []
+        pairs += [(self.wide, self.asked)] if self.wide is not None else []
+        each = []
         with answering(graph, tensors) as model:
-            given = answers(model, inputs)
-        return _each(self.targets, [given[unique.index(i)] for i in tensors], wanted)
+            for inputs, wanted in pairs:
+                given = answers(model, inputs)
+                each.append(_each(self.targets, [given[unique.index(i)] for i in tensors], wanted))
+        return np.concatenate(each)
 
     def _far(self, found: Sequence[Array], wanted: Sequence[Array]) -> float:
         return float(np.mean([distance(t, f, w) for t, f, w in zip(self.targets, found, wanted, strict=True)]))
@@ -209,7 +211,8 @@ def checked_labels(labels: Array, count: int, target: Target, shape: tuple[int, 
     )
 
 
-def _distribution(scores: Array, beta: float) -> tuple[Array, Array]:
+def distribution(scores: Array, beta: float) -> tuple[Array, Array]:
+    """A softmax of scores (…, classes), and its logarithm."""
     shifted = (scores - scores.max(axis=-1, keepdims=True)) * scores.dtype.type(beta)
     log_sum = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return np.exp(shifted - log_sum), shifted - log_sum

@@ -50,11 +50,12 @@ def finetune(
     teacher = fold_weights(prepare(graph, RECIPES["int8"]))
     run = Course(teacher, start, samples, labels, validation, options)
     key = checkpoint.digest(write(graph), write(start), repr(options), run.rows_digest())
-    at = checkpoint.load(saved, key) if saved is not None else None
-    at = at or run.standing
+    at: Standing = (checkpoint.load(saved, key) if saved is not None else None) or run.standing
     trials = run.trials if at.epoch == 0 and options.minutes is None else ()
     began, interrupted, steps = time.monotonic(), False, run.steps_an_epoch()
-    done, every = 0, steps * (run.epochs + sum(n for _, n in trials[1:]))
+    fresh = at.epoch == 0
+    layers = run.layers if fresh else 0
+    done, every = 0, layers + steps * (run.epochs + sum(n for _, n in trials[1:]))
 
     def spent() -> float:
         """The share of the time that is over."""
@@ -71,9 +72,17 @@ def finetune(
 
         return run.turn(at, end, advance, spent)
 
+    def fitting() -> None:
+        nonlocal done
+        done += 1
+        say(done, every, f"fitting layers, {at.history[at.best]}")
+
     try:
+        if layers:
+            at = run.fitted(at, fitting)
+        fitted = at
         for rate, end in trials:
-            trial = replace(run.standing, rate=rate)
+            trial = replace(fitted, rate=rate)
             while trial.epoch < end:
                 trial = through(trial, end, f"rate {rate:g}, epoch")
                 if at.epoch == 0 or trial.nearest < at.nearest:

@@ -6,13 +6,14 @@ coded weight read as its codes will have it. Parameters are kept in units of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from edgeq.feed import quantmod_of
 from edgeq.finetune.codebook import Codebook, codebook_of, levels_of
+from edgeq.finetune.layers import Layer, counterparts, float_weights, layers_of
 from edgeq.finetune.steps import Codes, fake
 from edgeq.graph import Array, Graph, Quantization, Tensor
 from edgeq.quantize.canonical import real
@@ -21,7 +22,7 @@ from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.rescale import scales
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.weights import MOST_MULTIPLIER
-from edgeq.records import dataclass, replace
+from edgeq.records import replace
 from edgeq.reverse import Tape
 from edgeq.reverse.tape import path
 
@@ -33,19 +34,6 @@ REACH = 1.0
 
 _CELL = 0.45
 """How far from its code, in steps, a weight may start: inside what is read as this code, so that the start is the start."""
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A layer's constants. op: its index; weights, bias: tensors of the real graph (bias None if it has none); source:
-    the tensor that it reads; axis: of the output channels; coded: whether its weights are codes."""
-
-    op: int
-    weights: int
-    bias: int | None
-    source: int
-    axis: int
-    coded: bool
 
 
 class Student:
@@ -60,7 +48,8 @@ class Student:
         self.real = reconstruct(start)
         self.targets = tuple(judged(self.real))
         self.tape = Tape(self.real, self.targets)
-        self.layers = tuple(_layers(start, self.real, set(path(self.real, self.targets))))
+        self.layers = layers_of(start, self.real, set(path(self.real, self.targets)))
+        self.counterparts = counterparts(teacher, start, self.layers) if teacher is not None else {}
         self.free = scales(start)
         self._quantmods = {
             i: q for i, t in enumerate(start.tensors) if t.data is None and (q := quantmod_of(t)) is not None
@@ -85,7 +74,7 @@ class Student:
 
     def _parameters(self, teacher: Graph | None) -> dict[str, Array]:
         found: dict[str, Array] = {}
-        floats = _float_weights(teacher, self.start, self.layers) if teacher is not None else {}
+        floats = float_weights(teacher, self.start, self.counterparts) if teacher is not None else {}
         for y in self.layers:
             w = real(self.start.tensors[y.weights]).astype(np.float64)
             if y.coded and f"w{y.weights}" not in found:
@@ -176,19 +165,50 @@ class Student:
 
     # --- there ----------------------------------------------------------------------------------------------------------
 
-    def forward(self, at: Parameters, inputs: Mapping[int, Array], learn: bool = True) -> dict[int, Array]:
-        """The targets' values (float32) for a batch of inferences, inputs by tensor."""
+    def forward(
+        self,
+        at: Parameters,
+        inputs: Mapping[int, Array],
+        learn: bool = True,
+        watched: Mapping[int, Callable[[Array, Array], None]] | None = None,
+    ) -> dict[int, Array]:
+        """The targets' values (float32) for a batch of inferences, inputs by tensor. watched: what is called on the way back with
+        a tensor's values, as they were before they became codes, and their gradient."""
         self._grads, self._backs = {}, {}
-        constants: dict[int, Array] = {}
-        for y in self.layers:
-            if y.weights not in constants:
-                constants[y.weights] = self._read(y, at)
-            if y.bias is not None:
-                constants[y.bias] = (at[f"b{y.bias}"] * self._units[f"b{y.bias}"]).astype(np.float32)
+        constants = self.constants(at)
         learned = constants if learn else ()
         steps = learn and any(k.startswith("a") for k in at)
-        values = self.tape.forward(inputs, constants, learned, lambda i, v: self._coded(i, v, at), steps)
+
+        def after(i: int, v: Array) -> tuple[Array, Any] | None:
+            found = self._coded(i, v, at)
+            if watched is None or i not in watched:
+                return found
+            values, back = found if found is not None else (v, lambda g: g)
+
+            def told(g: Array) -> Array:
+                g = back(g)
+                watched[i](v, g)
+                return g
+
+            return values, told
+
+        values = self.tape.forward(inputs, constants, learned, after, steps)
         return {i: values[i] for i in self.targets}
+
+    def constants(self, at: Parameters) -> dict[int, Array]:
+        """Weights and biases by tensor, float32, as they are read."""
+        found: dict[int, Array] = {}
+        for y in self.layers:
+            if y.weights not in found:
+                found[y.weights] = self._read(y, at)
+            if y.bias is not None:
+                found[y.bias] = (at[f"b{y.bias}"] * self._units[f"b{y.bias}"]).astype(np.float32)
+        return found
+
+    def coded(self, i: int, v: Array, at: Parameters) -> Array:
+        """The values of a tensor as others read them."""
+        found = self._coded(i, v, at)
+        return v if found is None else found[0]
 
     def backward(self, gradients: Mapping[int, Array]) -> dict[str, Array]:
         """Gradients of the targets → those of the parameters of the last `forward`."""
@@ -259,6 +279,28 @@ class Student:
                 out[name] = np.clip(at[name], self.initial[name] - reach, self.initial[name] + reach)
         return out
 
+    # --- a layer by itself --------------------------------------------------------------------------------------------
+
+    def layer(self, y: Layer, at: Parameters) -> tuple[Array, Array, Codebook | None]:
+        """A layer's steps (channels,), its weights as it reads them, in steps (channels, k), and its codebook."""
+        book = self._book(y, at) if y.weights in self._books else None
+        step = np.exp(at[f"s{y.weights}"].astype(np.float64))
+        rows = self._rows(y, self._read(y, at).astype(np.float64))
+        step = np.broadcast_to(step, (len(rows),))
+        return step, np.rint(rows / step[:, None]), book
+
+    def placed(self, y: Layer, at: Parameters, codes: Array, levels: Array | None, bias: Array) -> dict[str, Array]:
+        """The parameters with other codes (channels, k), levels (books, count) and bias (channels,) of a layer."""
+        out = dict(at)
+        step = np.exp(at[f"s{y.weights}"].astype(np.float64))
+        name, shape = f"w{y.weights}", self.start.tensors[y.weights].shape
+        w = self._unrows(y, codes * np.broadcast_to(step, (len(codes),))[:, None], shape)
+        out[name] = (w / self._units[name]).astype(np.float32)
+        if levels is not None:
+            out[f"c{y.weights}"] = levels / self._units[f"c{y.weights}"]
+        out[f"b{y.bias}"] = bias / self._units[f"b{y.bias}"]
+        return out
+
     # --- and back -------------------------------------------------------------------------------------------------------
 
     def graph_of(self, at: Parameters) -> Graph:
@@ -318,44 +360,6 @@ class Student:
             least = np.float32(s_in * np.exp(at[f"s{y.weights}"]).max() / MOST_MULTIPLIER)
             steps[group] = max(steps[group], least)
         return steps
-
-
-def _layers(start: Graph, graph: Graph, on_path: set[int]) -> list[Layer]:
-    """The layers whose weights are constants, on the way to the targets."""
-    found = []
-    for n, op in enumerate(graph.ops):
-        rule = RULES.get(op.code)
-        if rule is None or rule.weights is None or n not in on_path:
-            continue
-        w = op.inputs[rule.weights]
-        t = start.tensors[w]
-        if t.data is None or t.dtype not in ("int8", "uint8", "float32"):
-            continue
-        bias = op.inputs[rule.bias] if rule.bias is not None and rule.bias < len(op.inputs) else -1
-        known = bias >= 0 and graph.tensors[bias].data is not None and graph.tensors[bias].dtype == "float32"
-        coded = t.quantization is not None and len(t.quantization.scale) > 0 and t.dtype != "float32"
-        if t.dtype != "float32" and not coded:
-            continue
-        found.append(Layer(n, w, bias if known else None, op.inputs[rule.data[0]], rule.axis, coded))
-    return found
-
-
-def _float_weights(teacher: Graph, start: Graph, layers: tuple[Layer, ...]) -> dict[int, Array]:
-    """Float weights by the student's operation, where the two models' layers are the same ones in the same order."""
-    there = []
-    for op in teacher.ops:
-        rule = RULES.get(op.code)
-        if rule is not None and rule.weights is not None and teacher.tensors[op.inputs[rule.weights]].data is not None:
-            there.append((op.code, np.asarray(teacher.tensors[op.inputs[rule.weights]].data)))
-    if [(c, w.shape) for c, w in there] != [(start.ops[y.op].code, start.tensors[y.weights].shape) for y in layers]:
-        return {}
-    found = {}
-    for y, (_, w) in zip(layers, there, strict=True):
-        coded = real(start.tensors[y.weights]).astype(np.float64)
-        # Weights that were scaled on the way (equalised layers) are others: nothing can be learned from those.
-        if float(((coded - w) ** 2).sum()) < 0.25 * float((w.astype(np.float64) ** 2).sum()):
-            found[y.op] = w.astype(np.float64)
-    return found
 
 
 def _moved_only(start: Graph, groups: Mapping[int, int]) -> set[int]:
