@@ -17,7 +17,7 @@ from edgeq.feed import quantmod_of
 from edgeq.finetune import Options, finetune
 from edgeq.finetune.asked import Asked
 from edgeq.finetune.codebook import codebook_of, levels_of
-from edgeq.finetune.course import HOLD_OUT, JUDGES
+from edgeq.finetune.course import FITTINGS, HOLD_OUT, JUDGES
 from edgeq.finetune.goal import Target, answering, distance, loss
 from edgeq.finetune.goal import answers as answered
 from edgeq.finetune.imagined import Imagined
@@ -32,6 +32,9 @@ from edgeq.recipe import Recipe
 from edgeq.tflite import read, write
 
 Array = Any
+FITTED = 3 * FITTINGS
+"""Layers that `deep` has, each fitted so many times before the first epoch."""
+
 PLAIN = Recipe("plain", ranges="minmax", equalize=False, rounding="nearest", bias_correction=False)
 
 
@@ -211,12 +214,12 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     saved = tmp_path / "run"
 
     def stop(done: int, total: int, what: str) -> None:
-        if done == 2 * total // 4 + 1:
+        if done == FITTED + 2 * (total - FITTED) // 4 + 1:
             raise KeyboardInterrupt
 
     half = finetune(graph, x, start, options=options, saved=saved, progress=stop)
     assert half.interrupted
-    assert len(half.history) == 3
+    assert len(half.history) == FITTINGS + 3
     rest = finetune(graph, x, start, options=options, saved=saved)
     assert rest.finished
     assert write(rest.graph) == write(whole.graph)
@@ -236,12 +239,14 @@ def test_trials_of_the_rate_are_part_of_the_run(stopped: int, tmp_path: Path) ->
     options = Options(epochs=20, batch=16, rate=3.0)
     told: list[tuple[int, int]] = []
     whole = finetune(graph, x, start, options=options, progress=lambda done, total, what: told.append((done, total)))
-    assert len(whole.history) == 21
-    assert [done for done, _ in told] == list(range(1, 29))  # five trials of two epochs, the best of which counts
-    assert {total for _, total in told} == {28}
+    assert len(whole.history) == FITTINGS + 21
+    assert [done for done, _ in told] == list(
+        range(1, FITTED + 29)
+    )  # five trials of two epochs, the best of which counts
+    assert {total for _, total in told} == {FITTED + 28}
 
     def stop(done: int, total: int, what: str) -> None:
-        if done == stopped:
+        if done == FITTED + stopped:
             raise KeyboardInterrupt
 
     saved = tmp_path / "run"
@@ -309,7 +314,7 @@ def test_time_ends_a_run() -> None:
     done = finetune(graph, x, start, options=Options(epochs=50, batch=4, minutes=1e-4))
     assert not done.finished
     assert not done.interrupted
-    assert len(done.history) == 2
+    assert len(done.history) == 2  # once fitted
 
 
 def test_what_does_not_help_is_not_kept() -> None:
@@ -331,7 +336,7 @@ def test_what_is_near_already_is_not_trained() -> None:
     assert not done.changed
     assert len(done.history) == 1
     labels = np.zeros(24, np.int64)
-    assert len(finetune(graph, x, start, labels=labels, options=Options(epochs=2)).history) == 3
+    assert len(finetune(graph, x, start, labels=labels, options=Options(epochs=2)).history) == FITTINGS + 3
 
 
 def test_codebooks_are_found_and_shared() -> None:

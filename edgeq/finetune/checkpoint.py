@@ -34,11 +34,6 @@ class Standing:
     begun: int = 0
     mean: Mapping[str, Array] = field(default_factory=dict)
 
-    @property
-    def nearest(self) -> Figure:
-        """The best figure after an epoch, kept or not."""
-        return min(self.history[1:], default=self.history[0])
-
 
 def digest(*parts: bytes | str) -> str:
     """What tells one run from another."""

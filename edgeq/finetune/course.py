@@ -180,32 +180,28 @@ class Course:
 
     @cached_property
     def layers(self) -> int:
-        """How many layers there are to fit, all rounds together."""
-        return FITTINGS * len(fittable(self.student)) if self.epochs and not self._too_wide else 0
+        """How many layers can be fitted."""
+        return len(fittable(self.student)) if self.epochs and not self._too_wide else 0
 
-    def fitted(self, at: Standing, advance: Callable[[], object]) -> Standing:
-        """The run with its layers fitted (refit.py), again and again as long as that is nearer, before the first epoch."""
-        now = at
-        for k in range(FITTINGS):
-            draw = np.random.default_rng([self.options.seed, FITTINGS, k])
-            inputs = self._fitting_on(draw)
-            size = self._piece
-            pieces = [[a[i : i + size] for a in inputs] for i in range(0, min(len(inputs[0]), CURVED), size)]
-            taught = [(p, self._teach(p)) for p in pieces]
-            bent = curvature(self.student, now.now, self.goals, self._signals, taught, draw) if k else {}
-            point = refitted(self.student, self.teacher, now.now, inputs, size, bent, advance)
-            figure = self._figure(self.student.graph_of(point))
-            better = figure < now.sound and figure < self._least(at.history[0]) and figure.nearer > MOST_OF
-            now = replace(
-                now,
-                now=point,
-                mean=point,
-                best=len(now.history) if better else now.best,
-                best_point=point if better else now.best_point,
-                sound=figure if better else now.sound,
-                history=(*now.history, figure),
-            )
-        return replace(now, now=now.best_point, mean=now.best_point)
+    def fitted(self, at: Standing, k: int, advance: Callable[[], object]) -> Standing:
+        """The run with its layers fitted once more (refit.py), for the time k, before the first epoch."""
+        draw = np.random.default_rng([self.options.seed, FITTINGS, k])
+        inputs, size = self._fitting_on(draw), self._piece
+        pieces = [[a[i : i + size] for a in inputs] for i in range(0, min(len(inputs[0]), CURVED), size)]
+        taught = [(p, self._teach(p)) for p in pieces]
+        bent = curvature(self.student, at.now, self.goals, self._signals, taught, draw) if k else {}
+        point = refitted(self.student, self.teacher, at.now, inputs, size, bent, advance)
+        figure = self._figure(self.student.graph_of(point))
+        better = figure < at.sound and figure < self._least(at.history[0])
+        better = better and (figure.nearer > MOST_OF or self._labels is not None)
+        return replace(
+            at,
+            now=point,
+            best=len(at.history) if better else at.best,
+            best_point=point if better else at.best_point,
+            sound=figure if better else at.sound,
+            history=(*at.history, figure),
+        )
 
     @cached_property
     def _inferences(self) -> int:

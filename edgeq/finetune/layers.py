@@ -11,7 +11,7 @@ from edgeq.quantize.canonical import real
 from edgeq.quantize.rules import RULES
 from edgeq.records import dataclass
 
-SAME = 0.25
+SAME = 0.5
 """Of the float weights' square sum: coded ones that differ by more were scaled on the way (equalised layers), and are others."""
 
 

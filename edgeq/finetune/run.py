@@ -13,7 +13,8 @@ from edgeq.feed import Source
 from edgeq.files import PathLike
 from edgeq.finetune import checkpoint
 from edgeq.finetune.checkpoint import Standing
-from edgeq.finetune.course import Course
+from edgeq.finetune.course import FITTINGS, Course
+from edgeq.finetune.goal import Figure
 from edgeq.finetune.options import Finetuned, Options
 from edgeq.graph import Array, Graph
 from edgeq.quantize.blas import one_thread
@@ -53,9 +54,8 @@ def finetune(
     at: Standing = (checkpoint.load(saved, key) if saved is not None else None) or run.standing
     trials = run.trials if at.epoch == 0 and options.minutes is None else ()
     began, interrupted, steps = time.monotonic(), False, run.steps_an_epoch()
-    fresh = at.epoch == 0
-    layers = run.layers if fresh else 0
-    done, every = 0, layers + steps * (run.epochs + sum(n for _, n in trials[1:]))
+    fittings = FITTINGS if at.epoch == 0 and run.layers else 0
+    done, every = 0, fittings * run.layers + steps * (run.epochs + sum(n for _, n in trials[1:]))
 
     def spent() -> float:
         """The share of the time that is over."""
@@ -77,17 +77,26 @@ def finetune(
         done += 1
         say(done, every, f"fitting layers, {at.history[at.best]}")
 
+    known = len(at.history)
+
+    def nearest(at: Standing) -> Figure:
+        """The best figure that an epoch had."""
+        return min(at.history[known:], default=at.history[0])
+
     try:
-        if layers:
-            at = run.fitted(at, fitting)
-        fitted = at
+        for k in range(fittings):
+            if spent() < 1:
+                at = run.fitted(at, k, fitting)
+        if fittings:
+            at = replace(at, now=at.best_point, mean=at.best_point)
+        fitted, known = at, len(at.history)
         for rate, end in trials:
             trial = replace(fitted, rate=rate)
             while trial.epoch < end:
                 trial = through(trial, end, f"rate {rate:g}, epoch")
-                if at.epoch == 0 or trial.nearest < at.nearest:
+                if at.epoch == 0 or nearest(trial) < nearest(at):
                     at = trial
-            if trial.nearest <= at.nearest:
+            if nearest(trial) <= nearest(at):
                 at = trial
         if trials:
             at = replace(at, begun=at.epoch)
