@@ -1,0 +1,174 @@
+"""Layers fitted in closed form before a model learns: codes that no single change betters, under the loss's curvature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from quantize_models import Net
+from test_finetune import PLAIN, coarse, deep, layers, pictures
+
+from edgeq.finetune import Options, finetune
+from edgeq.finetune.course import Course
+from edgeq.finetune.curvature import DAMPING, curvature
+from edgeq.finetune.descent import descended, levelled
+from edgeq.finetune.goal import Target
+from edgeq.finetune.refit import fittable, refitted
+from edgeq.finetune.student import Student
+from edgeq.finetune.walk import Walk
+from edgeq.graph import Graph
+from edgeq.quantize import quantize
+from edgeq.quantize.compare import judged
+from edgeq.reverse import Tape
+from edgeq.tflite.schema import table
+
+Array = Any
+
+
+def moments(k: int, seed: int) -> Array:
+    """Those of correlated values, (k, k)."""
+    x = np.random.default_rng(seed).normal(size=(4 * k, k)) @ np.random.default_rng(seed + 1).normal(size=(k, k))
+    return x.T @ x / len(x)
+
+
+def cost(codes: Array, target: Array, h: Array, g: Array) -> float:
+    e = codes - target
+    return float(np.trace(g @ e @ h @ e.T))
+
+
+@pytest.mark.parametrize("coupled", [False, True], ids=["channels apart", "channels coupled"])
+@pytest.mark.parametrize("few", [False, True], ids=["all codes", "four levels"])
+def test_no_single_code_is_better_in_another_place(coupled: bool, few: bool) -> None:
+    """Descent ends where no weight can move to another level and cost less, far below the nearest levels' cost."""
+    rng = np.random.default_rng(3)
+    target, h, g = rng.normal(0, 20, (5, 12)), moments(12, 5), moments(5, 7) if coupled else np.eye(5)
+    levels = np.sort(np.rint(rng.normal(0, 20, (5, 4))), axis=1) if few else None
+    near = np.rint(target)
+    if levels is not None:
+        near = np.take_along_axis(levels, np.abs(levels[:, None, :] - target[:, :, None]).argmin(axis=2), 1)
+    found = descended(near, target, h, levels, g if coupled else None)
+    least = cost(found, target, h, g)
+    assert least < 0.8 * cost(near, target, h, g)
+    for i in range(5):
+        for j in range(12):
+            for value in levels[i] if levels is not None else (found[i, j] - 1, found[i, j] + 1):
+                other = found.copy()
+                other[i, j] = value
+                assert cost(other, target, h, g) >= least - 1e-9 * least
+
+
+def test_depthwise_channels_have_moments_of_their_own() -> None:
+    """No code of a depthwise layer is better in another place under its own channel's moments."""
+    rng = np.random.default_rng(0)
+    target, h = rng.normal(0, 5, (3, 9)), np.stack([moments(9, s) for s in (1, 2, 3)])
+    found = descended(np.rint(target), target, h, None)
+
+    def far(codes: Array, c: int) -> float:
+        return cost(codes[c : c + 1], target[c : c + 1], h[c], np.eye(1))
+
+    for c in range(3):
+        assert far(found, c) <= far(np.rint(target), c)
+        for j in range(9):
+            for by in (-1, 1):
+                other = found.copy()
+                other[c, j] += by
+                assert far(other, c) >= far(found, c)
+
+
+def test_levels_move_with_their_weights() -> None:
+    """Levels and codes in turns find a channel that has four levels exactly, channels of one book together."""
+    rng = np.random.default_rng(1)
+    true = np.array([[-90.0, -10, 20, 100]])
+    target = true[0][rng.integers(0, 4, (4, 30))]
+    start = np.array([[-60.0, -20, 40, 80]])
+    near = np.take_along_axis(np.repeat(start, 4, axis=0), np.abs(start[0] - target[:, :, None]).argmin(axis=2), axis=1)
+    codes, levels = levelled(near, target, np.eye(30) + 0.01 * moments(30, 2), start, np.zeros(4, np.int64))
+    assert levels.tolist() == true.tolist()
+    assert (codes == target).all()
+
+
+def test_a_walk_meets_what_a_pass_meets() -> None:
+    """Operation by operation and in pieces, values are those of one pass, and are dropped when nobody reads them."""
+    graph, x = deep(), pictures(7)
+    (target,) = graph.outputs
+    wanted = Tape(graph, (target,)).forward({graph.inputs[0]: x}, {})
+    walk = Walk(graph, (target,), {graph.inputs[0]: x}, 3, lambda i, v: v)
+    last = len(graph.ops) - 1
+    walk.until(last, {})
+    assert set(walk.values) == {graph.ops[last].inputs[0]}
+    for i, v in walk.values.items():
+        np.testing.assert_allclose(v, wanted[i], rtol=1e-5, atol=1e-6)
+
+
+def linear() -> Graph:
+    """[1, 3] → four values, by one layer."""
+    net = Net((1, 3), seed=1)
+    return net.graph(net.dense(0, 4))
+
+
+def test_curvature_is_the_loss_s_second_derivative() -> None:
+    """At a softmax's scores it is that of the divergence, diag(p) − p·pᵀ, and of noise per signal, the identity."""
+    graph = linear()
+    x = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
+    student = Student(quantize(graph, x, PLAIN).graph, graph)
+    (out,) = graph.outputs
+    wanted = Tape(graph, (out,)).forward({graph.inputs[0]: x}, {})[out]
+    (n,) = (y.op for y in student.layers)
+    for goal, signal in ((Target(out, 1.0), 1e9), (Target(out, 0.0), 2.0)):
+        found = curvature(student, student.initial, [goal], [signal], [([x], [wanted])], np.random.default_rng(1))[n]
+        p = np.exp(wanted) / np.exp(wanted).sum(axis=1, keepdims=True)
+        true = np.diag(p.mean(axis=0)) - p.T @ p / len(p) if goal.beta else np.eye(4)
+        true = true / np.diag(true).mean() + DAMPING * np.eye(4)
+        np.testing.assert_allclose(found, true, atol=0.12)
+
+
+def test_fitting_alone_recovers_coarse_weights() -> None:
+    """A model of four levels to a channel comes ten times as near to its float model on samples never seen, and keeps its
+    levels, before the first epoch."""
+    graph, x = deep(), pictures(96)
+    start = coarse(quantize(graph, x, PLAIN).graph, 4)
+    student = Student(start, graph)
+    assert len(fittable(student)) == 3
+    point = refitted(student, graph, student.initial, [x[::2]], 16, {})
+    unseen = pictures(64, 9)
+    (target,) = student.targets
+    (goal,) = judged(graph)
+    wanted = Tape(graph, (goal,)).forward({graph.inputs[0]: unseen}, {})[goal]
+
+    def error(at: Any) -> float:
+        return float(((student.forward(at, {start.inputs[0]: unseen}, False)[target] - wanted) ** 2).mean())
+
+    assert error(point) < 0.1 * error(student.initial)
+    done = student.graph_of(point)
+    for i in layers(start):
+        rows = np.asarray(done.tensors[i].data).reshape(len(start.tensors[i].data), -1)
+        assert max(len(np.unique(r)) for r in rows) <= 4
+
+
+def residual() -> Graph:
+    """[1, 8, 8, 3] → a convolution, and two side by side whose sum is pooled → softmax [1, 4]."""
+    net = Net((1, 8, 8, 3), seed=8)
+    a = net.conv(0, 16, act=1)
+    b = net.conv(a, 16)
+    c = net.op("ADD", (b, net.conv(a, 16, k=1)), (1, 8, 8, 16), table("AddOptions"))
+    return net.graph(net.softmax(net.dense(net.reshape(net.global_pool(c), 1, 16), 4)))
+
+
+def test_a_sum_s_last_summand_makes_up_for_the_others() -> None:
+    """What one branch of a sum writes wrong, the branch that is fitted behind it takes off."""
+    graph, x = residual(), pictures(64)
+    start = coarse(quantize(graph, x, PLAIN).graph, 4)
+    run = Course(graph, start, x, None, None, Options(epochs=2))
+    at = run.fitted(run.standing, 0, lambda: None)
+    assert at.best == 1
+    assert at.history[1].distance < 0.3 * at.history[0].distance
+
+
+def test_time_that_is_up_ends_fitting() -> None:
+    """However short the time, layers are fitted once, and what that gave is kept."""
+    graph, x = deep(), pictures(32)
+    start = coarse(quantize(graph, x, PLAIN).graph, 4)
+    done = finetune(graph, x, start, options=Options(epochs=9, minutes=1e-4))
+    assert done.best == 1
+    assert not done.finished
