@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from edgeq.finetune.student import Student
 
-BUDGET = 4e12
+BUDGET = 1.2e12
 """Multiplications that learning may take where no number of epochs is given: counted, and not timed, so that the same
-samples give the same model on every machine. Some minutes of a core."""
+samples give the same model on every machine. A minute or two of a core."""
 
 VALUE, WEIGHT = 130, 260
 """Multiplications that a computed value and, in each step, a weight cost beside those of the layers: as measured."""
