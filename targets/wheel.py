@@ -17,7 +17,9 @@ from pathlib import Path
 from edgeq.errors import MachineError
 from edgeq.targets.archive import archive
 from edgeq.targets.closure import closure
+from edgeq.targets.constants import in_one
 from edgeq.targets.identity import DIGEST_FILE, source_digest
+from edgeq.targets.rename import renamed
 from edgeq.targets.strip import asked_for, strip
 from edgeq.targets.table import TARGETS
 from edgeq.targets.target import Target
@@ -46,7 +48,8 @@ _NO_ROOM = ("edgeq/plan/renumber.py",)
 _API = ("__init__", "__main__", "customs", "interpreter/__init__", "loader", "masking", "quantmod")
 
 _STAYS = (
-    "archive", "build", "closure", "crosscompile", "emit", "here", "link", "outdated", "softmath", "strip", "wheel",
+    "archive", "build", "closure", "constants", "crosscompile", "emit", "here", "link", "outdated", "rename", "softmath",
+    "strip", "wheel",
 )  # fmt: skip
 """Modules of edgeq/targets that make objects and wheels."""
 
@@ -61,7 +64,7 @@ def plain(objects: Path, targets: Sequence[Target]) -> tuple[str, bytes]:
 
 def slim(objects: Path, target: Target) -> tuple[str, bytes]:
     """Name and content of the wheel for devices of one target."""
-    files = _without_words(device_files(target))
+    files = in_one(_without_words(device_files(target)), "edgeq/kernels/words/")
     files[f"edgeq/kernels/{DIGEST_FILE}"] = source_digest().encode() + b"\n"
     files |= object_files(objects, target)
     return pack(files, _metadata(DEVICE_NEEDS), f"py3-none-{target.platform}", f"1{target.name.replace('-', '_')}")
@@ -84,7 +87,7 @@ def _without_words(files: Mapping[str, bytes]) -> dict[str, bytes]:
     sources = {name: content.decode() for name, content in files.items() if name.endswith(".py")}
     asked = asked_for(sources)
     stripped = {
-        name: strip(source, docstrings=not name.startswith("edgeq/cli/"), wanted=asked[name]).encode()
+        name: renamed(strip(source, docstrings=not name.startswith("edgeq/cli/"), wanted=asked[name])).encode()
         for name, source in sources.items()
     }
     return {**files, **stripped}
