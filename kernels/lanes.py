@@ -222,6 +222,72 @@ def to_f32(typingctx, v):
 
 
 @intrinsic
+def lanes(typingctx):
+    """0, 1, 2, … as int32."""
+    return VI32(), lambda context, builder, signature, args: ir.Constant(llvm("i32", L), list(range(L)))
+
+
+@intrinsic
+def lane_0(typingctx, v):
+    """The first of int32 lanes."""
+    return types.int32(v), lambda context, builder, signature, args: builder.extract_element(
+        args[0], ir.Constant(I32, 0)
+    )
+
+
+def _down(by: int) -> Any:
+    @intrinsic
+    def down(typingctx, v):
+        """Each of L lanes becomes the one so many behind it; the first come last."""
+        order = ir.Constant(ir.VectorType(I32, L), [(i + by) % L for i in range(L)])
+        return v(v), lambda context, builder, signature, args: builder.shuffle_vector(args[0], args[0], order)
+
+    return down
+
+
+down1, down2, down4, down8 = (_down(by) for by in (1, 2, 4, 8))
+
+
+@intrinsic
+def where_greater(typingctx, a, b, x, y):
+    """Lanes of x where those of a are greater than those of b, which NaN never is, else lanes of y."""
+
+    def codegen(context, builder, signature, args):
+        a, b, x, y = args
+        real = isinstance(a.type.element, ir.FloatType)
+        return builder.select((builder.fcmp_ordered if real else builder.icmp_signed)(">", a, b), x, y)
+
+    return x(a, b, x, y), codegen
+
+
+@intrinsic
+def turned(typingctx, v, mask):
+    """int32 or float32 lanes with those bits changed that an int32 has set."""
+
+    def codegen(context, builder, signature, args):
+        bits = builder.bitcast(args[0], llvm("i32", L))
+        return builder.bitcast(builder.xor(bits, splat(builder, args[1], L)), args[0].type)
+
+    return v(v, types.int32), codegen
+
+
+@intrinsic
+def first_lanes(typingctx, v, count, w):
+    """The first `count` lanes of v, of any kind, and those of w behind them."""
+
+    def codegen(context, builder, signature, args):
+        v, n, w = args
+        lanes = v.type.count
+        size = ir.IntType(8 if lanes == 4 * L else 32)
+        ids = ir.Constant(ir.VectorType(size, lanes), list(range(lanes)))
+        few = builder.icmp_signed("<", n, ir.Constant(n.type, lanes))
+        n = builder.trunc(builder.select(few, n, ir.Constant(n.type, lanes)), size)
+        return builder.select(builder.icmp_unsigned("<", ids, splat(builder, n, lanes)), v, w)
+
+    return v(v, types.int64, w), codegen
+
+
+@intrinsic
 def truncated(typingctx, v):
     """float32 lanes as int32, towards zero; they must fit."""
     return VI32(v), lambda context, builder, signature, args: builder.fptosi(args[0], llvm("i32", L))

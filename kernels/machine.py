@@ -37,6 +37,7 @@ from . import (
     reduce,
     resize,
     rows,
+    scales,
     softmax,
     unary,
 )
@@ -87,7 +88,7 @@ from .words.instruction import CONDITION, FAULT, LIMIT, MEET, OP, ORIGIN, SCRATC
 
 _MODULES = (
     callout, columns, conv, depthwise, depthwise_rows, detection, elementwise, gather, integer, matmul, move, order, pick, pool,
-    recurrent, reduce, resize, rows, softmax, unary,
+    recurrent, reduce, resize, rows, scales, softmax, unary,
 )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """AVERAGE_POOL_2D and MAX_POOL_2D over the elements that exist; padding is never counted.
 
-Channels last; units are output pixels, whose windows are walked from one to the next. Vectors of channels are loaded and stored
-whole: what a store writes behind a pixel is written again by the next, and the last ones of a part store no more than is theirs.
+Channels last; units are output pixels. Those of a line whose windows are whole are one run. Vectors of channels are loaded and
+stored whole: what a store writes behind a pixel is written again by the next, and the last ones of a part store no more than is
+theirs; where channels are few, they are put together in scratch first.
 int8 lies in the arena with its top bit flipped, which adds CENTRE (128) to each: averages are rounded away from that.
 """
 
@@ -48,34 +49,6 @@ from .words.pool import CENTRE, HI, IN_H, IN_W, KH, KW, LEFT, LO, OUT_H, OUT_W, 
 
 
 @njit(error_model="numpy", inline="always")
-def begin(g, pixel, size):
-    """Row and column where an output pixel's window begins, and the address of its image of elements of `size` bytes."""
-    line = pixel // g[OUT_W]
-    image = line // g[OUT_H]
-    top, left = (line - image * g[OUT_H]) * g[SH] - g[TOP], (pixel - line * g[OUT_W]) * g[SW] - g[LEFT]
-    return top, left, g[X] + image * (g[IN_H] * g[IN_W] * g[C] * size)
-
-
-@njit(error_model="numpy", inline="always")
-def ahead(g, top, left, image, size):
-    """The same of the next pixel."""
-    left += g[SW]
-    if left == g[OUT_W] * g[SW] - g[LEFT]:
-        left, top = -g[LEFT], top + g[SH]
-        if top == g[OUT_H] * g[SH] - g[TOP]:
-            top, image = -g[TOP], image + g[IN_H] * g[IN_W] * g[C] * size
-    return top, left, image
-
-
-@njit(error_model="numpy", inline="always")
-def window(g, top, left, image, size):
-    """Address of a window's first element that exists; how many rows and columns do."""
-    y0, x0 = max(top, np.int64(0)), max(left, np.int64(0))
-    rows, columns = min(top + g[KH], g[IN_H]) - y0, min(left + g[KW], g[IN_W]) - x0
-    return image + (y0 * g[IN_W] + x0) * (g[C] * size), rows, columns
-
-
-@njit(error_model="numpy", inline="always")
 def quotient(total, half, limit, down, count, inverse):
     """total / count per lane, ties away from 0, or from where sums with an offset have it: see `rounding`.
 
@@ -103,154 +76,139 @@ def rounding(count, centre):
 
 
 @njit(error_model="numpy", inline="always")
-def aside(y, end, kept, scratch, pitch, whole):
-    """Where to write the next pixel, up to where, and where what lies in scratch is to go in the end.
+def _averages_u8(x, pitch, columns, line, rows, known):
+    a, b, c, d = add_quads(x, pitch, columns, line, rows)
+    half, limit, down, many, inverse, low, high = known
+    a, b = quotient(a, half, limit, down, many, inverse), quotient(b, half, limit, down, many, inverse)
+    c, d = quotient(c, half, limit, down, many, inverse), quotient(d, half, limit, down, many, inverse)
+    return cap(max_quad(pack_u8(a, b, c, d), low), high)
 
-    Whole vectors of few channels would reach over the end for many pixels, which so are put together first.
+
+@njit(error_model="numpy", inline="always")
+def _maxima_u8(x, pitch, columns, line, rows, known):
+    most = known[0]
+    for _ in range(rows):
+        p = x
+        for _ in range(columns):
+            most = max_quad(most, load_quad(p))
+            p += pitch
+        x += line
+    return cap(most, known[1])
+
+
+@njit(error_model="numpy", inline="always")
+def _averages_s16(x, pitch, columns, line, rows, known):
+    half, limit, down, many, inverse, low, high = known
+    v = zero_i32()
+    for _ in range(rows):
+        p = x
+        for _ in range(columns):
+            v = add_i32(v, load_i16_as_i32(p))
+            p += pitch
+        x += line
+    return clamp_i32(quotient(v, half, limit, down, many, inverse), low, high)
+
+
+@njit(error_model="numpy", inline="always")
+def _maxima_s16(x, pitch, columns, line, rows, known):
+    most = known[0]
+    for _ in range(rows):
+        p = x
+        for _ in range(columns):
+            most = clamp_i32(load_i16_as_i32(p), most, known[1])
+            p += pitch
+        x += line
+    return most
+
+
+@njit(error_model="numpy", inline="always")
+def _averages_f32(x, pitch, columns, line, rows, known):
+    v = zero_f32()
+    for _ in range(rows):
+        p = x
+        for _ in range(columns):
+            v = add_f32(v, load_f32(p))
+            p += pitch
+        x += line
+    return min_f32(max_f32(div_f32(v, known[2]), known[0]), known[1])
+
+
+@njit(error_model="numpy", inline="always")
+def _maxima_f32(x, pitch, columns, line, rows, known):
+    most = load_f32(x)
+    for _ in range(rows):
+        p = x
+        for _ in range(columns):
+            most = max_f32(most, load_f32(p))
+            p += pitch
+        x += line
+    return clamp_f32(most, known[0], known[1])
+
+
+@njit(error_model="numpy", inline="always")
+def _known_average_u8(g, count):
+    return (*rounding(count, g[CENTRE]), splat_quad(g[LO]), np.int32(g[HI]))
+
+
+@njit(error_model="numpy", inline="always")
+def _known_average_s16(g, count):
+    return (*rounding(count, np.int64(0)), splat_i32(np.int32(g[LO])), splat_i32(np.int32(g[HI])))
+
+
+@njit(error_model="numpy", inline="always")
+def _known_u8(g, count):
+    return splat_quad(g[LO]), np.int32(g[HI])
+
+
+@njit(error_model="numpy", inline="always")
+def _known_s16(g, count):
+    return splat_i32(np.int32(g[LO])), splat_i32(np.int32(g[HI]))
+
+
+@njit(error_model="numpy", inline="always")
+def _known_f32(g, count):
+    return splat_f32(float_of_bits(g[LO])), splat_f32(float_of_bits(g[HI])), splat_f32(np.float32(count))
+
+
+def _pooling(size, width, known, block, put, put_some):
+    """A kernel for elements of `size` bytes, in vectors of `width` bytes.
+
+    known(g, count): what `block`, which makes a vector of results of a window, wants to know besides of so many elements.
     """
-    if kept == 0 and pitch < whole and end - y < whole:
-        return scratch, scratch + 2 * whole, y
-    return y, end, kept
+
+    @njit(error_model="numpy")
+    def pooling(g, scratch, lo, hi):
+        pitch, line, step = size * g[C], size * g[C] * g[IN_W], size * g[C] * g[SW]
+        y, end, kept, pixel = g[Y] + lo * pitch, g[Y] + hi * pitch, np.int64(0), lo
+        while pixel < hi:
+            row = pixel // g[OUT_W]
+            image, column = row // g[OUT_H], pixel - row * g[OUT_W]
+            top, left, n = (row - image * g[OUT_H]) * g[SH] - g[TOP], column * g[SW] - g[LEFT], np.int64(1)
+            y0, x0 = max(top, np.int64(0)), max(left, np.int64(0))
+            rows, columns = min(top + g[KH], g[IN_H]) - y0, min(left + g[KW], g[IN_W]) - x0
+            x, found = g[X] + (image * g[IN_H] + y0) * line + x0 * pitch, known(g, rows * columns)
+            if columns == g[KW]:
+                n = min(min(g[OUT_W] - column, hi - pixel), (g[IN_W] - g[KW] - left) // g[SW] + 1)
+            for _ in range(n):
+                if end - y < width and pitch < width and kept == 0:
+                    kept, y, end = y, scratch, scratch + 2 * width
+                for c in range(0, pitch, width):
+                    v = block(x + c, pitch, columns, line, rows, found)
+                    if end - y - c >= width:
+                        put(y + c, v)
+                    else:
+                        put_some(y + c, v, (end - y - c) // size)
+                x, y = x + step, y + pitch
+            pixel += n
+        if kept:
+            copy(kept, scratch, y - scratch)
+
+    return pooling
 
 
-@njit(error_model="numpy")
-def average_u8(g, scratch, lo, hi):
-    """8-bit average, 4·L channels at a time."""
-    low, high, pitch, line = splat_quad(g[LO]), np.int32(g[HI]), g[C], g[IN_W] * g[C]
-    y, end, kept, before = g[Y] + lo * pitch, g[Y] + hi * pitch, np.int64(0), np.int64(0)
-    half, limit, down, many, inverse = rounding(np.int64(1), g[CENTRE])
-    top, left, image = begin(g, lo, np.int64(1))
-    for _ in range(lo, hi):
-        y, end, kept = aside(y, end, kept, scratch, pitch, np.int64(4 * L))
-        x, rows, columns = window(g, top, left, image, np.int64(1))
-        if rows * columns != before:
-            before = rows * columns
-            half, limit, down, many, inverse = rounding(before, g[CENTRE])
-        for c in range(0, pitch, 4 * L):
-            a, b, d, e = add_quads(x + c, pitch, columns, line, rows)
-            a, b = quotient(a, half, limit, down, many, inverse), quotient(b, half, limit, down, many, inverse)
-            d, e = quotient(d, half, limit, down, many, inverse), quotient(e, half, limit, down, many, inverse)
-            q = cap(max_quad(pack_u8(a, b, d, e), low), high)
-            if end - y - c >= 4 * L:
-                store(y + c, q)
-            else:
-                store_quad_some(y + c, q, end - y - c)
-        y += pitch
-        top, left, image = ahead(g, top, left, image, np.int64(1))
-    if kept:
-        copy(kept, scratch, y - scratch)
-
-
-@njit(error_model="numpy")
-def maximum_u8(g, scratch, lo, hi):
-    """8-bit maximum, 4·L channels at a time."""
-    low, high, pitch, line = splat_quad(g[LO]), np.int32(g[HI]), g[C], g[IN_W] * g[C]
-    y, end, kept = g[Y] + lo * pitch, g[Y] + hi * pitch, np.int64(0)
-    top, left, image = begin(g, lo, np.int64(1))
-    for _ in range(lo, hi):
-        y, end, kept = aside(y, end, kept, scratch, pitch, np.int64(4 * L))
-        first, rows, columns = window(g, top, left, image, np.int64(1))
-        for c in range(0, pitch, 4 * L):
-            most, row = low, first + c
-            for _ in range(rows):
-                x = row
-                for _ in range(columns):
-                    most = max_quad(most, load_quad(x))
-                    x += pitch
-                row += line
-            most = cap(most, high)
-            if end - y - c >= 4 * L:
-                store(y + c, most)
-            else:
-                store_quad_some(y + c, most, end - y - c)
-        y += pitch
-        top, left, image = ahead(g, top, left, image, np.int64(1))
-    if kept:
-        copy(kept, scratch, y - scratch)
-
-
-@njit(error_model="numpy", inline="always")
-def _pool_s16(g, scratch, lo, hi, average):
-    low, high, pitch, line = splat_i32(np.int32(g[LO])), splat_i32(np.int32(g[HI])), 2 * g[C], 2 * g[IN_W] * g[C]
-    y, end, kept = g[Y] + lo * pitch, g[Y] + hi * pitch, np.int64(0)
-    top, left, image = begin(g, lo, np.int64(2))
-    for _ in range(lo, hi):
-        y, end, kept = aside(y, end, kept, scratch, pitch, np.int64(2 * L))
-        first, rows, columns = window(g, top, left, image, np.int64(2))
-        half, limit, down, many, inverse = rounding(rows * columns, np.int64(0))
-        for c in range(0, pitch, 2 * L):
-            v, row = zero_i32() if average else low, first + c
-            for _ in range(rows):
-                x = row
-                for _ in range(columns):
-                    one = load_i16_as_i32(x)
-                    v = add_i32(v, one) if average else clamp_i32(one, v, high)
-                    x += pitch
-                row += line
-            if average:
-                v = clamp_i32(quotient(v, half, limit, down, many, inverse), low, high)
-            if end - y - c >= 2 * L:
-                store_i16(y + c, v)
-            else:
-                store_i16_some(y + c, v, (end - y - c) // 2)
-        y += pitch
-        top, left, image = ahead(g, top, left, image, np.int64(2))
-    if kept:
-        copy(kept, scratch, y - scratch)
-
-
-@njit(error_model="numpy")
-def average_s16(g, scratch, lo, hi):
-    """16-bit average; sums are int32, as TFLite's."""
-    _pool_s16(g, scratch, lo, hi, True)
-
-
-@njit(error_model="numpy")
-def maximum_s16(g, scratch, lo, hi):
-    """16-bit maximum."""
-    _pool_s16(g, scratch, lo, hi, False)
-
-
-@njit(error_model="numpy", inline="always")
-def _pool_f32(g, scratch, lo, hi, average):
-    low, high = splat_f32(float_of_bits(g[LO])), splat_f32(float_of_bits(g[HI]))
-    pitch, line = 4 * g[C], 4 * g[IN_W] * g[C]
-    y, end, kept = g[Y] + lo * pitch, g[Y] + hi * pitch, np.int64(0)
-    top, left, image = begin(g, lo, np.int64(4))
-    for _ in range(lo, hi):
-        y, end, kept = aside(y, end, kept, scratch, pitch, np.int64(4 * L))
-        first, rows, columns = window(g, top, left, image, np.int64(4))
-        count = splat_f32(np.float32(rows * columns))
-        for c in range(0, pitch, 4 * L):
-            row = first + c
-            v = zero_f32() if average else load_f32(row)
-            for _ in range(rows):
-                x = row
-                for _ in range(columns):
-                    v = add_f32(v, load_f32(x)) if average else max_f32(v, load_f32(x))
-                    x += pitch
-                row += line
-            if average:
-                v = min_f32(max_f32(div_f32(v, count), low), high)
-            else:
-                v = clamp_f32(v, low, high)
-            if end - y - c >= 4 * L:
-                store(y + c, v)
-            else:
-                store_f32_some(y + c, v, (end - y - c) // 4)
-        y += pitch
-        top, left, image = ahead(g, top, left, image, np.int64(4))
-    if kept:
-        copy(kept, scratch, y - scratch)
-
-
-@njit(error_model="numpy")
-def average_f32(g, scratch, lo, hi):
-    """float32 average."""
-    _pool_f32(g, scratch, lo, hi, True)
-
-
-@njit(error_model="numpy")
-def maximum_f32(g, scratch, lo, hi):
-    """float32 maximum."""
-    _pool_f32(g, scratch, lo, hi, False)
+average_u8 = _pooling(1, 4 * L, _known_average_u8, _averages_u8, store, store_quad_some)
+maximum_u8 = _pooling(1, 4 * L, _known_u8, _maxima_u8, store, store_quad_some)
+average_s16 = _pooling(2, 2 * L, _known_average_s16, _averages_s16, store_i16, store_i16_some)
+maximum_s16 = _pooling(2, 2 * L, _known_s16, _maxima_s16, store_i16, store_i16_some)
+average_f32 = _pooling(4, 4 * L, _known_f32, _averages_f32, store, store_f32_some)
+maximum_f32 = _pooling(4, 4 * L, _known_f32, _maxima_f32, store, store_f32_some)

@@ -7,10 +7,12 @@ dot_s16(acc, x, w): acc[l] + Σ_{j<2} x[l][j]·w[l][j] of int16 pairs.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import neon, plain, x86
@@ -376,6 +378,63 @@ def pack_high(typingctx, a, b, c, d, by):
         return neon.packed_high(builder, list(args[:4]), wide)
 
     return VQUAD(a, b, c, d, types.int32), codegen
+
+
+LOOKS_UP = ISA in X86 or ISA in ARM64
+"""Whether `looked_up` is there: bytes of a register picked by those of another."""
+
+_PSHUFB = {4: "llvm.x86.ssse3.pshuf.b.128", 8: "llvm.x86.avx2.pshuf.b", 16: "llvm.x86.avx512.pshuf.b.512"}
+
+
+@intrinsic
+def load_table(typingctx, address):
+    """256 bytes as `looked_up` takes them: 16 vectors, 16 bytes in each part.
+
+    On x86 not bytes of the table, but what is to be added (xor) to those that come from the vectors before.
+    """
+
+    def codegen(context, builder, signature, args):
+        parts, quad = [], llvm("i8", 4 * L)
+        for k in range(16):
+            at = builder.add(args[0], ir.Constant(ir.IntType(64), 16 * k))
+            row = builder.load(builder.inttoptr(at, neon.V16I8.as_pointer()))
+            row.align = 1
+            every = ir.Constant(ir.VectorType(I32, 4 * L), [i % 16 for i in range(4 * L)])
+            parts.append(builder.shuffle_vector(row, row, every))
+        if ISA in X86:
+            parts = [parts[0], *(builder.xor(a, b) for a, b in pairwise(parts))]
+            for k in range(8, 16):
+                parts[k] = builder.xor(parts[k], parts[k - 8])
+        assert all(p.type == quad for p in parts)
+        return context.make_tuple(builder, signature.return_type, parts)
+
+    return types.UniTuple(VQUAD, 16)(types.int64), codegen
+
+
+@intrinsic
+def looked_up(typingctx, table, x):
+    """table[x] of each byte: x86 and 64-bit ARM.
+
+    ARM's tbx keeps what it has where an index is beyond 64. pshufb gives 0 for an index with its top bit set: with 16 less at
+    each step a byte below 128 takes part in steps 0 … x / 16, one above in the eight behind x / 16 − 8.
+    """
+
+    def codegen(context, builder, signature, args):
+        parts, x = cgutils.unpack_tuple(builder, args[0], 16), args[1]
+        if ISA in ARM64:
+            y = call(builder, "llvm.aarch64.neon.tbl4.v16i8", x.type, *parts[:4], x)
+            for k in range(4, 16, 4):
+                far = builder.sub(x, const("i8", 16, 16 * k))
+                y = call(builder, "llvm.aarch64.neon.tbx4.v16i8", x.type, y, *parts[k : k + 4], far)
+            return y
+        y = call(builder, _PSHUFB[L], x.type, parts[0], x)
+        for k in range(1, 16):
+            step = const("i8", 4 * L, 16)
+            x = builder.sub(x, step) if k <= 8 else call(builder, f"llvm.ssub.sat.v{4 * L}i8", x.type, x, step)
+            y = builder.xor(y, call(builder, _PSHUFB[L], x.type, parts[k], x))
+        return y
+
+    return VQUAD(table, x), codegen
 
 
 @intrinsic

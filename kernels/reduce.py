@@ -1,6 +1,8 @@
 """MEAN and other reductions over one run of neighbouring axes. Units are results.
 
-The plan brings the input to (outer, reduced, inner); results are (outer, inner).
+The plan brings the input to (outer, reduced, inner); results are (outer, inner). Where there is an inner dimension neighbouring
+results are lanes; else a result is folded from lanes. Vectors are stored whole as long as what they write behind a result
+belongs to the same part, where it is written again.
 """
 
 from __future__ import annotations
@@ -10,17 +12,58 @@ from numba import njit
 
 from .cells import integer, put_integer
 from .fixedpoint import clamp, multiply_double
-from .memory import f32, float_of_bits, i16, i32, u8
+from .memory import float_of_bits, i16, i32
+from .runs import bytes_of, floats, folded, greater, integers, turning
+from .simd import (
+    ISA,
+    L,
+    add_f32,
+    add_i32,
+    as_f32,
+    as_i32,
+    clamp_f32,
+    clamp_i32,
+    div_f32,
+    dot_u8s8,
+    first_lanes,
+    in_rows,
+    lane_0,
+    load_f32,
+    load_i32,
+    load_quad,
+    mul_f32,
+    mul_i32,
+    multiply_double_rounded,
+    ones_quad,
+    pack_u8,
+    splat_f32,
+    splat_i32,
+    splat_quad,
+    store,
+    store_f32_some,
+    store_i16,
+    store_i16_some,
+    store_quad_some,
+    store_u8,
+    store_u8_some,
+    sub_i32,
+    to_f32,
+    turned,
+    zero_f32,
+    zero_i32,
+)
+from .totals import add_quads
 from .words.instruction import FLOAT
-from .words.kinds import F32
+from .words.kinds import F32, S16, S32, S64
 from .words.reduce import (
     ADD,
     BIAS,
     CENTRE,
-    GREATEST,
+    DIVISOR,
     HI,
     INNER,
     KIND,
+    LEAST,
     LO,
     MODE,
     MULTIPLIER,
@@ -34,7 +77,14 @@ from .words.reduce import (
     Y,
 )
 
-SUMS = 1024  # int32 of scratch; a reduction of up to 2^23 values fits
+MAGIC = 12582912.0
+"""1.5 · 2^23: added to a float32 within ±2^22, it rounds to even, and the low bits are the integer."""
+
+BLOCK = 256
+"""Floats that are added up before their sum is added to others: the error of long sums stays small."""
+
+OFFSET = ISA.offset
+"""What dot_u8s8 takes off each byte."""
 
 
 @njit(error_model="numpy", inline="always")
@@ -48,22 +98,69 @@ def _requantize(total, g):
 
 
 @njit(error_model="numpy")
+def _requantized(total, g):
+    """The same of int32 lanes, to bytes in lanes."""
+    if g[MODE] == FLOAT:
+        raw = to_f32(sub_i32(total, splat_i32(np.int32(g[CENTRE] * g[REDUCED]))))
+        scaled = mul_f32(raw, splat_f32(float_of_bits(g[MULTIPLIER])))
+        low, high = splat_f32(np.float32(g[LO] - g[CENTRE])), splat_f32(np.float32(g[HI] - g[CENTRE]))
+        v = clamp_f32(add_f32(scaled, splat_f32(float_of_bits(g[BIAS]))), low, high)
+        return add_i32(as_i32(add_f32(v, splat_f32(np.float32(MAGIC)))), splat_i32(np.int32(g[CENTRE] - 0x4B400000)))
+    raw = sub_i32(total, splat_i32(np.int32(g[ZERO_X] * g[REDUCED])))
+    left, right = splat_i32(np.int32(max(g[SHIFT], np.int64(0)))), splat_i32(np.int32(max(-g[SHIFT], np.int64(0))))
+    q = multiply_double_rounded(raw, splat_i32(np.int32(g[MULTIPLIER])), left, right)
+    low, high = splat_i32(np.int32(g[LO] - g[ZERO_Y])), splat_i32(np.int32(g[HI] - g[ZERO_Y]))
+    return add_i32(clamp_i32(q, low, high), splat_i32(np.int32(g[ZERO_Y])))
+
+
+@njit(error_model="numpy")
+def _codes(a, b, c, d, g):
+    """Four vectors of sums as the bytes of their results, in the order of pack_u8."""
+    return pack_u8(_requantized(a, g), _requantized(b, g), _requantized(c, g), _requantized(d, g))
+
+
+@njit(error_model="numpy", inline="always")
+def _joined_f32(operation, v, w):
+    return add_f32(v, w) if operation == ADD else mul_f32(v, w) if operation == MULTIPLY else greater(w, v)
+
+
+@njit(error_model="numpy", inline="always")
+def _joined_i32(operation, v, w):
+    return add_i32(v, w) if operation == ADD else mul_i32(v, w) if operation == MULTIPLY else greater(w, v)
+
+
+@njit(error_model="numpy")
+def _total_u8(x, count):
+    """The sum of `count` bytes at address x."""
+    t, whole, n = zero_i32(), ones_quad(), np.int64(0)
+    while count - n > 4 * L:
+        t = dot_u8s8(t, load_quad(x + n), whole)
+        n += 4 * L
+    t = dot_u8s8(t, load_quad(x + n), first_lanes(whole, count - n, splat_quad(np.int64(0))))
+    return lane_0(folded(t, _joined_i32, np.int64(ADD))) + np.int32(OFFSET * count)
+
+
+@njit(error_model="numpy")
 def mean_u8(g, scratch, lo, hi):
-    """8-bit mean, up to SUMS neighbouring results at a time."""
-    sums, inner = i32(scratch), g[INNER]
-    unit = lo
+    """8-bit mean, up to 4·L neighbouring results at a time."""
+    sums, inner, reduced, unit = i32(scratch), g[INNER], g[REDUCED], lo
     while unit < hi:
-        outer = unit // inner
-        first = unit - outer * inner
-        n = min(min(inner - first, hi - unit), np.int64(SUMS))
-        for c in range(n):
-            sums[c] = np.int32(0)
-        for r in range(g[REDUCED]):
-            x = u8(g[X] + (outer * g[REDUCED] + r) * inner + first)
-            for c in range(n):
-                sums[c] += np.int32(x[c])
-        for c in range(n):
-            u8(g[Y])[unit + c] = np.uint8(_requantize(np.int64(sums[c]), g))
+        n, x = min(hi - unit, np.int64(4 * L)), g[X] + unit * reduced
+        if inner == 1:
+            for i in range(n):
+                sums[i] = _total_u8(x + i * reduced, reduced)
+            a, b = load_i32(scratch), load_i32(scratch + 4 * L)
+            q = in_rows(_codes(a, b, load_i32(scratch + 8 * L), load_i32(scratch + 12 * L), g))
+        else:
+            outer = unit // inner
+            first = unit - outer * inner
+            n = min(inner - first, n)
+            a, b, c, d = add_quads(x + (1 - reduced) * first, inner, reduced, np.int64(0), np.int64(1))
+            q = _codes(a, b, c, d, g)
+        if hi - unit >= 4 * L:
+            store(g[Y] + unit, q)
+        else:
+            store_quad_some(g[Y] + unit, q, n)
         unit += n
 
 
@@ -80,43 +177,130 @@ def mean_s16(g, scratch, lo, hi):
 
 
 @njit(error_model="numpy")
-def mean_f32(g, scratch, lo, hi):
-    """float32 mean, summed in float64."""
-    for unit in range(lo, hi):
-        outer = unit // g[INNER]
-        x = f32(g[X] + 4 * (outer * g[REDUCED] * g[INNER] + unit - outer * g[INNER]))
-        total = np.float64(0)
-        for r in range(g[REDUCED]):
-            total += np.float64(x[r * g[INNER]])
-        f32(g[Y])[unit] = np.float32(total / np.float64(g[REDUCED]))
+def _added_f32(x, pitch, count):
+    """L float32 at address x and those `pitch` bytes on, …, `count` in all, added up in lanes."""
+    total = zero_f32()
+    while count > 0:
+        n = min(count, np.int64(BLOCK))
+        a, b, c, d = zero_f32(), zero_f32(), zero_f32(), zero_f32()
+        for _ in range(n // 4):
+            a, b = add_f32(a, load_f32(x)), add_f32(b, load_f32(x + pitch))
+            c, d = add_f32(c, load_f32(x + 2 * pitch)), add_f32(d, load_f32(x + 3 * pitch))
+            x += 4 * pitch
+        for _ in range(n % 4):
+            a = add_f32(a, load_f32(x))
+            x += pitch
+        total = add_f32(total, add_f32(add_f32(a, b), add_f32(c, d)))
+        count -= n
+    return total
+
+
+@njit(error_model="numpy", inline="always")
+def joined(operation, v, w):
+    """One more element."""
+    if operation == ADD:
+        return v + w
+    if operation == MULTIPLY:
+        return v * w
+    return max(v, w) if operation != LEAST else min(v, w)
 
 
 @njit(error_model="numpy")
-def joined(operation, a, b):
-    """One more element."""
-    if operation == ADD:
-        return a + b
-    if operation == MULTIPLY:
-        return a * b
-    if operation == GREATEST:
-        return max(a, b)
-    return min(a, b)
+def mean_f32(g, scratch, lo, hi):
+    """float32 sums over DIVISOR."""
+    inner, reduced, by, unit = g[INNER], g[REDUCED], splat_f32(np.float32(g[DIVISOR])), lo
+    while unit < hi:
+        n, x, y = np.int64(1), g[X] + 4 * unit * reduced, g[Y] + 4 * unit
+        if inner == 1:
+            whole = reduced // L * L
+            v = _added_f32(x, np.int64(4 * L), reduced // L)
+            if whole < reduced:
+                v = add_f32(v, first_lanes(load_f32(x + 4 * whole), reduced - whole, zero_f32()))
+            v = folded(v, _joined_f32, np.int64(ADD))
+        else:
+            first = unit % inner
+            n = min(min(inner - first, hi - unit), np.int64(L))
+            v = _added_f32(x + 4 * (1 - reduced) * first, 4 * inner, reduced)
+        v = div_f32(v, by)
+        if hi - unit >= L:
+            store(y, v)
+        else:
+            store_f32_some(y, v, n)
+        unit += n
+
+
+def _reducer(load, join, start):
+    """What reduces elements that a lane holds: load(address, kind) a vector, join(operation, v, w), start(operation)."""
+
+    @njit(error_model="numpy")
+    def over(g, lo, hi):
+        kind, operation, inner, reduced, unit = g[KIND], g[OPERATION], g[INNER], g[REDUCED], lo
+        size, turn, none = bytes_of(kind), turning(kind, operation == LEAST), start(operation)
+        while unit < hi:
+            n, x, y, v = np.int64(1), g[X] + size * unit * reduced, g[Y] + size * unit, none
+            if inner == 1:
+                for i in range(0, reduced, L):
+                    w = turned(load(x + size * i, kind), turn)
+                    v = join(operation, v, w if reduced - i >= L else first_lanes(w, reduced - i, none))
+                v = folded(v, join, operation)
+            else:
+                first = unit % inner
+                n = min(min(inner - first, hi - unit), np.int64(L))
+                x += size * (1 - reduced) * first
+                for _ in range(reduced):
+                    v = join(operation, v, turned(load(x, kind), turn))
+                    x += size * inner
+            put(y, turned(v, turn), kind, n, hi - unit)
+            unit += n
+
+    return over
+
+
+@njit(error_model="numpy", inline="always")
+def put(y, v, kind, count, room):
+    """Lanes to elements: `count`, or all of them where there is room."""
+    if kind == S16 and room >= L:
+        store_i16(y, as_i32(v))
+    elif kind == S16:
+        store_i16_some(y, as_i32(v), count)
+    elif kind in (S32, F32):
+        if room >= L:
+            store(y, v)
+        else:
+            store_f32_some(y, as_f32(v), count)
+    elif room >= L:
+        store_u8(y, as_i32(v))
+    else:
+        store_u8_some(y, as_i32(v), count)
+
+
+@njit(error_model="numpy", inline="always")
+def _start_f32(operation):
+    one = np.float32(0) if operation == ADD else np.float32(1) if operation == MULTIPLY else np.float32(-np.inf)
+    return splat_f32(one)
+
+
+@njit(error_model="numpy", inline="always")
+def _start_i32(operation):
+    one = np.int32(0) if operation == ADD else np.int32(1) if operation == MULTIPLY else np.int32(-2147483648)
+    return splat_i32(one)
+
+
+_over_f32, _over_i32 = _reducer(floats, _joined_f32, _start_f32), _reducer(integers, _joined_i32, _start_i32)
 
 
 @njit(error_model="numpy")
 def reduce_any(g, scratch, lo, hi):
-    """Sums, products and extremes of float32 in raster order, or of integers, which wrap; ANY is the greatest bool."""
-    operation = g[OPERATION]
-    for unit in range(lo, hi):
-        outer = unit // g[INNER]
-        first = outer * g[REDUCED] * g[INNER] + unit - outer * g[INNER]
-        if g[KIND] == F32:
-            x = f32(g[X])
-            total = x[first]
-            for r in range(1, g[REDUCED]):
-                total = np.float32(joined(operation, total, x[first + r * g[INNER]]))
-            f32(g[Y])[unit] = total
-        else:
+    """Sums, products and extremes of float32 or of integers, which wrap; ANY is the greatest bool."""
+    if g[KIND] == F32:
+        _over_f32(g, lo, hi)
+    elif g[KIND] != S64:
+        _over_i32(g, lo, hi)
+    else:
+        operation = g[OPERATION]
+        for unit in range(lo, hi):
+            outer = unit // g[INNER]
+            first = outer * g[REDUCED] * g[INNER] + unit - outer * g[INNER]
             whole = integer(g[X], g[KIND], first)
             for r in range(1, g[REDUCED]):
                 whole = joined(operation, whole, integer(g[X], g[KIND], first + r * g[INNER]))

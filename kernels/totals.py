@@ -34,16 +34,20 @@ def widen_short(low, high, a, b, c, d):
 def add_quads(x, pitch, columns, line, rows):
     """Sums of 4·L bytes at address x and of those `pitch` on, …, and so in `rows` lines; four vectors in the order of pack_u8."""
     none = splat_quad(np.int64(0))
-    low, high, a, b, c, d = none, none, zero_i32(), zero_i32(), zero_i32(), zero_i32()
-    short = rows * columns <= SHORT
-    for _ in range(rows):
-        p = x
-        for _ in range(columns):
-            v = load_quad(p)
-            low, high = add_short(low, unpack8_low(v, none)), add_short(high, unpack8_high(v, none))
-            if not short:
-                a, b, c, d = widen_short(low, high, a, b, c, d)
-                low, high = none, none
-            p += pitch
+    a, b, c, d = zero_i32(), zero_i32(), zero_i32(), zero_i32()
+    together = rows if rows * columns <= SHORT else np.int64(1)
+    for _ in range(rows // together):
+        first, left = x, columns
+        while left > 0:
+            n = min(left, np.int64(SHORT))
+            low, high, p = none, none, first
+            for r in range(together):
+                p = first + r * line
+                for _ in range(n):
+                    v = load_quad(p)
+                    low, high = add_short(low, unpack8_low(v, none)), add_short(high, unpack8_high(v, none))
+                    p += pitch
+            a, b, c, d = widen_short(low, high, a, b, c, d)
+            first, left = p, left - n
         x += line
-    return widen_short(low, high, a, b, c, d)
+    return a, b, c, d

@@ -6,7 +6,6 @@ import numpy as np
 from numba import njit
 
 from .cells import integer, put_integer, put_real, real
-from .fixedpoint import clamp, multiply_double, multiply_half_up
 from .memory import f32, fill, float_of_bits, i16, i32, u8
 from .simd import (
     L,
@@ -24,7 +23,6 @@ from .simd import (
     zero_f32,
 )
 from .transcendental import erf_f64, exp_f64, log_f64, logistic_f32, root, sin_f64, tanh_f32
-from .words.instruction import FLOAT, FLOAT64, HALF_UP
 from .words.kinds import F32, F64
 from .words.unary import (
     ABS,
@@ -44,17 +42,12 @@ from .words.unary import (
     LO,
     LOG,
     LOGISTIC,
-    M_DOWN,
-    M_UP,
     MODE,
     NEG,
     NOT,
     RANGE,
     ROUND,
     RSQRT,
-    S_DOWN,
-    S_UP,
-    SCALE,
     SIGN,
     SIN,
     SQRT,
@@ -63,74 +56,10 @@ from .words.unary import (
     TABLE,
     TANH,
     TO,
-    ZERO_X,
-    ZERO_Y,
     N,
     X,
     Y,
 )
-
-
-@njit(error_model="numpy")
-def table_u8(g, scratch, lo, hi):
-    """y = TABLE[x], 256 entries: every 8-bit function of one 8-bit value."""
-    x, y, table = u8(g[X]), u8(g[Y]), u8(g[TABLE])
-    for i in range(lo, hi):
-        y[i] = table[x[i]]
-
-
-@njit(error_model="numpy")
-def rescale(g, scratch, lo, hi):
-    """Integers of one scale to integers of another, double rounding, with a factor of its own below the zero point."""
-    for i in range(lo, hi):
-        if g[FROM] == 0:
-            x = np.int64(u8(g[X])[i])
-        elif g[FROM] == 1:
-            x = np.int64(i16(g[X])[i])
-        else:
-            x = np.int64(i32(g[X])[i])
-        x -= g[ZERO_X]
-        if g[MODE] == HALF_UP:
-            q = multiply_half_up(x, g[M_UP], g[S_UP])
-        else:
-            q = multiply_double(x, g[M_UP], g[S_UP]) if x >= 0 else multiply_double(x, g[M_DOWN], g[S_DOWN])
-        q = clamp(q + g[ZERO_Y], g[LO], g[HI])
-        if g[TO] == 0:
-            u8(g[Y])[i] = np.uint8(q)
-        else:
-            i16(g[Y])[i] = np.int16(q)
-
-
-@njit(error_model="numpy")
-def quantize_f32(g, scratch, lo, hi):
-    """float32 to 8 or 16 bits: x / scale, ties away from zero (in float64 for FLOAT64); x · SCALE, ties to even, for FLOAT."""
-    x, scale = f32(g[X]), float_of_bits(g[SCALE])
-    low, high = np.float32(g[LO] - g[ZERO_Y]), np.float32(g[HI] - g[ZERO_Y])
-    for i in range(lo, hi):
-        if g[MODE] == FLOAT:
-            r = np.rint(np.float32(x[i] * scale))
-        elif g[MODE] == FLOAT64:
-            wide = np.float64(x[i]) / np.float64(scale)
-            r = np.float32(np.trunc(wide + np.copysign(0.5, wide)))
-        else:
-            v = np.float32(x[i] / scale)
-            whole = np.floor(abs(v))
-            r = whole + np.float32(1) if np.float32(abs(v) - whole) >= np.float32(0.5) else whole
-            r = r if v >= 0 else -r
-        q = np.int64(min(max(r, low), high)) + g[ZERO_Y]
-        if g[TO] == 0:
-            u8(g[Y])[i] = np.uint8(q)
-        else:
-            i16(g[Y])[i] = np.int16(q)
-
-
-@njit(error_model="numpy")
-def dequantize_f32(g, scratch, lo, hi):
-    """8 or 16 bits to float32: scale · (q − zero point), one float32 product."""
-    y, scale = f32(g[Y]), float_of_bits(g[SCALE])
-    for i in range(lo, hi):
-        q = (np.int64(u8(g[X])[i]) if g[FROM] == 0 else np.int64(i16(g[X])[i])) - g[ZERO_X]
-        y[i] = np.float32(np.float32(q) * scale)
 
 
 @njit(error_model="numpy")

@@ -165,6 +165,25 @@ def mean(dtype: str, *, shape=(2, 4, 5, 6), axes=(1, 2), keep=True) -> Graph:
     return one("MEAN", table("ReducerOptions", keep_dims=keep), tensors, (0,))
 
 
+def reduction(op: str, dtype: str, *, shape=(2, 30, 35, 3), axes=(1, 2)) -> Graph:
+    """SUM, REDUCE_MAX, REDUCE_MIN."""
+    y = tuple(1 if i in axes else d for i, d in enumerate(shape))
+    tensors = [activation("x", shape, dtype, 0.05, -9), Tensor("axes", (len(axes),), "int32", np.array(axes, np.int32), buffer=1),
+               activation("y", y, dtype, 0.05, -9)]  # fmt: skip
+    return one(op, table("ReducerOptions", keep_dims=True), tensors, (0,))
+
+
+def best(op: str, dtype: str, *, shape=(2, 7, 70), axis=2) -> Graph:
+    """ARG_MAX, ARG_MIN."""
+    y = Tensor("y", tuple(d for i, d in enumerate(shape) if i != axis), "int32")
+    tensors = [
+        activation("x", shape, dtype, 0.05, -9),
+        Tensor("axis", (), "int32", np.array(axis, np.int32), buffer=1),
+        y,
+    ]
+    return one(op, table(f"Arg{op[4:].capitalize()}Options", output_type=2), tensors, (0,))
+
+
 def softmax(dtype: str, *, shape=(3, 11), beta=1.0) -> Graph:
     """SOFTMAX."""
     y = Tensor("y", shape, dtype)
@@ -334,17 +353,30 @@ def cases() -> dict[str, Callable[[], Graph]]:
     add("mean over the image", mean)
     add("mean over apart axes, dropped", mean, axes=(0, 2), keep=False)
     add("mean over everything", mean, axes=(0, 1, 2, 3), keep=False)
+    for shape, axes in (((1, 20, 20, 70), (1, 2)), ((3, 5, 150), (2,)), ((9, 21), (1,)), ((2, 300, 3), (1,))):
+        over = f"of {'x'.join(map(str, shape))} over {axes}"
+        add(f"mean {over}", mean, shape=shape, axes=axes)
+        for op in ("SUM", "REDUCE_MAX", "REDUCE_MIN"):
+            add(f"{op} {over}", lambda t, a=(op, shape, axes): reduction(a[0], t, shape=a[1], axes=a[2]))
+        for op in ("ARG_MAX", "ARG_MIN"):
+            add(f"{op} {over}", lambda t, a=(op, shape, axes): best(a[0], t, shape=a[1], axis=a[2][0]))
     add("softmax", softmax)
     add("softmax of one class", softmax, shape=(2, 1))
     add("softmax of 300, beta 2", softmax, shape=(1, 300), beta=2.0, types=("float32", "int16"))
     add("relu", lambda t: unary("RELU", t))
     add("relu6", lambda t: unary("RELU6", t))
     add("leaky relu", lambda t: unary("LEAKY_RELU", t, options=table("LeakyReluOptions", alpha=0.1)))
+    add(
+        "leaky relu of 200",
+        lambda t: unary("LEAKY_RELU", t, shape=(2, 100), options=table("LeakyReluOptions", alpha=0.1)),
+    )
     for a in TYPES:
         for b in INTEGER:
             if not (a == "int16" and b == "uint8"):
                 out[f"quantize {a} to {b}"] = lambda a=a, b=b: unary("QUANTIZE", a, to=b, shape=(1, 43))
         if a != "float32":
+            out[f"dequantize 200 {a}"] = lambda a=a: unary("DEQUANTIZE", a, to="float32", shape=(2, 100))
+            out[f"quantize 200 to {a}"] = lambda a=a: unary("QUANTIZE", "float32", to=a, shape=(2, 100))
             out[f"dequantize {a}"] = lambda a=a: unary("DEQUANTIZE", a, to="float32")
     return out
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from edgeq.kernels.isa import Isa
 from edgeq.kernels.words import conv as cw
-from edgeq.kernels.words import elementwise, move, pool, reduce, softmax
+from edgeq.kernels.words import elementwise, move, order, pool, reduce, softmax
 from edgeq.kernels.words.instruction import GRAIN_AT, LOOKS_AT
 from edgeq.plan.types import Instruction, Ref
 
@@ -48,8 +48,8 @@ FEWEST_LOOKS = 40
 
 CACHE_LINE = 64
 
-BYTES = frozenset({"table_u8", "mean_u8", "fill_bytes"})
-"""Kernels whose units are bytes of output."""
+BYTES = frozenset({"table_u8", "mean_u8", "quantize_f32", "dequantize_f32", "rescale", "fill_bytes"})
+"""Kernels whose units are bytes of output, or that take whole vectors of elements."""
 
 
 def estimated_ns(instruction: Instruction, isa: Isa) -> float:
@@ -104,8 +104,14 @@ def _per_unit(kernel: str, words: Mapping[int, int | Ref]) -> float:
         return 1 / 40
     if kernel.startswith(("average", "maximum_")) and pool.KH in words:
         return word(pool.KH) * word(pool.KW) * word(pool.C) / 40
-    if kernel.startswith("mean"):
-        return word(reduce.REDUCED) / 4
+    if kernel.startswith("mean") or kernel == "reduce_any":
+        return 0.1 + word(reduce.REDUCED) / (2 if kernel == "mean_s16" else 30)
+    if kernel == "arg_best":
+        return 0.1 + word(order.N) / 15
+    if kernel in ("table_u8", "quantize_f32", "dequantize_f32"):
+        return 1 / 16
+    if kernel == "rescale":
+        return 1 / 4
     if kernel.startswith("softmax"):
         return word(softmax.N) * 3.0
     if kernel == "add_u8":

@@ -46,5 +46,5 @@ last of thread 0 alone; after LOOK_AGAIN two are done alone, and the second is t
 one. STALLS: 0, 1, 5, 21 where so many of the last calls of all threads in a row took more than twice LONE; thread 0 is alone for
 so many times as long as the last one took."""
 
-ABI = 11
+ABI = 12
 """Changes whenever the frame or an instruction's words change meaning."""

@@ -86,7 +86,9 @@ def mean(b: Builder, op: Op) -> None:
     if r.reduced > MAX_REDUCED:
         raise b.unsupported(op, f"over {r.reduced} values, at most {MAX_REDUCED} are expected")
     words = r.words
-    if x.dtype != "float32":
+    if x.dtype == "float32":
+        words |= {rw.DIVISOR: r.reduced}
+    else:
         words |= ends(b, x, y)
         s_in, s_out = b.scale(x), b.scale(y)
         if takes(b, op):
@@ -127,6 +129,9 @@ def reduce_any(b: Builder, op: Op) -> None:
     types = {"bool"} if boolean else {"float32", "int32", "int64"} | ({"int8", "uint8", "int16"} if extreme else set())
     if x.dtype not in types:
         raise b.unsupported(op, f"on {x.dtype}")
+    if op.code == "SUM" and x.dtype == "float32":
+        b.emit("mean_f32", y.size, {**r.words, rw.DIVISOR: 1, rw.Y: b.write(op)})
+        return
     words: Words = {rw.OPERATION: OPERATIONS[op.code], rw.KIND: KINDS[x.dtype]}
     b.emit("reduce_any", y.size, {**r.words, **words, rw.Y: b.write(op)})
 
