@@ -86,13 +86,20 @@ def observe(graph: Graph, inputs: Iterable[Inputs], progress: Progress | None = 
 
     def look(worker: int, step: Stepper, number: int, chunk: Sequence[Inputs]) -> Array:
         """The extremes of each watched tensor on each sample, (samples, watched, 2)."""
-        part = parts.setdefault(worker, _Part())
-        ends = np.zeros((len(chunk), len(watched), 2))
+        part = parts.setdefault(worker, _Part(len(watched)))
+        ends, found = np.zeros((2, len(watched), len(chunk)), np.float32), []
         for i, values in step.run(chunk):
-            if values.shape[1]:
-                ends[:, place[i], 0], ends[:, place[i], 1] = values.min(axis=1), values.max(axis=1)
-                part.add(i, number, values, ends[:, place[i]])
-        return ends
+            n = values.shape[1]
+            if n:
+                k, every = place[i], -(-n // VALUES)
+                np.minimum.reduce(values, axis=1, out=ends[0, k])
+                np.maximum.reduce(values, axis=1, out=ends[1, k])
+                # Of each sample others.
+                rows = [values] if every == 1 else [row[(number + r) % every :: every] for r, row in enumerate(values)]
+                found.append((k, every, [row.copy() for row in rows]))
+        if np.isfinite(ends).all():
+            part.take(found, ends, len(chunk))
+        return ends.transpose(2, 1, 0)
 
     sums = np.zeros((len(watched), 2))
     done = 0
@@ -111,8 +118,10 @@ def observe(graph: Graph, inputs: Iterable[Inputs], progress: Progress | None = 
     if not done:
         raise QuantizeError("calibration needs at least one sample, got none")
     histograms = {}
+    for part in parts.values():
+        part.flush()
     for k, i in enumerate(watched):
-        seen = [part.histograms[i] for part in parts.values() if part.flushed(i)]
+        seen = [part.histograms[k] for part in parts.values() if k in part.histograms]
         if seen:
             whole = reduce(Histogram.merge, seen)
             histograms[i] = replace(whole, average=(float(sums[k, 0]) / done, float(sums[k, 1]) / done))
@@ -142,44 +151,33 @@ def stride(shape: Sequence[int], most: int) -> int:
 
 
 class _Part:
-    """What one thread has seen: histograms, and values that wait for theirs."""
+    """What one thread has seen: histograms by place among the watched tensors, and values that wait for theirs."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int) -> None:
         self.histograms: dict[int, Histogram] = {}
-        self._held: dict[int, list[Array]] = {}
-        self._ends: dict[int, tuple[float, float]] = {}
-        self._step: dict[int, int] = {}
-        self._waiting: dict[int, int] = {}
+        self._held: dict[int, tuple[int, list[Array]]] = {}
+        self._waiting = 0
+        self._low, self._high = np.full(count, np.inf), np.full(count, -np.inf)
 
-    def add(self, i: int, number: int, values: Array, ends: Array) -> None:
-        """Take in tensor i of some samples (samples, n), the first of which is `number`, with their extremes (samples, 2);
-        nothing where these are not finite.
+    def take(self, found: Sequence[tuple[int, int, Sequence[Array]]], ends: Array, samples: int) -> None:
+        """Take in some samples: of each tensor its place, how many values each one kept stands for, and those; the extremes of
+        all, (2, tensors, samples), which are finite.
         """
-        lo, hi = float(ends[:, 0].min()), float(ends[:, 1].max())
-        if not (np.isfinite(lo) and np.isfinite(hi)):
-            return
-        n = values.shape[1]
-        step = -(-n // VALUES)
-        if step <= 1:
-            kept = [np.array(values).reshape(-1)]
-        else:  # each sample at another place
-            kept = [np.array(sparse(row, turn=number + k)) for k, row in enumerate(values)]
-        self._held.setdefault(i, []).extend(kept)
-        self._step[i] = step
-        old = self._ends.get(i, (lo, hi))
-        self._ends[i] = min(lo, old[0]), max(hi, old[1])
-        self._waiting[i] = self._waiting.get(i, 0) + len(values)
-        if self._waiting[i] >= HELD:
-            self.flushed(i)
+        for k, every, rows in found:
+            self._held.setdefault(k, (every, []))[1].extend(rows)
+        self._low, self._high = np.minimum(self._low, ends[0].min(axis=1)), np.maximum(self._high, ends[1].max(axis=1))
+        self._waiting += samples
+        if self._waiting >= HELD:
+            self.flush()
 
-    def flushed(self, i: int) -> bool:
-        """Count what waits; whether there was anything ever."""
-        if self._held.get(i):
-            values = np.concatenate(self._held.pop(i))
-            self._waiting[i] = 0
-            h = self.histograms.get(i, Histogram())
-            self.histograms[i] = h.add(values, self._step[i], self._ends[i])
-        return i in self.histograms
+    def flush(self) -> None:
+        """Count what waits."""
+        for k, (every, rows) in self._held.items():
+            values = np.concatenate(rows, axis=None)
+            h = self.histograms.get(k, Histogram())
+            self.histograms[k] = h.add(values, every, (float(self._low[k]), float(self._high[k])))
+        self._held.clear()
+        self._waiting = 0
 
 
 def in_chunks(
@@ -195,8 +193,8 @@ def in_chunks(
 
     first = Stepper(graph, watched)
     steppers = [first]
-    long = first.nanoseconds >= LEAST_EACH and not first.plan.initial
-    count = workers(first.nanoseconds * first.lanes) if long else 1
+    pays = first.call_nanoseconds >= CALL_NS and not first.plan.initial
+    count = workers(first.nanoseconds * first.lanes) if pays else 1
     steppers += [first.twin() for _ in range(count - 1)]
 
     def one(worker: int, item: tuple[int, list[Inputs]]) -> Result:
@@ -277,8 +275,9 @@ def spread(count: int, items: Iterable[Item], function: Callable[[int, Item], Re
 LEAST_NS = 500_000
 """Of an inference, estimated: handing less over to another thread takes as long."""
 
-LEAST_EACH = 50_000
-"""Of one inference, operation by operation: what is done beside shorter ones takes longer, and one thread at a time does it."""
+CALL_NS = 30_000
+"""Of one entry into the machine, estimated. Between two the interpreter's lock is held, and threads that take turns at it wait
+for each other: of eight models, two with 44 and 65 µs gained a fifth to a quarter, six with up to 15 lost as much or more."""
 
 WORKERS = 4
 """Threads at most: what they have between them is memory bandwidth."""

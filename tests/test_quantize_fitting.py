@@ -72,6 +72,7 @@ def test_threads_change_nothing(monkeypatch):
     at = parameters(graph, layout, spans(histograms(graph, layout, observed(graph, inputs)), "mse"))
     codes = {n: plain(graph, layout, n) for n in layers(layout)}
     monkeypatch.setattr("edgeq.calibrate.LEAST_NS", 0)
+    monkeypatch.setattr("edgeq.calibrate.CALL_NS", 0)
     results = []
     for count in (1, 3):
         monkeypatch.setattr("edgeq.calibrate.processors", lambda count=count: count)

@@ -71,6 +71,7 @@ def test_threads_change_nothing(monkeypatch):
     graph = classifier()
     inputs = inputs_of(graph, 70)
     monkeypatch.setattr("edgeq.calibrate.LEAST_NS", 0)
+    monkeypatch.setattr("edgeq.calibrate.CALL_NS", 0)
     monkeypatch.setattr("edgeq.calibrate.processors", lambda: 3)
     several = observe(graph, inputs)
     monkeypatch.setattr("edgeq.calibrate.processors", lambda: 1)

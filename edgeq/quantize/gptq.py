@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.calibrate import Inputs
-from edgeq.graph import Graph
+from edgeq.graph import Graph, Op
 from edgeq.quantize.frontier import Frontier, Stage, gone
 from edgeq.quantize.moments import Moments, moments
 from edgeq.quantize.windows import Windows, windows
@@ -56,35 +56,40 @@ BLOCK = 64
 def hessians(
     graph: Graph, layers: Iterable[int], inputs: Sequence[Inputs], longest: int = MOST, centred: bool = False
 ) -> Iterator[tuple[int, Array]]:
-    """E[x·xᵀ] of the named layers of a float graph, damped, one after another in the order of execution: (k, k) float32;
-    DEPTHWISE_CONV_2D: (in_c, taps, taps).
+    """E[x·xᵀ] of the named layers of a float graph, damped, one after another: (k, k) float32; DEPTHWISE_CONV_2D: (in_c,
+    taps, taps).
 
     centred: of layers with a bias about the mean of x, for biases that take off what rounding does to the mean. Layers whose
     rows are longer than `longest`, and grouped convolutions, are left out.
     """
     cuts = {n: _cut(graph, n) for n in sorted(layers) if _row(graph, n) <= longest}
-    wanted = {n: (cut, -(-ROWS // len(cut))) for n, cut in cuts.items() if cut is not None}
-    some = inputs[: max((most for _, most in wanted.values()), default=0)]
-    way = Frontier(graph, some, [graph.ops[n].inputs[0] for n in wanted])
-    for n, (cut, most) in wanted.items():
-        op = graph.ops[n]
-        whole = _whole(way.stage(), op.code == "DEPTHWISE_CONV_2D", cut, len(some), most)
-        h = whole.about(whole.met, whole.h)
-        if not centred or len(op.inputs) < 3 or op.inputs[2] < 0:
-            m = whole.mean(whole.met)
-            h += m[..., :, None] * m[..., None, :]
-        yield n, damped(h.astype(np.float32), int(whole.counts.sum()))
+    groups: dict[
+        int, dict[int, Windows]
+    ] = {}  # by samples that give ROWS: a dense layer may need all, where others need few
+    for n, cut in cuts.items():
+        if cut is not None:
+            groups.setdefault(min(len(inputs), -(-ROWS // len(cut))), {})[n] = cut
+    for samples, wanted in groups.items():
+        way = Frontier(graph, inputs[:samples], [graph.ops[n].inputs[0] for n in wanted])
+        for n, cut in wanted.items():
+            yield n, _hessian(graph.ops[n], _whole(way.stage(), graph.ops[n], cut, samples), centred)
 
 
-def _whole(way: Stage, depthwise: bool, cut: Windows, samples: int, most: int) -> Moments:
-    """What a layer meets on the first `most` of the samples."""
+def _hessian(op: Op, seen: Moments, centred: bool) -> Array:
+    h = seen.about(seen.met, seen.h)
+    if not centred or len(op.inputs) < 3 or op.inputs[2] < 0:
+        m = seen.mean(seen.met)
+        h += m[..., :, None] * m[..., None, :]
+    return damped(h.astype(np.float32), int(seen.counts.sum()))
 
-    def look(start: int, values: Sequence[Array]) -> Moments | None:
-        (x,) = values
-        return moments(cut, depthwise, x[: most - start], None) if start < most else None
 
-    parts = (part for part in gone([way], samples, cut.nbytes, look) if part is not None)
-    return reduce(Moments.merged, parts)  # in order, so that it is the same on any threads
+def _whole(way: Stage, op: Op, cut: Windows, samples: int) -> Moments:
+    """What a layer meets on all samples."""
+
+    def look(start: int, values: Sequence[Array]) -> Moments:
+        return moments(cut, op.code == "DEPTHWISE_CONV_2D", values[0], None)
+
+    return reduce(Moments.merged, gone([way], samples, cut.nbytes, look))  # in order: the same on any threads
 
 
 def _cut(graph: Graph, n: int) -> Windows | None:

@@ -55,11 +55,12 @@ class Moments:
         return np.tensordot(self.counts / self.counts.sum(), of, 1)
 
     def about(self, of: Array, sums: Array) -> Array:
-        """Sums of products with x̂, about the means of all rows and by their number, float64. of: `met` for h, `exact` for c."""
+        """Products with x̂ about the means of all rows, by their number, float64. of: `met`, and sums: h, or `exact` and c."""
         share = self.counts / self.counts.sum()
         away, away_met = (np.moveaxis(m - self.mean(m), 0, -1) for m in (of, self.met))  # (…, k, parts)
-        between = np.matmul(away * share, away_met.swapaxes(-1, -2))
-        return np.asarray(sums / float(self.counts.sum()) + between)
+        out = np.matmul(away * share, away_met.swapaxes(-1, -2))
+        np.add(out, np.divide(sums, float(self.counts.sum()), dtype=np.float64), out=out)
+        return np.asarray(out)
 
 
 def of_rows(met: Array, exact: Array | None = None) -> Moments:
