@@ -61,8 +61,9 @@ TURN, TURNS = 1024, 25
 MOST_HELD = 4096
 """Samples that judge."""
 
-FITTINGS = 4
-"""Times that layers are fitted one after another, each time to what those before them have become."""
+FITTINGS, FITTED_WEIGHTS = 6, 2_000_000
+"""Times that layers are fitted one after another, each time to what those before them have become: no more than that, and once
+where so many weights are gone through already."""
 
 FITTED_ON, CURVED = 512, 128
 """Samples that layers are fitted on at most, and that tell the loss's curvature."""
@@ -182,6 +183,12 @@ class Course:
     def layers(self) -> int:
         """How many layers can be fitted."""
         return len(fittable(self.student)) if self.epochs and not self._too_wide else 0
+
+    @cached_property
+    def fittings(self) -> int:
+        """How many times they are."""
+        weights = sum(self.student.real.tensors[y.weights].size for y in self.student.layers)
+        return max(1, min(FITTINGS, FITTED_WEIGHTS // weights)) if self.layers else 0
 
     def fitted(self, at: Standing, k: int, advance: Callable[[], object]) -> Standing:
         """The run with its layers fitted once more (refit.py), for the time k, before the first epoch."""

@@ -17,7 +17,7 @@ from edgeq.graph import Activation, Array, Op
 DRAWS = 2
 """Answers that are drawn for each sample."""
 
-DAMPING = 0.05
+DAMPING = 0.1
 """In means of the diagonal: what few samples' gradients hardly tell."""
 
 _ENDS = {Activation.RELU: (0.0, np.inf), Activation.RELU6: (0.0, 6.0), Activation.RELU_N1_TO_1: (-1.0, 1.0)}

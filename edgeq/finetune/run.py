@@ -13,7 +13,7 @@ from edgeq.feed import Source
 from edgeq.files import PathLike
 from edgeq.finetune import checkpoint
 from edgeq.finetune.checkpoint import Standing
-from edgeq.finetune.course import FITTINGS, Course
+from edgeq.finetune.course import Course
 from edgeq.finetune.goal import Figure
 from edgeq.finetune.options import Finetuned, Options
 from edgeq.graph import Array, Graph
@@ -54,7 +54,7 @@ def finetune(
     at: Standing = (checkpoint.load(saved, key) if saved is not None else None) or run.standing
     trials = run.trials if at.epoch == 0 and options.minutes is None else ()
     began, interrupted, steps = time.monotonic(), False, run.steps_an_epoch()
-    fittings = FITTINGS if at.epoch == 0 and run.layers else 0
+    fittings = run.fittings if at.epoch == 0 else 0
     done, every = 0, fittings * run.layers + steps * (run.epochs + sum(n for _, n in trials[1:]))
 
     def spent() -> float:
