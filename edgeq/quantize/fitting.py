@@ -43,6 +43,9 @@ DAMPING = 3.0
 """Of the Hessian's mean diagonal, added to it: fitted weights lean on samples more than rounded ones (see edgeq.quantize.gptq).
 Chosen of 0.1, 0.3, 1, 3 and 10 on calibration samples that judge, of six models."""
 
+COARSE_DAMPING = 0.3
+"""The same where some layers have few levels or coarse steps: far more is lost there than what samples mislead to."""
+
 JUDGED = 1024
 """Rows that tell which scale for all channels errs least."""
 
@@ -80,7 +83,8 @@ def fitted(
         ways = real.stage(), integer.stage(coded.graph)
         q = quantmod_of(coded.graph.tensors[coded.tensors[read[k]]])
         seen = _seen(graph.ops[n], cut, ways, q, len(inputs), not one_each(layout, n, graph.ops[n].code))
-        found[n], bias = _layer(graph, layout, n, *seen, given.get(n, FINEST), kind, found[n])
+        damping = COARSE_DAMPING if given else DAMPING
+        found[n], bias = _layer(graph, layout, n, *seen, given.get(n, FINEST), kind, found[n], damping)
         if bias is not None:
             biases[n] = bias
         coded = refilled(coded, graph, layout, parameters, n, found[n], bias)
@@ -139,9 +143,18 @@ def _laid_out(rows: Sequence[Array], depthwise: bool) -> Array:
 
 
 def _layer(
-    graph: Graph, layout: Layout, n: int, seen: Moments, judged: Sequence[Array], grade: Grade, kind: str, so_far: Coded
+    graph: Graph,
+    layout: Layout,
+    n: int,
+    seen: Moments,
+    judged: Sequence[Array],
+    grade: Grade,
+    kind: str,
+    so_far: Coded,
+    damping: float,
 ) -> tuple[Coded, Array | None]:
-    """The codes of layer n and its real bias, None where it has none. judged: rows of both models (see _seen)."""
+    """The codes of layer n and its real bias, None where it has none. judged: rows of both models (see _seen); damping:
+    of their moments."""
     op = graph.ops[n]
     rule = RULES[op.code]
     assert rule.weights is not None
@@ -156,7 +169,7 @@ def _layer(
     h, c = seen.about(seen.met, seen.h), seen.about(seen.exact, seen.c)
     k = h.shape[-1]
     diagonal = np.einsum("...ii->...i", h).mean(axis=-1)
-    ridge = np.maximum((DAMPING + SHRINKAGE * k / count) * diagonal, 1e-30)
+    ridge = np.maximum((damping + SHRINKAGE * k / count) * diagonal, 1e-30)
     for products in (h, c):
         np.einsum("...ii->...i", products)[...] += ridge[..., None]
     if depthwise:
