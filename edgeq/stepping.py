@@ -168,6 +168,11 @@ _PLANS: WeakKeyDictionary[Graph, dict[str, tuple[Plan, bool]]] = WeakKeyDictiona
 """By graph and rounding, for as long as the graph is there: quantizing goes through one graph again and again."""
 
 
+def forget(graph: Graph) -> None:
+    """Keep no plan of the graph any longer."""
+    _PLANS.pop(graph, None)
+
+
 def _planned(graph: Graph, isa: Isa, rounding: Rounding) -> tuple[Plan, bool]:
     """A checked graph's plan, and whether it is run whole, every tensor kept."""
     plan = make_plan(graph, isa, rounding, shown=True)

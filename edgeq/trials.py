@@ -99,7 +99,7 @@ class Trials:
         Raises CheckError and UnsupportedError for a graph that is not sound or does not run.
         """
         plan = self._taken_up(graph, checked)
-        inputs = self._inputs[part]
+        inputs = range(*part.indices(len(self._inputs)))
         shapes = [plan.tensors[i].shape for i in self._tensors]
         dtypes = [NUMPY_DTYPES[plan.tensors[i].dtype] for i in self._tensors]
         steps = [stride(shape, self._most) for shape in shapes]
@@ -108,7 +108,7 @@ class Trials:
         if not inputs:
             return tuple(out)
         thinned = sum(n * d.itemsize for n, k, d in zip(sizes, steps, dtypes, strict=True) if k > 1)
-        at_once = max(1, TOGETHER // max(1, thinned, sum(a.nbytes for a in inputs[0])))
+        at_once = max(1, TOGETHER // max(1, thinned, sum(a.nbytes for a in self._inputs[0])))
         count = processors() if plan.nanoseconds * len(inputs) >= THREADS_NS and not plan.initial else 1
         at_once = max(1, min(at_once, -(-len(inputs) // count)))
         program = Program(plan, get())
@@ -137,9 +137,9 @@ class Trials:
         key = part.start, part.stop, part.step, start, count
         found = self._stacked.get(key)
         if found is None:
-            some = self._inputs[part][start : start + count]
+            some = [self._inputs[k] for k in range(*part.indices(len(self._inputs)))[start : start + count]]
             found = [np.stack([x[k] for x in some]) for k in range(len(some[0]))]
-            if sum(a.nbytes for x in self._inputs for a in x) <= STACKED:
+            if len(self._inputs) * sum(a.nbytes for a in some[0]) <= STACKED:
                 self._stacked[key] = found
         return found
 

@@ -14,7 +14,7 @@ from edgeq.quantize import guard, recalibrate
 from edgeq.quantize.compare import answers, judged
 from edgeq.quantize.guard import Verdict, by_luck, judge
 from edgeq.quantize.reconstruct import reconstruct
-from edgeq.quantize.stretch import stretched
+from edgeq.quantize.stretch import BY, Further, stretch_by
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,11 @@ def test_neither_samples_nor_stretched_ones_carry_the_other(plain, far, kept):
     gains = np.array([*plain, *far])
     verdict = judge(1.0 + np.abs(gains), 1.0 + np.abs(gains) - gains)
     assert (verdict.luck <= guard.LUCK) is kept
+
+
+def stretched(inputs, like, by=BY):
+    """What comes behind the inputs themselves."""
+    return Further(inputs, stretch_by(like, by))[len(inputs) :]
 
 
 def test_stretched_samples_reach_further():

@@ -116,7 +116,7 @@ class Judge:
         if there not in self.trials:
             self.trials[there] = self.others(there, self.inputs, self.most)
         found = self.trials[there].answers(coded, part=part)
-        shares = np.zeros(len(self.inputs[part]))
+        shares = np.zeros(len(range(*part.indices(len(self.inputs)))))
         for j, answer, signal, codes in zip(there, self.answers, self.signals, found, strict=True):
             q, wanted = quantmod_of(coded.tensors[j]), answer[part]
             noise = np.empty(len(wanted))

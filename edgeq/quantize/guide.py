@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,7 +21,7 @@ from edgeq.feed import quantmod_of
 from edgeq.graph import Graph
 from edgeq.quantize.compare import Judge, judged
 from edgeq.quantize.settle import Layer, channel_means
-from edgeq.quantize.stretch import stretched
+from edgeq.quantize.stretch import Further, stretch_by
 from edgeq.records import dataclass
 
 if TYPE_CHECKING:
@@ -124,18 +124,18 @@ def guide_by(
     """
     from edgeq.trials import Trials
 
-    there, n, far = _targets(graph, own, wanted), len(others), stretched([*judges, *others], others)
-    inputs = [*others, *judges, *far]
-    told, itself, means = _heard(wanted, there, matched, inputs, n)
-    plain, end = n + len(judges), len(inputs)
+    there, n, stretch = _targets(graph, own, wanted), len(others), stretch_by(others)
+    trained, judging = list(Further(others, stretch)), Further(judges, stretch)
+    plain = len(trained) + len(judges)
+    told, itself, means = _heard(wanted, there, matched, chain(trained, judging), n)
     plans: dict[tuple[int, ...], Plans] = {}
     judge, trainer = (
-        Judge(tuple(own), [inputs[k] for k in some], tuple(a[some] for a in told), SCORED, plans=plans)
-        for some in ([*range(n, plain + len(judges))], [*range(n), *range(plain + len(judges), end)])
+        Judge(tuple(own), some, tuple(a[part] for a in told), SCORED, plans=plans)
+        for some, part in ((judging, slice(len(trained), None)), (trained, slice(len(trained))))
     )
-    seen = [*range(n, plain), *range(n)]
+    seen = [*range(len(trained), plain), *range(n)]
     shown = evenly(seen, WITNESSES)
-    witnesses = [inputs[k] for k in shown]
+    witnesses = [trained[k] if k < n else judges[k - len(trained)] for k in shown]
     trials: dict[tuple[int, ...], Trials] = {}
 
     def says(model: Graph) -> tuple[Array, ...]:
@@ -148,7 +148,7 @@ def guide_by(
 
 
 def _heard(
-    wanted: Graph, there: Sequence[int], matched: Sequence[Layer], inputs: Sequence[Inputs], count: int
+    wanted: Graph, there: Sequence[int], matched: Sequence[Layer], inputs: Iterable[Inputs], count: int
 ) -> tuple[list[Array], list[Array], dict[int, Array]]:
     """What the float model says in one pass: by target (len(inputs), n) as much as is SCORED, and as much as is SEEN; and of
     the first `count` inputs the mean of each channel, by operation of the integer graph.

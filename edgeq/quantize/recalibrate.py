@@ -13,6 +13,7 @@ from edgeq.feed import Source, encode, quantmod_of
 from edgeq.graph import Array, Graph
 from edgeq.histogram import Histogram, balanced
 from edgeq.lasting import Lasting
+from edgeq.plan.repack import too_large
 from edgeq.quantize import guard
 from edgeq.quantize.blas import one_thread
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune
@@ -29,6 +30,7 @@ from edgeq.quantize.search import ENOUGH, FIXED, MOST_SLACK, Found, Search, Span
 from edgeq.quantize.settle import Layer, layers, settle
 from edgeq.quantize.stretch import BY
 from edgeq.records import dataclass, field, replace
+from edgeq.stepping import forget
 from edgeq.teacher import check_interface
 
 LEAST_GAIN = 0.1
@@ -134,6 +136,10 @@ def _chosen(
     groups = _seen(free, seen.histograms)
     place = {i: i for i, t in enumerate(graph.tensors) if t.data is None}
     guide = _guide(graph, real, known, matched, seen, say)
+    for large in (g for g in (real, known) if g is not None and too_large(g)):
+        forget(
+            large
+        )  # what it says is known; its plan is as large as the float model, and is made again to compare layers
     say(0, 2, "choosing ranges")
     search = Search(_maker(graph, free, place), guide.trainer)
     old = search.candidate("the ranges it has", {})

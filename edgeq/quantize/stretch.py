@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from edgeq.calibrate import Inputs
 from edgeq.histogram import Histogram
+from edgeq.records import dataclass
 
 Array = npt.NDArray[Any]
 
@@ -23,25 +24,51 @@ BY: Final = 1.3
 """Times as far from the mean."""
 
 
-def stretched(inputs: Sequence[Inputs], like: Sequence[Inputs], by: float = BY) -> list[Inputs]:
-    """Each of the inputs (as edgeq.feed gives them) drawn away from the mean of `like`, which also says how far inputs go.
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """By the mean of some inputs and how far inputs go: middles of each of a model's inputs, None for integers, which stay."""
 
-    Inputs of integers stay as they are.
-    """
-    if not like:
-        return list(inputs)
-    middles, bounds = [], []
-    for k, first in enumerate(like[0]):
+    middles: tuple[Array | None, ...]
+    bounds: tuple[tuple[float, float], ...]
+    by: float
+
+    def of(self, x: Inputs) -> Inputs:
+        """An input drawn away from the mean."""
+        if not self.middles:
+            return x
+        return tuple(
+            a if m is None else np.clip(m + self.by * (a - m), *ends).astype(a.dtype)
+            for a, m, ends in zip(x, self.middles, self.bounds, strict=True)
+        )
+
+
+class Further(Sequence[Inputs]):
+    """Inputs (as edgeq.feed gives them), and behind them the same stretched, which are made whenever they are asked for: of
+    pictures all of them would take as much memory as the samples."""
+
+    def __init__(self, inputs: Sequence[Inputs], stretch: Stretch) -> None:
+        self._inputs, self._stretch = inputs, stretch
+
+    def __len__(self) -> int:
+        return 2 * len(self._inputs)
+
+    def __getitem__(self, k: Any) -> Any:
+        if isinstance(k, slice):
+            return [self[i] for i in range(*k.indices(len(self)))]
+        n = len(self._inputs)
+        return self._inputs[k] if k < n else self._stretch.of(self._inputs[k - n])
+
+
+def stretch_by(like: Sequence[Inputs], by: float = BY) -> Stretch:
+    """How inputs like these are stretched; of none nothing is known, and they stay."""
+    middles: list[Array | None] = []
+    bounds = []
+    for k, first in enumerate(like[0] if like else ()):
         real = first.dtype.kind == "f"
-        middles.append(sum(x[k].astype(np.float64) for x in like) / len(like) if real else None)
+        total: Array = sum((x[k].astype(np.float64) for x in like if real), np.zeros(()))
+        middles.append(total / len(like) if real else None)
         h = Histogram()
         for x in like if real else ():
             h = h.add(x[k])
         bounds.append(h.expected())
-    return [
-        tuple(
-            a if m is None else np.clip(m + by * (a - m), *ends).astype(a.dtype)
-            for a, m, ends in zip(x, middles, bounds, strict=True)
-        )
-        for x in inputs
-    ]
+    return Stretch(tuple(middles), tuple(bounds), by)
