@@ -7,7 +7,8 @@ from numba import njit
 
 from .fixedpoint import clamp, inverse_root, multiply_double
 from .memory import f32, float_of_bits, u8
-from .transcendental import exp_f64, log_f64, power_f64, root
+from .softmax import exponentials, greatest
+from .transcendental import log_f64, power_f64, root
 from .words.rows import (
     ALPHA,
     BEHIND,
@@ -34,7 +35,7 @@ def row_f32(g, scratch, lo, hi):
     n, alpha, beta, bias = g[N], float_of_bits(g[ALPHA]), float_of_bits(g[BETA]), float_of_bits(g[BIAS])
     for row in range(lo, hi):
         x, y = f32(g[X] + 4 * row * n), f32(g[Y] + 4 * row * n)
-        total, top = np.float32(0), x[0]
+        total = np.float32(0)
         if g[OPERATION] == L2_NORMALIZE:
             for i in range(n):
                 total += np.float32(x[i] * x[i])
@@ -42,10 +43,8 @@ def row_f32(g, scratch, lo, hi):
             for i in range(n):
                 y[i] = np.float32(x[i] / norm)
         elif g[OPERATION] == LOG_SOFTMAX:
-            for i in range(n):
-                top = max(top, x[i])
-            for i in range(n):
-                total += np.float32(exp_f64(np.float64(np.float32(x[i] - top))))
+            top = greatest(g[X] + 4 * row * n, n)
+            total = exponentials(g[X] + 4 * row * n, g[Y] + 4 * row * n, n, top, np.float32(1))
             log = np.float32(log_f64(np.float64(total)))
             for i in range(n):
                 y[i] = np.float32(np.float32(x[i] - top) - log)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from .curves import exp_below, first_lanes, most_lanes, sum_lanes
 from .fixedpoint import clamp, doubling_high_multiply, multiply_double, rounding_shift_right
 from .memory import f32, float_of_bits, i16, i32, u8
-from .transcendental import exp_f32
+from .simd import L, add_f32, load_f32, max_f32, mul_f32, splat_f32, store, store_f32_some, sub_f32, zero_f32
 from .words.softmax import BETA, FLOAT_TABLE, MODE, MULTIPLIER, SHIFT, TABLE, TABLE2, N, X, Y
 
 
@@ -101,19 +102,44 @@ def softmax_s16(g, scratch, lo, hi):
 
 
 @njit(error_model="numpy")
+def greatest(x, n):
+    """The greatest of n floats at address x; reads past the end."""
+    top = splat_f32(f32(x)[0])
+    whole = n // L * L
+    for i in range(0, whole, L):
+        top = max_f32(top, load_f32(x + 4 * i))
+    if whole < n:
+        top = max_f32(top, first_lanes(load_f32(x + 4 * whole), n - whole, top))
+    return most_lanes(top)
+
+
+@njit(error_model="numpy")
+def exponentials(x, y, n, top, beta):
+    """e^(β(x − top)) of n floats at address x, none above top, to address y, and their sum; reads past the end."""
+    most, by, sums = splat_f32(top), splat_f32(beta), zero_f32()
+    whole = n // L * L
+    for i in range(0, whole, L):
+        e = exp_below(mul_f32(sub_f32(load_f32(x + 4 * i), most), by))
+        store(y + 4 * i, e)
+        sums = add_f32(sums, e)
+    if whole < n:
+        e = exp_below(mul_f32(sub_f32(load_f32(x + 4 * whole), most), by))
+        store_f32_some(y + 4 * whole, e, n - whole)
+        sums = add_f32(sums, first_lanes(e, n - whole, zero_f32()))
+    return sum_lanes(sums)
+
+
+@njit(error_model="numpy")
 def softmax_f32(g, scratch, lo, hi):
     """float32."""
     n, beta = g[N], float_of_bits(g[BETA])
     for row in range(lo, hi):
-        x, y = f32(g[X] + 4 * row * n), f32(g[Y] + 4 * row * n)
-        top = x[0]
-        for i in range(n):
-            top = max(top, x[i])
-        total = np.float32(0)
-        for i in range(n):
-            e = exp_f32(np.float32((x[i] - top) * beta))
-            y[i] = e
-            total += e
-        inverse = np.float32(np.float32(1) / total)
-        for i in range(n):
-            y[i] = np.float32(y[i] * inverse)
+        x, y = g[X] + 4 * row * n, g[Y] + 4 * row * n
+        total = exponentials(x, y, n, greatest(x, n), beta)
+        inverse = splat_f32(np.float32(np.float32(1) / total))
+        for i in range(0, n, L):
+            v = mul_f32(load_f32(y + 4 * i), inverse)
+            if n - i >= L:
+                store(y + 4 * i, v)
+            else:
+                store_f32_some(y + 4 * i, v, n - i)

@@ -15,20 +15,11 @@ from numba.extending import intrinsic
 
 from .memory import bits_of_f64, f64_of_bits, float_of_bits
 
-# Taylor's coefficients, highest first; those of erf(√t)/√t over t = 8(u + 1) and atan(√t)/√t over t = (u + 1)/2 interpolate at
-# Chebyshev's points.
+# Taylor's coefficients, highest first; those of atan(√t)/√t over t = (u + 1)/2 interpolate at Chebyshev's points.
 _EXP = tuple(1.0 / factorial(n) for n in range(13, -1, -1))
 _LOG = tuple(1.0 / (2 * n + 1) for n in range(11, -1, -1))
 _SIN = tuple((-1.0) ** n / factorial(2 * n + 1) for n in range(7, -1, -1))
 _COS = tuple((-1.0) ** n / factorial(2 * n) for n in range(8, -1, -1))
-_ERF = (
-    1.2873585826134119e-05, -3.668349630367569e-05, 3.298166514361336e-05, -7.24620314889167e-05,
-    0.00029513373401520896, -0.0006727965874649553, 0.0012770781536441313, -0.0025306731595722844,
-    0.004861253793852784, -0.008629832321591356, 0.014347218437205343, -0.02246626395799292,
-    0.03306107327080911, -0.045766463410655295, 0.05988686028227138, -0.07472772838182547,
-    0.09020899618649306, -0.10771044890915892, 0.13167511686643962, -0.1765762332142437,
-    0.3535309956434043,
-)  # fmt: skip
 _ATAN = (
     1.0328195065250674e-06, -3.4035786649672612e-06, 8.488347966497468e-06, -2.8816726062979636e-05,
     0.00010239166913547396, -0.00036135581510973486, 0.0013155651370015552, -0.005030796095558333,
@@ -140,14 +131,6 @@ def sin_f64(x, turn):
     quadrant = (np.int64(k - np.floor(k * 0.25) * 4.0) + turn) & 3
     v = _horner(s, _COS) if quadrant & 1 else r * _horner(s, _SIN)
     return -v if quadrant & 2 else v
-
-
-@njit(error_model="numpy")
-def erf_f64(x):
-    """The error function."""
-    if not (abs(x) < 4.0):
-        return x if x != x else 1.0 if x > 0 else -1.0
-    return x * _horner(x * x * 0.125 - 1.0, _ERF)
 
 
 @njit(error_model="numpy")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from . import curves
 from .cells import integer, put_integer, put_real, real
 from .memory import f32, fill, float_of_bits, i16, i32, u8
 from .simd import (
@@ -22,7 +23,6 @@ from .simd import (
     store_u8,
     zero_f32,
 )
-from .transcendental import erf_f64, exp_f64, log_f64, logistic_f32, root, sin_f64, tanh_f32
 from .words.kinds import F32, F64
 from .words.unary import (
     ABS,
@@ -62,76 +62,69 @@ from .words.unary import (
 )
 
 
+_logistic = curves.over(curves.logistic)
+_tanh = curves.over(curves.tanh)
+_hard_swish = curves.over(curves.hard_swish)
+_sqrt = curves.over(curves.root_f32)
+_rsqrt = curves.over(curves.inverse_root)
+_abs = curves.over(curves.magnitude)
+_neg = curves.over(curves.negated)
+_square = curves.over(curves.square)
+_exp = curves.over(curves.exp)
+_floor = curves.over(curves.floor)
+_ceil = curves.over(curves.ceil)
+_round = curves.over(curves.nearest)
+_sign = curves.over(curves.sign)
+_log = curves.over(curves.log)
+_elu = curves.over(curves.elu)
+_gelu = curves.over(curves.gelu)
+_gelu_tanh = curves.over(curves.gelu_tanh)
+
+
 @njit(error_model="numpy")
 def unary_f32(g, scratch, lo, hi):
     """float32 functions; CLAMP is RELU and its kind."""
-    x, y = f32(g[X]), f32(g[Y])
-    low, high, alpha = float_of_bits(g[LO]), float_of_bits(g[HI]), float_of_bits(g[ALPHA])
-    if g[FUNCTION] == CLAMP:
-        for i in range(lo, hi):
-            y[i] = min(max(x[i], low), high)
-    elif g[FUNCTION] == LOGISTIC:
-        for i in range(lo, hi):
-            y[i] = logistic_f32(x[i])
-    elif g[FUNCTION] == TANH:
-        for i in range(lo, hi):
-            y[i] = tanh_f32(x[i])
-    elif g[FUNCTION] == HARD_SWISH:
-        for i in range(lo, hi):
-            v = np.float32(x[i] + np.float32(3))
-            v = min(max(v, np.float32(0)), np.float32(6))
-            y[i] = np.float32(np.float32(x[i] * v) * np.float32(0.16666667))
-    elif g[FUNCTION] == LEAKY:
-        for i in range(lo, hi):
-            y[i] = x[i] if x[i] >= 0 else np.float32(x[i] * alpha)
-    elif g[FUNCTION] <= SQUARE:
-        for i in range(lo, hi):
-            y[i] = plain(g[FUNCTION], x[i])
+    x, y, n, function = g[X] + 4 * lo, g[Y] + 4 * lo, hi - lo, g[FUNCTION]
+    if function == CLAMP:
+        curves.clamped(x, y, n, float_of_bits(g[LO]), float_of_bits(g[HI]))
+    elif function == LEAKY:
+        curves.leaky(x, y, n, float_of_bits(g[ALPHA]))
+    elif function in (SIN, COS):
+        curves.sines(x, y, n, np.int64(function == COS))
+    elif function == LOGISTIC:
+        _logistic(x, y, n)
+    elif function == TANH:
+        _tanh(x, y, n)
+    elif function == HARD_SWISH:
+        _hard_swish(x, y, n)
+    elif function == SQRT:
+        _sqrt(x, y, n)
+    elif function == RSQRT:
+        _rsqrt(x, y, n)
+    elif function == ABS:
+        _abs(x, y, n)
+    elif function == NEG:
+        _neg(x, y, n)
+    elif function == SQUARE:
+        _square(x, y, n)
+    elif function == EXP:
+        _exp(x, y, n)
+    elif function == FLOOR:
+        _floor(x, y, n)
+    elif function == CEIL:
+        _ceil(x, y, n)
+    elif function == ROUND:
+        _round(x, y, n)
+    elif function == SIGN:
+        _sign(x, y, n)
+    elif function == LOG:
+        _log(x, y, n)
+    elif function == ELU:
+        _elu(x, y, n)
+    elif function == GELU:
+        _gelu(x, y, n)
     else:
-        for i in range(lo, hi):
-            y[i] = np.float32(curve(g[FUNCTION], np.float64(x[i])))
-
-
-@njit(error_model="numpy")
-def plain(function, x):
-    """The functions that are an instruction or two."""
-    if function == SQRT:
-        return root(x)
-    if function == RSQRT:
-        return np.float32(np.float32(1) / root(x))
-    if function == ABS:
-        return abs(x)
-    if function == NEG:
-        return -x
-    return np.float32(x * x)
-
-
-@njit(error_model="numpy")
-def curve(function, x):
-    """The functions that take longer, of a float32 value in float64."""
-    if function == FLOOR:
-        return np.floor(x)
-    if function == CEIL:
-        return np.ceil(x)
-    if function == ROUND:
-        return np.rint(x)
-    if function == SIGN:
-        return 1.0 if x > 0 else -1.0 if x < 0 else x
-    if function == EXP:
-        return exp_f64(x)
-    if function == LOG:
-        return log_f64(x)
-    if function == SIN:
-        return sin_f64(x, 0)
-    if function == COS:
-        return sin_f64(x, 1)
-    if function == ELU:
-        return x if x >= 0 else exp_f64(x) - 1.0
-    if function == GELU:
-        return x * 0.5 * (1.0 + erf_f64(x * 0.7071067811865476))
-    t = exp_f64(-2.0 * abs(0.7978845608028654 * (x + 0.044715 * x * x * x)))
-    t = (1.0 - t) / (1.0 + t)
-    return x * 0.5 * (1.0 + (t if x >= 0 else -t))
+        _gelu_tanh(x, y, n)
 
 
 @njit(error_model="numpy")
