@@ -28,7 +28,6 @@ from .simd import (
     splat_f32,
     splat_i32,
     store,
-    store_f32_some,
     sub_f32,
     sub_i32,
     to_f32,
@@ -361,16 +360,15 @@ def inverse_root(x):
 
 
 def over(curve: Any) -> Any:
-    """What applies a curve to n floats at address x, and writes them to address y, which may be x; it reads past the end."""
+    """What applies a curve to n floats at address x, and writes them to address y, another; the last vector may overlap the one
+    before it, and where there are fewer than L floats L are written."""
 
     @njit(error_model="numpy")
     def run(x, y, n):
+        last = max(n - L, np.int64(0))
         for i in range(0, n, L):
-            v = curve(load_f32(x + 4 * i))
-            if n - i >= L:
-                store(y + 4 * i, v)
-            else:
-                store_f32_some(y + 4 * i, v, n - i)
+            at = 4 * min(i, last)
+            store(y + at, curve(load_f32(x + at)))
 
     return run
 
@@ -378,34 +376,30 @@ def over(curve: Any) -> Any:
 @njit(error_model="numpy")
 def sines(x, y, n, turn):
     """sin (turn 0) and cos (1), as `over` does it; arguments too large for float32 one by one in float64."""
+    last = max(n - L, np.int64(0))
     for i in range(0, n, L):
-        v, left = load_f32(x + 4 * i), min(n - i, np.int64(L))
-        if most_lanes(magnitude(first_lanes(v, left, constant(0)))) < np.float32(8192):
-            store_f32_some(y + 4 * i, sine(v, np.float32(turn)), left)
+        at = min(i, last)
+        v = load_f32(x + 4 * at)
+        if most_lanes(magnitude(first_lanes(v, n - at, constant(0)))) < np.float32(8192):
+            store(y + 4 * at, sine(v, np.float32(turn)))
         else:
-            for k in range(i, i + left):
+            for k in range(at, min(at + L, n)):
                 f32(y)[k] = np.float32(sin_f64(np.float64(f32(x)[k]), turn))
 
 
 @njit(error_model="numpy")
 def clamped(x, y, n, low, high):
     """RELU and its kind, as `over` does it."""
-    least, most = splat_f32(low), splat_f32(high)
+    least, most, last = splat_f32(low), splat_f32(high), max(n - L, np.int64(0))
     for i in range(0, n, L):
-        v = min_f32(max_f32(load_f32(x + 4 * i), least), most)
-        if n - i >= L:
-            store(y + 4 * i, v)
-        else:
-            store_f32_some(y + 4 * i, v, n - i)
+        at = 4 * min(i, last)
+        store(y + at, min_f32(max_f32(load_f32(x + at), least), most))
 
 
 @njit(error_model="numpy")
 def leaky(x, y, n, alpha):
     """LEAKY_RELU, as `over` does it."""
-    slope = splat_f32(alpha)
+    slope, last = splat_f32(alpha), max(n - L, np.int64(0))
     for i in range(0, n, L):
-        v = prelu_f32(load_f32(x + 4 * i), slope)
-        if n - i >= L:
-            store(y + 4 * i, v)
-        else:
-            store_f32_some(y + 4 * i, v, n - i)
+        at = 4 * min(i, last)
+        store(y + at, prelu_f32(load_f32(x + at), slope))

@@ -137,9 +137,7 @@ def softmax_f32(g, scratch, lo, hi):
         x, y = g[X] + 4 * row * n, g[Y] + 4 * row * n
         total = exponentials(x, y, n, greatest(x, n), beta)
         inverse = splat_f32(np.float32(np.float32(1) / total))
-        for i in range(0, n, L):
-            v = mul_f32(load_f32(y + 4 * i), inverse)
-            if n - i >= L:
-                store(y + 4 * i, v)
-            else:
-                store_f32_some(y + 4 * i, v, n - i)
+        whole = n // L * L
+        for i in range(0, whole, L):
+            store(y + 4 * i, mul_f32(load_f32(y + 4 * i), inverse))
+        store_f32_some(y + 4 * whole, mul_f32(load_f32(y + 4 * whole), inverse), n - whole)

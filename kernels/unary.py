@@ -7,7 +7,7 @@ from numba import njit
 
 from . import curves
 from .cells import integer, put_integer, put_real, real
-from .memory import f32, fill, float_of_bits, i16, i32, u8
+from .memory import copy, f32, fill, float_of_bits, i16, i32, u8
 from .simd import (
     L,
     add_f32,
@@ -84,7 +84,8 @@ _gelu_tanh = curves.over(curves.gelu_tanh)
 @njit(error_model="numpy")
 def unary_f32(g, scratch, lo, hi):
     """float32 functions; CLAMP is RELU and its kind."""
-    x, y, n, function = g[X] + 4 * lo, g[Y] + 4 * lo, hi - lo, g[FUNCTION]
+    x, n, function = g[X] + 4 * lo, hi - lo, g[FUNCTION]
+    y = g[Y] + 4 * lo if n >= L else scratch
     if function == CLAMP:
         curves.clamped(x, y, n, float_of_bits(g[LO]), float_of_bits(g[HI]))
     elif function == LEAKY:
@@ -125,6 +126,8 @@ def unary_f32(g, scratch, lo, hi):
         _gelu(x, y, n)
     else:
         _gelu_tanh(x, y, n)
+    if n < L:
+        copy(g[Y] + 4 * lo, scratch, 4 * n)
 
 
 @njit(error_model="numpy")
