@@ -61,7 +61,6 @@ from .words.unary import (
     Y,
 )
 
-
 _logistic = curves.over(curves.logistic)
 _tanh = curves.over(curves.tanh)
 _hard_swish = curves.over(curves.hard_swish)
