@@ -35,6 +35,14 @@ def hybrids(job: Job) -> list[int]:
     return [n for n, how in stored.items() if how != "weights" and hybrid_kernel(graph.ops[n], graph.tensors)]
 
 
+def without(job: Job) -> tuple[Job, list[int]]:
+    """The job with the weights of hybrid convolutions dequantized, and which those are: what is done to weights is judged better
+    without the noise of inputs' steps. FULLY_CONNECTED stays as it is: its one scale for all weights wants the most care.
+    """
+    found = [n for n in hybrids(job) if job.graph.ops[n].code != "FULLY_CONNECTED"] if job.recipe.hybrid else []
+    return (dequantized(job, found) if found else job), found
+
+
 def dequantized(job: Job, some: Iterable[int]) -> Job:
     """The job with the weights of these layers dequantized. FULLY_CONNECTED gets a scale per channel then, and codes that were
     rounded for it as those for one scale were.
@@ -60,13 +68,14 @@ def _stored(job: Job, some: Iterable[int], how: str) -> Job:
     return replace(again, codes={**again.codes, **codes})
 
 
-def settled(job: Job, found: Found, judge: Judge, say: Progress) -> tuple[Job, Found]:
+def settled(job: Job, found: Found, later: Iterable[int], judge: Judge, say: Progress) -> tuple[Job, Found]:
     """The job with as many of its layers hybrid as add no more noise than `recipe.hybrid` allows to that of weights alone, and
-    leave the outputs `recipe.sqnr` if that can be had.
+    leave the outputs `recipe.sqnr` if that can be had. later: layers that are not hybrid yet, and may be.
 
     What each adds by itself is told in the job's `alone`, where not all of them may be.
     """
-    some, bound = hybrids(job), job.recipe.hybrid
+    kinds = {**{n: job.layout.stored[n] for n in hybrids(job)}, **dict.fromkeys(later, "dynamic")}
+    some, bound = sorted(kinds), job.recipe.hybrid
     if not some or not bound:
         return job, found
     plainly = dequantized(job, some)
@@ -74,17 +83,20 @@ def settled(job: Job, found: Found, judge: Judge, say: Progress) -> tuple[Job, F
     def made(kept: Iterable[int], by: Judge) -> tuple[Job, Found]:
         stay = set(kept)
         codes = {**plainly.codes, **{n: c for n, c in job.codes.items() if n in stay}}
-        stored = {**plainly.layout.stored, **{n: job.layout.stored[n] for n in stay}}
+        stored = {**plainly.layout.stored, **{n: kinds[n] for n in stay}}
         other = replace(job, layout=replace(job.layout, stored=stored), codes=codes)
         return other, Search(other.make, by).candidate(found.name, found.spans)
 
-    none = made((), judge)
+    none, (whole, full) = made((), judge), made(some, judge)
     most = none[1].error + 10 ** (-bound / 10)
     if job.recipe.sqnr:
         most = min(most, max(none[1].error, 10 ** (-job.recipe.sqnr / 10)))
-    if found.error <= most:
-        line = f"all {len(some)} layers that may quantize their inputs do, noise by weights alone {100 * none[1].error:.3g} %"
-        return job, replace(found, steps=(*found.steps, line))
+    if full.error <= most:
+        line = (
+            f"all {len(some)} layers that may quantize their inputs do: {noise(full.error)}, "
+            f"{100 * none[1].error:.3g} % by weights alone"
+        )
+        return whole, replace(full, steps=(*found.steps, line))
     few = judge.first(TRIED)
     base = made((), few)[1].error
     alone: dict[int, float] = {}

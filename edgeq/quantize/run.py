@@ -186,6 +186,7 @@ def _rearranged(job: Job, ranges: Ranges) -> Job:
 def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job, Found]:
     """The best form, ranges, weights and biases, as far as the recipe says to look for them."""
     recipe = job.recipe
+    job, later = hybrid.without(job)
     given_grades = grades(job.graph, job.layout)
     codebooks = bool(given_grades)
     shared: list[str] = []
@@ -248,7 +249,7 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
             hybrid.as_convolutions(job, coarse),
             gain=WORTH,
         )
-    job, best = hybrid.settled(job, best, judging, lambda n, m, what: say(2, STEPS, what))
+    job, best = hybrid.settled(job, best, later, judging, lambda n, m, what: say(2, STEPS, what))
     if recipe.bias_correction and job.means is None:
         say(3, STEPS, "correcting biases")
         attempt("bias correction", job.correcting(FEW if fast else MEANS))
