@@ -8,7 +8,6 @@ array of the tensor's own dtype and shape for a constant (read-only, possibly a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from enum import IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +23,15 @@ else:
     Array = np.ndarray
 
 
-class Padding(IntEnum):
-    """How a window meets the border."""
+class Padding(int):
+    """How a window meets the border: one of these numbers."""
 
     SAME = 0
     VALID = 1
 
 
-class Activation(IntEnum):
-    """ActivationFunctionType of the schema: what is fused behind an operation."""
+class Activation(int):
+    """ActivationFunctionType of the schema: what is fused behind an operation, one of these numbers."""
 
     NONE = 0
     RELU = 1

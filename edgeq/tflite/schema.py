@@ -280,13 +280,18 @@ class Layout:
     slots: int
 
 
+def _rows(text: str) -> dict[str, str]:
+    """First word of each line (a line goes on where it is indented) → the rest."""
+    rows = text.strip().replace("\n    ", " ").split("\n")
+    return {name: rest for name, _, rest in (row.partition(" ") for row in rows)}
+
+
 def _lines(text: str) -> dict[str, list[str]]:
-    """First word of each line (a line goes on where it is indented) → the other words."""
-    rows = text.replace("\n    ", " ").split("\n")
-    return {words[0]: words[1:] for words in map(str.split, rows) if words}
+    """The same, the rest in words."""
+    return {name: rest.split() for name, rest in _rows(text).items()}
 
 
-_TABLE_WORDS = _lines(TABLES)
+_TABLE_ROWS = _rows(TABLES)
 
 UNION_MEMBERS: Mapping[str, tuple[str, ...]] = MappingProxyType({u: ("NONE", *m) for u, m in _lines(UNIONS).items()})
 """Union → its members by code."""
@@ -314,7 +319,7 @@ OPERATORS: tuple[str, ...] = ENUM_MEMBERS["BuiltinOperator"]
 
 OPERATOR_CODES: Mapping[str, int] = MappingProxyType({name: code for code, name in enumerate(OPERATORS)})
 
-TABLE_NAMES: frozenset[str] = frozenset(_TABLE_WORDS).union(*(members[1:] for members in UNION_MEMBERS.values()))
+TABLE_NAMES: frozenset[str] = frozenset(_TABLE_ROWS).union(*(members[1:] for members in UNION_MEMBERS.values()))
 """Every table, those without fields too."""
 
 
@@ -323,7 +328,7 @@ def layout(table: str) -> Layout:
     """The layout of one table of the schema."""
     fields: list[Field] = []
     slot = 0
-    for word in _TABLE_WORDS.get(table, ()):
+    for word in _TABLE_ROWS.get(table, "").split():
         if word != "-":
             name, _, rest = word.partition(":")
             fields.append(_field(name, slot, rest))

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from edgeq.graph import Activation, Op, SubGraph, Table, Tensor
+from edgeq.lazy import Lazy
 from edgeq.records import replace
 
 _BY_DTYPE_TEXT = """
@@ -78,12 +79,14 @@ TRANSPOSE_CONV int8=2
 UNPACK int8=2 uint8=2 bool=3 int16=4
 """
 
-BY_DTYPE: Mapping[str, Mapping[str, int]] = MappingProxyType(
-    {
-        words[0]: MappingProxyType({d: int(v) for d, v in (w.split("=") for w in words[1:])})
-        for words in map(str.split, _BY_DTYPE_TEXT.strip().split("\n"))
-    }
-)
+_BY_DTYPE_LINES = {name: rest for name, _, rest in (line.partition(" ") for line in _BY_DTYPE_TEXT.strip().split("\n"))}
+
+
+def _by_dtype(name: str) -> Mapping[str, int]:
+    return MappingProxyType({d: int(v) for d, v in (w.split("=") for w in _BY_DTYPE_LINES[name].split())})
+
+
+BY_DTYPE: Mapping[str, Mapping[str, int]] = Lazy(_BY_DTYPE_LINES, _by_dtype)
 """Operation → dtype of its data input → the version that brought it; 1 for what is not listed."""
 
 _DATA_INPUT = {"SPLIT": 1, "SELECT": 1, "TRANSPOSE_CONV": 2}

@@ -153,6 +153,12 @@ class Layer:
         """8-bit filters less their zero point, int32."""
         return self.filters.astype(np.int32) - self.zero
 
+    @cached_property
+    def sums(self) -> Array:
+        """(channels,) int64: each channel's filter, less its zero point, added up."""
+        found: Array = self.centred.sum(axis=0, dtype=np.int64)
+        return found
+
     @property
     def channels(self) -> int:
         """Output channels, which input channels equal."""
@@ -192,20 +198,20 @@ def weights_zero(b: Builder, op: Op) -> int:
     return b.zero_point(w) if w.dtype == "uint8" else 0
 
 
-def folded_bias(b: Builder, layer: Layer, filters: Array, offset: int = 0) -> Array:
+def folded_bias(b: Builder, layer: Layer, offset: int = 0) -> Array:
     """(channels,) int32: the bias less what the input's zero point adds to every sum, modulo 2^32.
 
     `offset`: what the kernel takes off each activation (Isa.offset).
     """
     raw = bias_values(b, layer.op, 2, layer.channels, "int32").astype(np.int64)
-    folded: Array = raw - (b.zero_point(b.tensor(layer.op, 0)) - offset) * filters.sum(axis=0, dtype=np.int64)
+    folded: Array = raw - (b.zero_point(b.tensor(layer.op, 0)) - offset) * layer.sums
     return folded.astype(np.int32)
 
 
 def small_sums(b: Builder, layer: Layer) -> bool:
     """See requantize.stays_small."""
     x, w, y = b.tensor(layer.op, 0), b.tensor(layer.op, 1), b.output(layer.op)
-    bias = folded_bias(b, layer, layer.centred)
+    bias = folded_bias(b, layer)
     return stays_small(b, layer.op, x, w, y, len(layer.taps), bias)
 
 
@@ -326,11 +332,13 @@ def two_rows(b: Builder, layer: Layer, filters: Array) -> None:
     high = -(-(kh + 1) // 4)
     taps = np.array([min(i, kh) * line + j * step for j in range(kw) for i in range(4 * high)]).reshape(-1, 4)
     low = np.clip(filters, b.isa.least_weight, 127)
-    quads = row_quads(low, kh, kw, high)
-    rest = row_quads(filters - low, kh, kw, high)  # what uint8 weights less their zero point have beyond a signed byte
-    again = np.flatnonzero(rest.any(axis=(1, 2, 3)))
-    quads, taps = np.concatenate([quads, rest[again]]), np.concatenate([taps, taps[again]])
-    rolls = kh == kw == 3 and not len(again) and channels / block >= FULL * -(-channels // block)
+    quads, beyond = row_quads(low, kh, kw, high), filters - low
+    whole = not beyond.any()
+    if not whole:  # as uint8 weights less their zero point may be beyond a signed byte
+        rest = row_quads(beyond, kh, kw, high)
+        again = np.flatnonzero(rest.any(axis=(1, 2, 3)))
+        quads, taps = np.concatenate([quads, rest[again]]), np.concatenate([taps, taps[again]])
+    rolls = kh == kw == 3 and whole and channels / block >= FULL * -(-channels // block)
     words: Words = layer.words(1, 1) | {
         dw.TAPS: b.constant(taps.astype(np.int64)), dw.N_TAPS: len(quads), dw.LINES: rows.out,
         dw.COLUMN: step, dw.ROLL: channels if rolls else 0, dw.RUN: columns.out * channels, dw.Y_PITCH: columns.out * channels,
@@ -379,7 +387,7 @@ def emit_bytes(
         packed = quads[..., channel].reshape(count, outs, 4, period, block).transpose(3, 0, 1, 4, 2)
     x, w, y = b.tensor(op, 0), b.tensor(op, 1), b.output(op)
     words |= {
-        dw.W: b.constant(packed), dw.BIAS: b.constant(folded_bias(b, layer, filters, b.isa.offset)[channel]), dw.PERIOD: period,
+        dw.W: b.constant(packed), dw.BIAS: b.constant(folded_bias(b, layer, b.isa.offset)[channel]), dw.PERIOD: period,
     }  # fmt: skip
     words |= requantize_words(b, op, x, w, y, layer.channels, layer.channels, is_wide(b, op, 2), channel)
     lanes = Lanes(slice(0, layer.channels), layer.channels, channel, len(layer.taps)) if takes(b, op) else None
@@ -396,7 +404,7 @@ def single_pixels(b: Builder, layer: Layer, kind: str) -> None:
         bias, filters, size = bias_values(b, op, 2, channels, "int64"), layer.filters.astype(np.int32), 2
     else:
         filters, size = layer.centred, 1
-        bias = folded_bias(b, layer, filters)
+        bias = folded_bias(b, layer)
     full = np.zeros((len(layer.taps), padded), np.int32)
     full[:, :channels] = filters
     words: Words = layer.words(size, layer.columns.out) | {
