@@ -33,7 +33,7 @@ _POSITIVE = frozenset(
 
 _F32, _S64 = np.dtype(np.float32), np.dtype(np.int64)
 
-_FEW = 128
+_FEW = 32
 """Numbers up to which Python finds the least and the greatest sooner than NumPy."""
 
 _TINY, _HUGE = 2.0**-126, (2 - 2.0**-23) * 2.0**127
@@ -197,7 +197,7 @@ def _ends(values: Array) -> tuple[Any, Any]:
     if len(values) == 1:
         only = values.item()
         return only, only
-    if values.dtype == _S64 and not values.tobytes().strip(b"\0"):  # as zero points of weights are
+    if values.dtype == _S64 and not np.count_nonzero(values):  # as zero points of weights are, told fastest
         return 0, 0
     if 0 < len(values) <= _FEW:
         found = values.tolist()

@@ -38,30 +38,25 @@ def aligned(size: int) -> Array:
 
 def _by_size(blocks: Sequence[Block]) -> list[int]:
     """In which order they are placed, the largest first."""
-    return sorted(range(len(blocks)), key=lambda k: (-blocks[k].size, blocks[k].first, k))
+    ordered = sorted([(-block.size, block.first, k) for k, block in enumerate(blocks)])
+    return [k for _, _, k in ordered]
 
 
 def place(blocks: Sequence[Block]) -> tuple[tuple[int, ...], int]:
     """Offsets of the blocks and the arena's size in bytes."""
     offsets = [0] * len(blocks)
-    placed: list[int] = []
+    placed: list[tuple[int, int, int, int]] = []  # from where to where, and when
     total = 0
     for i in _by_size(blocks):
-        block = blocks[i]
-        size = -(-block.size // ALIGNMENT) * ALIGNMENT
-        neighbours = sorted(
-            (offsets[j], offsets[j] + -(-blocks[j].size // ALIGNMENT) * ALIGNMENT)
-            for j in placed
-            if blocks[j].first <= block.last and block.first <= blocks[j].last
-        )
+        size, first, last = -(-blocks[i].size // ALIGNMENT) * ALIGNMENT, blocks[i].first, blocks[i].last
         at = 0
-        for start, end in neighbours:
+        for start, end in sorted([(s, e) for s, e, a, z in placed if a <= last and first <= z]):
             if at + size <= start:
                 break
             at = max(at, end)
         offsets[i] = at
         total = max(total, at + size)
-        placed.append(i)
+        placed.append((at, at + size, first, last))
     return tuple(offsets), total
 
 

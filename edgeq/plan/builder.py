@@ -98,7 +98,7 @@ class Builder:
         self.handles: dict[int, str] = {}  # tensor of a resource → the variable that it stands for
         self.variables: dict[str, Variable] = {}
         self.initial: list[tuple[Ref, Array]] = []
-        self._constants: list[Array] = []
+        self._constants: list[bytes] = []
         self._constant_bytes = 0
         self._known: dict[object, tuple[bytes, Ref]] = {}  # by length and ends, or if others have them, by digest
         self._op = -1
@@ -217,7 +217,8 @@ class Builder:
             raise CheckError(f"tensor {t.name!r} is {t.dtype} and has no quantization")
         if len(t.quantization.scale) != 1:
             raise UnsupportedError(f"activation {t.name!r} has {len(t.quantization.scale)} scales, one is expected")
-        return np.float32(t.quantization.scale[0])
+        scale: np.float32 = t.quantization.scale[0]
+        return scale if type(scale) is np.float32 else np.float32(scale)
 
     def bounds(self, t: Tensor, activation: int = Activation.NONE) -> tuple[int, int]:
         """The clamp of an integer output, in the arena's numbers."""
@@ -246,7 +247,7 @@ class Builder:
             known = self._known.get(ends)
         if known is None:
             known = self._known[ends] = raw, Ref(CONSTANT, self._constant_bytes)
-            self._constants.append(np.frombuffer(raw, np.uint8))
+            self._constants.append(raw)
             self._constant_bytes += -(-max(len(raw), 1) // ALIGNMENT) * ALIGNMENT
         return known[1]
 
@@ -478,11 +479,11 @@ class Builder:
         """The constants behind one another, the first at a multiple of ALIGNMENT; their own arrays are let go one by one."""
         self._known.clear()
         out = aligned(self._constant_bytes + SLACK)
-        at = 0
-        for k, blob in enumerate(self._constants):
-            out[at : at + blob.size] = blob
-            at += -(-max(blob.size, 1) // ALIGNMENT) * ALIGNMENT
-            self._constants[k] = out[:0]
+        at, view = 0, out.data
+        for k, raw in enumerate(self._constants):
+            view[at : at + len(raw)] = raw
+            at += -(-max(len(raw), 1) // ALIGNMENT) * ALIGNMENT
+            self._constants[k] = b""
         return out
 
     def _port(self, i: int) -> Port:

@@ -247,9 +247,9 @@ class _Again(Builder):
             raise OtherLayoutError
         raw = np.zeros(self._constant_bytes - first._constant_bytes, np.uint8)
         at = 0
-        for blob in self._constants:
-            raw[at : at + blob.size] = blob
-            at += -(-max(blob.size, 1) // ALIGNMENT) * ALIGNMENT
+        for part in self._constants:
+            raw[at : at + len(part)] = np.frombuffer(part, np.uint8)
+            at += -(-max(len(part), 1) // ALIGNMENT) * ALIGNMENT
         return self.instructions, raw
 
     def other(self, i: int) -> bool:
