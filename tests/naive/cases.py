@@ -365,7 +365,9 @@ def reductions() -> Iterator[Case]:
                     (16, 16, Padding.VALID),
                     (5, 1, Padding.SAME),
                 ):
-                    name = f"{code} {dtype} {k}x{k} stride {stride} {padding.name.lower()}{text}"
+                    name = (
+                        f"{code} {dtype} {k}x{k} stride {stride} {'same' if padding == Padding.SAME else 'valid'}{text}"
+                    )
                     rng = generator(name)
                     s, z = scale_for(dtype, rng), zero_for(dtype, rng)
                     out = out_size(code, 16, 16, k, stride, 1, padding)
