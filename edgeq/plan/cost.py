@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from edgeq.kernels.isa import Isa
 from edgeq.kernels.words import conv as cw
-from edgeq.kernels.words import elementwise, move, order, pool, reduce, softmax
+from edgeq.kernels.words import elementwise, move, pool, softmax
 from edgeq.kernels.words.instruction import GRAIN_AT, LOOKS_AT
 from edgeq.plan.types import Instruction, Ref
 
@@ -105,8 +105,12 @@ def _per_unit(kernel: str, words: Mapping[int, int | Ref]) -> float:
     if kernel.startswith(("average", "maximum_")) and pool.KH in words:
         return word(pool.KH) * word(pool.KW) * word(pool.C) / 40
     if kernel.startswith("mean") or kernel == "reduce_any":
+        from edgeq.kernels.words import reduce  # here and below: few models have these
+
         return 0.1 + word(reduce.REDUCED) / (2 if kernel == "mean_s16" else 30)
     if kernel == "arg_best":
+        from edgeq.kernels.words import order
+
         return 0.1 + word(order.N) / 15
     if kernel in ("table_u8", "quantize_f32", "dequantize_f32"):
         return 1 / 16
