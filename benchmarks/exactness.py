@@ -181,7 +181,7 @@ def uncertain(graph: Graph, rounding: str) -> list[str]:
     found = []
     for op in graph.ops:
         types = [graph.tensors[i].dtype for i in op.inputs if i >= 0]
-        wide = graph.tensors[op.outputs[0]].dtype == "int16"
+        wide = any(graph.tensors[i].dtype == "int16" for i in op.outputs[:1])
         if op.code in ("CONV_2D", "TRANSPOSE_CONV") and rounding == "xnnpack" and wide and types[-1] == "int32":
             found.append(f"{op.code} int16 with int32 bias: LiteRT reads the bias as int64")
         if op.code == "FULLY_CONNECTED" and rounding == "tflite" and len(graph.tensors[op.outputs[0]].shape) > 2:

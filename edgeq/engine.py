@@ -132,7 +132,7 @@ class Model:
         self._team = program.threads > 1
         if self._can_call_directly(program):
             x, y = inputs[0], outputs[0]
-            self._direct = Direct(runnable, program.constants, x, y, program.machine.call, program.threads)
+            self._direct = Direct(program, x, y)
         if self._can_stage(program.threads):
             self._one_shape = inputs[0].shape
             accepted = [inputs[0].dtype, *([np.dtype(np.float32)] if runnable.inputs[0].float_words else [])]
@@ -200,9 +200,8 @@ class Model:
         return delivered(shaped, self.outputs, dequantize)
 
     def _is_simple(self) -> bool:
-        """Whether there is one input of any value, one output, and nothing that is remembered."""
-        plain = not self._runnable.required and not self._runnable.initial
-        return len(self.inputs) == len(self.outputs) == 1 and plain
+        """Whether there is one input of any value and one output."""
+        return len(self.inputs) == len(self.outputs) == 1 and not self._runnable.required
 
     def _can_call_directly(self, program: Program) -> bool:
         """Whether single samples may go through the builtin: nothing in between lets another thread into the frame.
@@ -213,12 +212,15 @@ class Model:
         return self._is_simple() and short and program.threads <= 2 and program.machine.call != 0 and direct.fits()
 
     def reset(self) -> None:
-        """Forget what earlier calls have left in the model's variables. Calls of such a model go one after another."""
+        """Forget what earlier calls have left in the model's variables, or a call that raised an error half-way. Calls of such a
+        model go one after another."""
         self.program.reset()
 
     def _can_stage(self, threads: int) -> bool:
-        """Whether single samples go through `_run_staged`: input and output are small too."""
-        small = all(p.size <= STAGED_BYTES for p in (*self._runnable.inputs, *self._runnable.outputs))
+        """Whether single samples go through `_run_staged`: input and output are small too, and nothing is remembered."""
+        small = not self._runnable.initial and all(
+            p.size <= STAGED_BYTES for p in (*self._runnable.inputs, *self._runnable.outputs)
+        )
         return self._is_simple() and threads == 1 and small
 
     def _run_staged(self, x: Array, free: list[Staged]) -> Array:

@@ -12,7 +12,8 @@ import ctypes
 import math
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ import numpy as np
 from edgeq import direct
 from edgeq.errors import CustomOpError, InputError, MachineError
 from edgeq.kernels.words import frame as fw
+from edgeq.kernels.words import ticket as tw
 from edgeq.kernels.words.instruction import SCRATCH_BYTES
 from edgeq.plan.runnable import CONSTANT, PARALLEL_NS, SLACK, WORTH, Runnable
 
@@ -170,14 +172,21 @@ class Staged(Context):
 class Direct(Context):
     """A context that the machine's builtin (edgeq/direct.py) runs single samples in, from the caller's array to a new one.
 
-    The model's own dtype and, where the input is quantized on the way, float32 are kinds of input with a frame each.
+    The model's own dtype and, where the input is quantized on the way, float32 are kinds of input with a frame each. A model that
+    remembers has one memory for all calls, that of `only`; what else runs there shuts the builtin out meanwhile.
     """
 
-    def __init__(self, plan: Runnable, constants: Array, x: Port, y: Port, address: int, threads: int) -> None:
-        super().__init__(plan, constants, threads)
+    def __init__(self, program: Program, x: Port, y: Port) -> None:
+        plan, only = program.plan, program.only
+        if only is None:
+            super().__init__(plan, program.constants, program.threads)
+        else:
+            self.__dict__.update(only.__dict__)
+            self.frame = only.frame.copy()
+            self.address = int(self.frame.ctypes.data)
         self.frame[fw.ATTEND] = 0  # nobody can be woken while the interpreter's lock is held
         self.other = self.lines[1].data  # the second thread's line, read in less time than ctypes takes
-        self.constants, self.floats = constants, self.frame.copy()
+        self.constants, self.floats = program.constants, self.frame.copy()
         kinds = [(x.dtype, self.address)]
         words = plan.inputs[0].float_words
         if words is not None:
@@ -186,7 +195,18 @@ class Direct(Context):
         self.frame[fw.BATCH] = self.floats[fw.BATCH] = 1
         # Not a copy of zeros: NumPy lets go of the interpreter's lock for one, and wakes, each time, a thread that waits for it.
         self.blank: Any = partial(np.empty, y.shape, y.dtype)
-        self.call = direct.bind(address, direct.ticket(x.shape, kinds))
+        self._ticket = direct.ticket(x.shape, kinds)
+        self.call = direct.bind(program.machine.call, self._ticket)
+        self._kinds = len(kinds)
+        program.direct = self
+
+    def shut(self) -> None:
+        """Take no array from now on; no call is under way, since one holds the interpreter's lock from beginning to end."""
+        self._ticket[tw.KINDS] = 0
+
+    def open(self) -> None:
+        """Take arrays again."""
+        self._ticket[tw.KINDS] = self._kinds
 
 
 def judge(status: int) -> None:
@@ -243,8 +263,9 @@ class Program:
         self._free: list[Context] = []
         self._workers = _workers(threads - 1) if threads > 1 else None
         self._turn = threading.Lock()
-        self._only = Context(plan, self.constants, threads) if plan.initial else None
-        self._recalling = threading.Lock()  # who holds it may change what the model remembers
+        self.only = Context(plan, self.constants, threads) if plan.initial else None
+        self.direct: Direct | None = None
+        self._recalling = threading.Lock()
 
     def run(
         self,
@@ -257,14 +278,14 @@ class Program:
 
         variables: what other plans of the same model have left in its variables, and where this one leaves them.
         """
-        if self._only is not None:
-            with self._recalling:
+        if self.only is not None:
+            with self._alone():
                 if variables is not None:
-                    self._only.reset(self.plan)
-                    self._only.recall(self.plan, variables)
-                self.run_in(self._only, inputs, outputs, samples)
+                    self.only.reset(self.plan)
+                    self.only.recall(self.plan, variables)
+                self.run_in(self.only, inputs, outputs, samples)
                 if variables is not None:
-                    self._only.remember(self.plan, variables)
+                    self.only.remember(self.plan, variables)
             return
         context = self.acquire()
         try:
@@ -274,9 +295,21 @@ class Program:
 
     def reset(self) -> None:
         """Forget what earlier runs have left behind."""
-        if self._only is not None:
-            with self._recalling:
-                self._only.reset(self.plan)
+        if self.only is not None:
+            with self._alone():
+                self.only.reset(self.plan)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Who is in here may change what the model remembers."""
+        with self._recalling:
+            try:
+                if self.direct is not None:
+                    self.direct.shut()
+                yield
+            finally:
+                if self.direct is not None:
+                    self.direct.open()
 
     def acquire(self) -> Context:
         """A context that nobody else uses."""

@@ -127,6 +127,42 @@ def counter(dtype: str = "float32") -> Graph:
     return Graph((main, init), "a counter", (signature,))
 
 
+def stream(late: bool = False) -> Graph:
+    """A window of three rows over what comes: y is their sum (batch matrix of ones), as streaming models have it.
+
+    late: what was read is used once more behind the assignment, so that it has to be a copy.
+    """
+    row, three, window = (1, 1, 4), (1, 3, 4), (1, 4, 4)
+    ints = [("first", [0, 1, 0]), ("behind", [1, 4, 4]), ("by", [1, 1, 1]), ("axes", [1])]
+    main = SubGraph(
+        (
+            Tensor("x", row, "float32"), Tensor("handle", (), "resource"), Tensor("old", three, "float32"),
+            Tensor("joined", window, "float32"), Tensor("new", three, "float32"),
+            *(Tensor(n, (len(v),), "int32", np.array(v, np.int32)) for n, v in ints),
+            Tensor("sum", (1, 4), "float32"), Tensor("y", three if late else (1, 4), "float32"),
+        ),
+        (
+            Op("CALL_ONCE", (), (), table("CallOnceOptions", init_subgraph_index=1)),
+            Op("VAR_HANDLE", (), (1,), table("VarHandleOptions", container="", shared_name="window")),
+            Op("READ_VARIABLE", (1,), (2,), table("ReadVariableOptions")),
+            Op("CONCATENATION", (2, 0), (3,), table("ConcatenationOptions", axis=1)),
+            Op("STRIDED_SLICE", (3, 5, 6, 7), (4,), table("StridedSliceOptions")),
+            Op("ASSIGN_VARIABLE", (1, 4), (), table("AssignVariableOptions")),
+            Op("SUM", (3, 8), (9,), table("ReducerOptions", keep_dims=False)), add(2 if late else 9, 9, 10),
+        ),
+        (0,), (10,), "main",
+    )  # fmt: skip
+    init = SubGraph(
+        (Tensor("handle", (), "resource"), constant("start", np.arange(12).reshape(three))),
+        (
+            Op("VAR_HANDLE", (), (0,), table("VarHandleOptions", container="", shared_name="window")),
+            Op("ASSIGN_VARIABLE", (0, 1), (), table("AssignVariableOptions")),
+        ),
+        (), (), "init",
+    )  # fmt: skip
+    return Graph((main, init), "a stream")
+
+
 def counter_of_three() -> Graph:
     """The counter under three signatures: "step" adds x, "clear" starts from 0 and gives what there was, "look" shows it."""
     first = counter()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from control_models import add, composite, conditional, counter, counter_of_three, endless, loop
+from control_models import add, composite, conditional, counter, counter_of_three, endless, loop, stream
 from engine_models import outputs
 from naive.oracle import Oracle, missing
 
@@ -88,6 +88,21 @@ def test_variables_survive_between_runs(dtype: str, rounding: str) -> None:
     graph = counter(dtype)
     oracle = Oracle(write(graph), rounding)
     with build(graph, rounding=rounding) as model:
+        for seed in range(5):
+            inputs = fed(graph, seed)
+            np.testing.assert_array_equal(outputs(model, inputs)[0], oracle(inputs)[0])
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["used at once", "used behind the assignment"])
+def test_a_variable_is_read_as_it_was_then(late: bool) -> None:
+    """What READ_VARIABLE gives stays what it is when the variable changes, and is copied only where that matters."""
+    if reason := missing("tflite"):
+        pytest.skip(reason)
+    graph = stream(late)
+    oracle = Oracle(write(graph), "tflite")
+    with build(graph) as model:
+        reads = [i for i in model.plan.instructions if graph.ops[i.op].code == "READ_VARIABLE"]
+        assert len(reads) == int(late)
         for seed in range(5):
             inputs = fed(graph, seed)
             np.testing.assert_array_equal(outputs(model, inputs)[0], oracle(inputs)[0])

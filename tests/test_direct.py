@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from control_models import counter
 
 from edgeq import direct, machine
 from edgeq.engine import Model, build
@@ -121,6 +122,30 @@ def test_threads_do_not_meet_in_a_frame() -> None:
     for t in threads:
         t.join()
     assert wrong == []
+
+
+def test_what_a_model_remembers_is_one_memory_for_all_ways_in() -> None:
+    """A model with variables goes the builtin's way too; batches, names and resets in between find and leave the same state."""
+    x = np.array([1, 2, 3], np.float32)
+    with build(counter()) as model:
+        assert model._direct is not None
+        seen = [model(x)[0], long_way(model, x)[0], model({"x": x})[0], model(x.astype(np.float64))[0], model(x)[0]]
+        assert seen == [11, 12, 13, 14, 15]
+        model.reset()
+        assert [model(x)[1], long_way(model, x)[1], model(x)[1]] == [12, 14, 16]
+
+
+def test_threads_count_every_call_of_a_model_that_remembers() -> None:
+    """Calls by the builtin and by the long way, from several threads, each add to the variable once."""
+    x = np.ones(3, np.float32)
+    with build(counter()) as model:
+        ways = [lambda: model(x), lambda: model({"x": x}), lambda: model(x), lambda: model(x.astype(np.float64))]
+        threads = [threading.Thread(target=lambda way=way: [way() for _ in range(500)]) for way in ways]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert model(x)[0] == 10 + 4 * 500 + 1
 
 
 def test_a_closed_model_is_not_called() -> None:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from control_models import counter
 from quantize_models import classifier, inputs_of
 
 from edgeq.drift import Detector, WatchedModel
@@ -186,6 +187,15 @@ def test_a_watched_model_answers_as_before(model) -> None:
             np.testing.assert_array_equal(plain(codes), seen(codes))
         assert seen.drift().inferences == 13
         assert seen.drift().looks == 7
+
+
+def test_looks_leave_what_a_model_remembers_alone() -> None:
+    """A watched model with a variable answers as a plain one does, look or no look."""
+    graph = counter("int8")
+    x = np.array([1, 2, 3], np.int8)
+    with build(graph) as plain, WatchedModel(graph, every=2) as seen:
+        for _ in range(7):
+            np.testing.assert_array_equal(seen(x), plain(x))
 
 
 def test_a_shift_is_reported(model) -> None:

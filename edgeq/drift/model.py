@@ -140,7 +140,17 @@ class WatchedModel(Model):
         return self._due - length_hint(self._tries)
 
     def _timed(self, x: Array | Mapping[str, Array], dequantize: bool) -> float:
-        """The seconds that a call on x takes, as it is when nothing is looked at."""
+        """The seconds that a call on x takes, as it is when nothing is looked at; what the model remembers stays as it is."""
+        only = self.program.only
+        if only is None:
+            return self._seconds(x, dequantize)
+        before = only.arena.copy()
+        try:
+            return self._seconds(x, dequantize)
+        finally:
+            only.arena[:] = before
+
+    def _seconds(self, x: Array | Mapping[str, Array], dequantize: bool) -> float:
         direct, blank = self._direct, np.empty(self.outputs[0].shape, self.outputs[0].dtype)
         start = time.perf_counter()
         if direct is None or dequantize or direct.call(x, blank) is None:

@@ -182,7 +182,7 @@ class Builder:
                 raise CheckError(
                     f"{self.where(op)} reads tensor {i} ({self.tensors[i].name}), which nothing has written"
                 )
-            self.places[i] = self.constant(data.view(np.uint8) ^ FLIPPED if data.dtype == np.int8 else data)
+            self.places[i] = self.constant(stored(data))
         return self.places[i]
 
     def write(self, op: Op, k: int = 0) -> Ref:
@@ -492,7 +492,7 @@ class Builder:
             data = self.known(i)
             if data is None:
                 raise CheckError(f"output {t.name!r} is written by no operation")
-            self.places[i] = self.constant(data.view(np.uint8) ^ FLIPPED if data.dtype == np.int8 else data)
+            self.places[i] = self.constant(stored(data))
         kind = fw.FLIP if t.dtype == "int8" else fw.COPY
         return Port(i, self.places[i], nbytes(t), (nbytes(t), kind), self._float_words(t))
 
@@ -521,6 +521,11 @@ def digest(raw: bytes) -> bytes:
 def leaves_open(t: Tensor) -> bool:
     """Whether a file does not fix a computed tensor's shape: a length of −1 in its signature, or no rank."""
     return -1 in (t.shape_signature or ()) or (not t.shape and not t.has_rank)
+
+
+def stored(values: Array) -> Array:
+    """Values as the arena holds them."""
+    return values.view(np.uint8) ^ FLIPPED if values.dtype == np.int8 else values
 
 
 def itemsize(t: Tensor) -> int:

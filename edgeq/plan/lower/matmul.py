@@ -12,9 +12,9 @@ from edgeq.graph import Array, Op, Tensor
 from edgeq.kernels.words import matmul as mm
 from edgeq.kernels.words import unary as uw
 from edgeq.kernels.words.instruction import DOUBLE, HALF_UP, REDUCED
-from edgeq.plan.builder import Builder, itemsize
+from edgeq.plan.builder import Builder, itemsize, stored
 from edgeq.plan.multiplier import f32, float_bounds, quantize_multiplier
-from edgeq.plan.types import FLIPPED, Ref, Words
+from edgeq.plan.types import Ref, Words
 from edgeq.plan.window import broadcasted, permuted
 
 KERNELS = {"float32": "matmul_f32", "int8": "matmul_u8", "uint8": "matmul_u8", "int16": "matmul_s16"}
@@ -76,12 +76,6 @@ def matrices(b: Builder, op: Op, k: int, t: Tensor, turn: bool, lead: Sequence[i
     if math.prod(shape[:-2]) != math.prod(lead):
         place = broadcasted(b, place, shape, (*lead, *shape[-2:]), size)
     return place, matrix
-
-
-def stored(values: Array) -> Array:
-    """Values as the arena holds them."""
-    values = np.ascontiguousarray(values)
-    return values.view(np.uint8) ^ FLIPPED if values.dtype == np.int8 else values
 
 
 def integer_words(b: Builder, op: Op, x: Tensor, w: Tensor, y: Tensor, activation: int = 0) -> Words:

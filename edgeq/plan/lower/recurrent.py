@@ -15,8 +15,8 @@ from edgeq.kernels.words import recurrent as rc
 from edgeq.kernels.words import unary as uw
 from edgeq.kernels.words.instruction import DOUBLE
 from edgeq.plan import gemmlowp16
-from edgeq.plan.builder import Builder
-from edgeq.plan.lower.matmul import hybrid_rows, plain_product, stored
+from edgeq.plan.builder import Builder, stored
+from edgeq.plan.lower.matmul import hybrid_rows, plain_product
 from edgeq.plan.lower.variables import state
 from edgeq.plan.multiplier import quantize_multiplier
 from edgeq.plan.types import Ref, Words

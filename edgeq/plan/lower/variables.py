@@ -1,13 +1,13 @@
-"""Variables that outlive a run: VAR_HANDLE names one, READ_VARIABLE and ASSIGN_VARIABLE copy from and to it."""
+"""Variables that outlive a run: VAR_HANDLE names one, ASSIGN_VARIABLE copies to it, and READ_VARIABLE from it where it has to."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from edgeq.errors import CheckError
-from edgeq.graph import NUMPY_DTYPES, Array, Op, Tensor
-from edgeq.plan.builder import Builder, Variable, itemsize, nbytes
-from edgeq.plan.types import FLIPPED, Ref
+from edgeq.graph import NUMPY_DTYPES, Op, Tensor
+from edgeq.plan.builder import Builder, Variable, itemsize, nbytes, stored
+from edgeq.plan.types import Ref
 from edgeq.plan.window import copy
 
 
@@ -29,7 +29,7 @@ def named(b: Builder, op: Op) -> str:
 
 
 def read_variable(b: Builder, op: Op) -> None:
-    """READ_VARIABLE: a copy, since the variable may change before it is used."""
+    """READ_VARIABLE: a copy where the variable may change before it is used."""
     name, y = named(b, op), b.output(op)
     variable = b.variables.get(name)
     if variable is None:
@@ -37,11 +37,31 @@ def read_variable(b: Builder, op: Op) -> None:
     if y.dtype != variable.dtype:
         raise CheckError(f"{b.where(op)} reads {y.dtype}, variable {name!r} is {variable.dtype}")
     y = b.expect_shape(op, variable.shape)
-    if y.size:
+    if not b.keep and used_at_once(b, op, name):
+        b.view(op, 0, variable.place)
+    elif y.size:
         size = itemsize(y)
         copy(b, variable.place, b.write(op), (y.size,), (size,), (size,), size)
     else:
         b.write(op)
+
+
+COPIES = frozenset({"CONCATENATION", "ADD", "MUL", "SUB", "FULLY_CONNECTED"})
+"""Operations whose outputs lie apart from what they read."""
+
+CHANGES = frozenset({"ASSIGN_VARIABLE", "CALL", "CALL_ONCE", "IF", "WHILE"})
+
+
+def used_at_once(b: Builder, op: Op, name: str) -> bool:
+    """Whether all that read a READ_VARIABLE's output do so before the variable may change."""
+    i = op.outputs[0]
+    users = [k for k, o in enumerate(b.graph.ops) if i in o.inputs]
+    if b.depth or i in b.graph.outputs or any(b.graph.ops[k].code not in COPIES for k in users):
+        return False
+    between = b.graph.ops[b.at + 1 : max(users, default=0)]
+    return not any(
+        o.code in CHANGES and b.handles.get(o.inputs[0] if o.inputs else -1) in (None, name) for o in between
+    )
 
 
 def assign_variable(b: Builder, op: Op) -> None:
@@ -62,11 +82,6 @@ def assign_variable(b: Builder, op: Op) -> None:
         )
     if x.size:
         copy(b, b.read(op, 1), variable.place, (x.size,), (size,), (size,), size)
-
-
-def stored(values: Array) -> Array:
-    """Values as the arena holds them."""
-    return values.view(np.uint8) ^ FLIPPED if values.dtype == np.int8 else values
 
 
 def state(b: Builder, op: Op, k: int, dtype: str, shape: tuple[int, ...]) -> tuple[Tensor, Ref]:
