@@ -12,6 +12,7 @@ from numba import njit
 from .memory import i32, i64
 from .requantize import finish_s16
 from .simd import (
+    ISA,
     L,
     add_f32,
     add_i32,
@@ -50,6 +51,7 @@ from .words.depthwise import (
     HI,
     IMAGE,
     LEFT,
+    LINE,
     LO,
     MULTIPLIER,
     N_TAPS,
@@ -58,6 +60,7 @@ from .words.depthwise import (
     PADDED_N,
     PERIOD,
     RIGHT,
+    ROLL,
     ROW,
     RUN,
     TAPS,
@@ -69,6 +72,9 @@ from .words.depthwise import (
     Y,
 )
 from .words.instruction import FLOAT
+
+WIDE = ISA.registers >= 32
+"""Whether there are registers for eight sums."""
 
 
 @njit(error_model="numpy", inline="always")
@@ -111,101 +117,113 @@ def depthwise_u8(g, scratch, lo, hi):
                 store_u8_some(y + n, q, left)
 
 
-LONG = 6
+@njit(error_model="numpy", inline="always")
+def _finished(a, bias, low, high, y, left):
+    """A vector of sums with its bias, clamped, to y: as many lanes as are left."""
+    a = clamp_f32(add_f32(a, bias), low, high)
+    if left >= L:
+        store(y, a)
+    else:
+        store_f32_some(y, a, left)
 
 
 @njit(error_model="numpy")
-def nine_taps_f32(g, lo, hi):
-    """depthwise_f32 for 3×3: the nine weights of a vector of channels stay in registers while it goes along a run.
-
-    A load less per product than one block after the other: 19 → 31 GMAC/s measured at 48×48×8, where loads are the limit. Rows
-    of fewer than LONG repeats lose more by loading weights again (3×3×256: 1.0 → 1.8 µs).
-    """
-    step = g[PERIOD] * 4 * L
+def nine_taps_f32(g, v, w, bias, lo, hi):
+    """Lanes v … v + L − 1 of every place for 3×3: the nine weights stay in registers. Loads are the limit, one a product."""
+    t, run, step, places, roll = i64(g[TAPS]), g[RUN], g[LINE], g[ROLL], g[ROLL] * 4
+    low, high, pitch = load_f32(g[MULTIPLIER]), load_f32(g[MULTIPLIER] + 4 * L), np.int64(4 * L)
+    w0, w1, w2 = load_f32(w), load_f32(w + pitch), load_f32(w + 2 * pitch)
+    w3, w4, w5 = load_f32(w + 3 * pitch), load_f32(w + 4 * pitch), load_f32(w + 5 * pitch)
+    w6, w7, w8 = load_f32(w + 6 * pitch), load_f32(w + 7 * pitch), load_f32(w + 8 * pitch)
+    offset, right, below, beneath = load_f32(bias), t[1], t[3], t[6]
     for unit in range(lo, hi):
-        for v in range(0, step, L):
-            nine_taps_vector(g, v, step, unit)
+        x, y, left = address(g, unit) + 4 * v, g[Y] + unit * g[Y_PITCH] + 4 * v, run - v
+        while left > 0:
+            p = x + below
+            q = x + beneath
+            a = add_f32(mul_f32(load_f32(x), w0), mul_f32(load_f32(x + right), w1))
+            a = add_f32(add_f32(a, mul_f32(load_f32(x + 2 * right), w2)), mul_f32(load_f32(p), w3))
+            a = add_f32(add_f32(a, mul_f32(load_f32(p + right), w4)), mul_f32(load_f32(p + 2 * right), w5))
+            a = add_f32(add_f32(a, mul_f32(load_f32(q), w6)), mul_f32(load_f32(q + right), w7))
+            a = add_f32(a, mul_f32(load_f32(q + 2 * right), w8))
+            _finished(a, offset, low, high, y, left)
+            x, y, left = x + step, y + roll, left - places
 
 
 @njit(error_model="numpy")
-def nine_taps_vector(g, v, step, unit):
-    """Vector v of the weights, at v, v + step, … of a run."""
-    t, run, pitch = i64(g[TAPS]), g[RUN], np.int64(4 * L)
-    low, high = load_f32(g[MULTIPLIER]), load_f32(g[MULTIPLIER] + pitch)
-    block = v // (4 * L)
-    w = g[W] + block * 36 * pitch + (v - block * 4 * L) * 4
-    w0, w1, w2 = load_f32(w), load_f32(w + 4 * pitch), load_f32(w + 8 * pitch)
-    w3, w4, w5 = load_f32(w + 12 * pitch), load_f32(w + 16 * pitch), load_f32(w + 20 * pitch)
-    w6, w7, w8 = load_f32(w + 24 * pitch), load_f32(w + 28 * pitch), load_f32(w + 32 * pitch)
-    bias = load_f32(g[BIAS] + v * 4)
-    x, y = address(g, unit), g[Y] + unit * g[Y_PITCH]
-    for at in range(v, run, step):
-        p = x + at * 4
-        a = add_f32(mul_f32(load_f32(p + t[0]), w0), mul_f32(load_f32(p + t[1]), w1))
-        a = add_f32(add_f32(a, mul_f32(load_f32(p + t[2]), w2)), mul_f32(load_f32(p + t[3]), w3))
-        a = add_f32(add_f32(a, mul_f32(load_f32(p + t[4]), w4)), mul_f32(load_f32(p + t[5]), w5))
-        a = add_f32(add_f32(a, mul_f32(load_f32(p + t[6]), w6)), mul_f32(load_f32(p + t[7]), w7))
-        a = add_f32(a, mul_f32(load_f32(p + t[8]), w8))
-        a = clamp_f32(add_f32(a, bias), low, high)
-        if run - at >= L:
-            store(y + at * 4, a)
-        else:
-            store_f32_some(y + at * 4, a, run - at)
+def many_taps_f32(g, v, w, bias, lo, hi):
+    """As nine_taps_f32 for any window: a weight serves eight places, or four, as long as there are so many."""
+    taps, n_taps, step, roll, pitch = i64(g[TAPS]), g[N_TAPS], g[LINE], g[ROLL] * 4, np.int64(4 * L)
+    low, high, offset = load_f32(g[MULTIPLIER]), load_f32(g[MULTIPLIER] + pitch), load_f32(bias)
+    for unit in range(lo, hi):
+        x, y, left = address(g, unit) + 4 * v, g[Y] + unit * g[Y_PITCH] + 4 * v, g[RUN] - v
+        while left > 0:
+            if WIDE and left >= 7 * g[ROLL] + L:
+                a0, a1, a2, a3 = zero_f32(), zero_f32(), zero_f32(), zero_f32()
+                a4, a5, a6, a7 = zero_f32(), zero_f32(), zero_f32(), zero_f32()
+                at = w
+                for k in range(n_taps):
+                    p, m = x + taps[k], load_f32(at)
+                    q = p + 4 * step
+                    a0 = add_f32(a0, mul_f32(load_f32(p), m))
+                    a1 = add_f32(a1, mul_f32(load_f32(p + step), m))
+                    a2 = add_f32(a2, mul_f32(load_f32(p + 2 * step), m))
+                    a3 = add_f32(a3, mul_f32(load_f32(p + 3 * step), m))
+                    a4 = add_f32(a4, mul_f32(load_f32(q), m))
+                    a5 = add_f32(a5, mul_f32(load_f32(q + step), m))
+                    a6 = add_f32(a6, mul_f32(load_f32(q + 2 * step), m))
+                    a7 = add_f32(a7, mul_f32(load_f32(q + 3 * step), m))
+                    at += pitch
+                store(y, clamp_f32(add_f32(a0, offset), low, high))
+                store(y + roll, clamp_f32(add_f32(a1, offset), low, high))
+                store(y + 2 * roll, clamp_f32(add_f32(a2, offset), low, high))
+                store(y + 3 * roll, clamp_f32(add_f32(a3, offset), low, high))
+                z = y + 4 * roll
+                store(z, clamp_f32(add_f32(a4, offset), low, high))
+                store(z + roll, clamp_f32(add_f32(a5, offset), low, high))
+                store(z + 2 * roll, clamp_f32(add_f32(a6, offset), low, high))
+                store(z + 3 * roll, clamp_f32(add_f32(a7, offset), low, high))
+                x, y, left = x + 8 * step, y + 8 * roll, left - 8 * g[ROLL]
+            elif left >= 3 * g[ROLL] + L:
+                a0, a1, a2, a3 = zero_f32(), zero_f32(), zero_f32(), zero_f32()
+                at = w
+                for k in range(n_taps):
+                    p, m = x + taps[k], load_f32(at)
+                    a0 = add_f32(a0, mul_f32(load_f32(p), m))
+                    a1 = add_f32(a1, mul_f32(load_f32(p + step), m))
+                    a2 = add_f32(a2, mul_f32(load_f32(p + 2 * step), m))
+                    a3 = add_f32(a3, mul_f32(load_f32(p + 3 * step), m))
+                    at += pitch
+                store(y, clamp_f32(add_f32(a0, offset), low, high))
+                store(y + roll, clamp_f32(add_f32(a1, offset), low, high))
+                store(y + 2 * roll, clamp_f32(add_f32(a2, offset), low, high))
+                store(y + 3 * roll, clamp_f32(add_f32(a3, offset), low, high))
+                x, y, left = x + 4 * step, y + 4 * roll, left - 4 * g[ROLL]
+            else:
+                a0, at = zero_f32(), w
+                for k in range(n_taps):
+                    a0 = add_f32(a0, mul_f32(load_f32(x + taps[k]), load_f32(at)))
+                    at += pitch
+                _finished(a0, offset, low, high, y, left)
+                x, y, left = x + step, y + roll, left - g[ROLL]
 
 
 @njit(error_model="numpy")
 def depthwise_f32(g, scratch, lo, hi):
-    """float32 over runs (see depthwise_runs), four vectors at a time; weights [block][tap][4·L] repeat after PERIOD blocks.
+    """float32, units are rows of output. A row is places of ROLL elements each, LINE bytes apart in the input: pixels, or at
+    stride 1 so many of them that vectors are full. Weights and biases are [vector of a place][tap][L]; the last vector may reach
+    into the one before.
 
+    A vector goes through all rows before the next one does, so that its lines stay in the cache from row to row.
     In the order of TFLite's reference and not fused: before a hybrid convolution an ulp can cross a rounding tie.
     """
-    if g[N_TAPS] == 9 and g[RUN] >= LONG * g[PERIOD] * 4 * L:
-        nine_taps_f32(g, lo, hi)
-        return
-    taps, n_taps, run, pitch = i64(g[TAPS]), g[N_TAPS], g[RUN], np.int64(4 * L)
-    low, high = load_f32(g[MULTIPLIER]), load_f32(g[MULTIPLIER] + pitch)
-    image, column = lo // g[OUT_HW], lo % g[OUT_W]
-    line = lo % g[OUT_HW] // g[OUT_W]
-    row = g[X] + image * g[IMAGE] + line * g[ROW]
-    for unit in range(lo, hi):
-        x, y = row + column * g[COLUMN], g[Y] + unit * g[Y_PITCH]
-        column += 1
-        if column == g[OUT_W]:  # divisions for every pixel would take as long as few channels do
-            column, line, row = np.int64(0), line + 1, row + g[ROW]
-            if line * g[OUT_W] == g[OUT_HW]:
-                line, image = np.int64(0), image + 1
-                row = g[X] + image * g[IMAGE]
-        period, w, p = np.int64(0), g[W], g[BIAS]
-        for at in range(0, run, 4 * L):
-            if period == g[PERIOD]:
-                period, w, p = np.int64(0), g[W], g[BIAS]
-            to, left = y + at * 4, run - at
-            if left >= 4 * L:
-                a0, a1, a2, a3 = zero_f32(), zero_f32(), zero_f32(), zero_f32()
-                for t in range(n_taps):
-                    from_x, v = x + taps[t] + at * 4, w + 4 * t * pitch
-                    a0 = add_f32(a0, mul_f32(load_f32(from_x), load_f32(v)))
-                    a1 = add_f32(a1, mul_f32(load_f32(from_x + pitch), load_f32(v + pitch)))
-                    a2 = add_f32(a2, mul_f32(load_f32(from_x + 2 * pitch), load_f32(v + 2 * pitch)))
-                    a3 = add_f32(a3, mul_f32(load_f32(from_x + 3 * pitch), load_f32(v + 3 * pitch)))
-                store(to, clamp_f32(add_f32(a0, load_f32(p)), low, high))
-                store(to + pitch, clamp_f32(add_f32(a1, load_f32(p + pitch)), low, high))
-                store(to + 2 * pitch, clamp_f32(add_f32(a2, load_f32(p + 2 * pitch)), low, high))
-                store(to + 3 * pitch, clamp_f32(add_f32(a3, load_f32(p + 3 * pitch)), low, high))
-            else:
-                for j in range(0, left, L):
-                    acc = zero_f32()
-                    for t in range(n_taps):
-                        from_x = x + taps[t] + (at + j) * 4
-                        acc = add_f32(acc, mul_f32(load_f32(from_x), load_f32(w + 4 * t * pitch + j * 4)))
-                    acc = clamp_f32(add_f32(acc, load_f32(p + j * 4)), low, high)
-                    if left - j >= L:
-                        store(to + j * 4, acc)
-                    else:
-                        store_f32_some(to + j * 4, acc, left - j)
-            w += 4 * n_taps * pitch
-            p += 4 * pitch
-            period += 1
+    last, w, bias, v = max(g[ROLL] - L, np.int64(0)), g[W], g[BIAS], np.int64(0)
+    while v < g[ROLL]:
+        if g[N_TAPS] == 9 and g[FAMILY]:  # 3×3
+            nine_taps_f32(g, min(v, last), w, bias, lo, hi)
+        else:
+            many_taps_f32(g, min(v, last), w, bias, lo, hi)
+        v, w, bias = v + L, w + 4 * L * g[N_TAPS], bias + 4 * L
 
 
 @njit(error_model="numpy")

@@ -21,12 +21,15 @@ from .simd import (
     cap,
     clamp_f32,
     clamp_i32,
+    div_f32,
     dot_s16,
     in_rows,
     load_f32,
     load_quad,
     load_u8_as_i32,
+    max_f32,
     max_quad,
+    min_f32,
     mul_f32,
     mul_i32,
     pack_codes,
@@ -39,6 +42,7 @@ from .simd import (
     splat_i32,
     splat_quad,
     store,
+    store_f32_some,
     store_u8,
     store_u8_some,
     sub_f32,
@@ -61,7 +65,6 @@ from .words.elementwise import (
     B_STEP,
     D1,
     D2,
-    DIFFERENCE,
     FLAT,
     FLOOR_DIV,
     FLOOR_MOD,
@@ -97,7 +100,7 @@ from .words.elementwise import (
 from .words.instruction import DOUBLE, POWER_OF_TWO, SINGLE
 
 SPLIT, LOW_BITS = 7, 127
-WIDENS = ISA.by_steps
+SMALL, WIDENS = ISA.small, ISA.by_steps
 """Whether 16 bytes loaded at once are widened by one instruction for four of them: tbl."""
 
 
@@ -303,11 +306,6 @@ def binary_s16(g, scratch, lo, hi):
 @njit(error_model="numpy")
 def _curve(mode, p, q):
     """The rarer functions of two float32 values, in float64."""
-    if mode == PRELU:
-        return p if p >= 0.0 else p * q
-    if mode == SQUARED_DIFFERENCE:
-        d = np.float64(np.float32(p - q))
-        return d * d
     if mode == FLOOR_DIV:
         return np.floor(np.float64(np.float32(p / q)))
     if mode == FLOOR_MOD:
@@ -318,61 +316,69 @@ def _curve(mode, p, q):
     return atan2_f64(p, q)
 
 
-@njit(error_model="numpy")
-def _f32_vectors(a, b, sb, y, n, lo, hi, mode):
-    """As many whole vectors of a row as there are, for what whole networks are full of; a, b, y: addresses. How many elements."""
-    low, high, clamped, one = splat_f32(lo), splat_f32(hi), lo > -np.inf or hi < np.inf, splat_f32(f32(b)[0])
-    done = np.int64(0)
-    while n - done >= L:
-        p = load_f32(a + 4 * done)
-        q = load_f32(b + 4 * done) if sb else one
-        if mode == SUM:
-            v = add_f32(p, q)
-        elif mode == DIFFERENCE:
-            v = sub_f32(p, q)
-        elif mode == PRODUCT:
-            v = mul_f32(p, q)
-        else:
-            v = prelu_f32(p, q)
-        if clamped and mode != PRELU:
-            v = clamp_f32(v, low, high)
-        store(y + 4 * done, v)
-        done += L
-    return done
+@njit(error_model="numpy", inline="always")
+def _combined(mode, p, q):
+    """p ∘ q, a vector each, for what whole networks are full of."""
+    if mode == SUM:
+        v = add_f32(p, q)
+    elif mode == PRODUCT:
+        v = mul_f32(p, q)
+    elif mode == PRELU:
+        v = prelu_f32(p, q)
+    elif mode == MAXIMUM:
+        v = max_f32(q, p)
+    elif mode == MINIMUM:
+        v = min_f32(q, p)
+    elif mode == QUOTIENT:
+        v = div_f32(p, q)
+    else:
+        v = sub_f32(p, q)
+        if mode == SQUARED_DIFFERENCE:
+            v = mul_f32(v, v)
+    return v
 
 
 @njit(error_model="numpy")
-def _f32_row(a, sa, b, sb, y, n, g):
-    lo, hi, mode = float_of_bits(g[LO]), float_of_bits(g[HI]), g[OPERATION]
-    if mode > QUOTIENT:
-        for i in range(n):
-            y[i] = np.float32(_curve(mode, np.float64(a[i * sa]), np.float64(b[i * sb])))
+def _f32_vectors(a, da, b, db, y, n, lo, hi, mode):
+    """A row at addresses a, b, y; da, db: bytes from one vector to the next, 0 where it is the same again."""
+    low, high, clamped, pitch = splat_f32(lo), splat_f32(hi), lo > -np.inf or hi < np.inf, np.int64(4 * L)
+    while not SMALL and n >= 4 * L:
+        v0 = _combined(mode, load_f32(a), load_f32(b))
+        v1 = _combined(mode, load_f32(a + da), load_f32(b + db))
+        v2 = _combined(mode, load_f32(a + 2 * da), load_f32(b + 2 * db))
+        v3 = _combined(mode, load_f32(a + 3 * da), load_f32(b + 3 * db))
+        if clamped:
+            v0, v1 = clamp_f32(v0, low, high), clamp_f32(v1, low, high)
+            v2, v3 = clamp_f32(v2, low, high), clamp_f32(v3, low, high)
+        store(y, v0)
+        store(y + pitch, v1)
+        store(y + 2 * pitch, v2)
+        store(y + 3 * pitch, v3)
+        a, b, y, n = a + 4 * da, b + 4 * db, y + 4 * pitch, n - 4 * L
+    while n >= L:
+        v = _combined(mode, load_f32(a), load_f32(b))
+        store(y, clamp_f32(v, low, high) if clamped else v)
+        a, b, y, n = a + da, b + db, y + pitch, n - L
+    if n > 0:
+        v = _combined(mode, load_f32(a), load_f32(b))
+        store_f32_some(y, clamp_f32(v, low, high) if clamped else v, n)
+
+
+@njit(error_model="numpy")
+def _f32_run(a, sa, b, sb, y, n, g, scratch):
+    """A row at addresses a, b, y; sa, sb 1 or 0. What stays the same lies in scratch as a vector."""
+    mode = g[OPERATION]
+    if mode <= QUOTIENT or mode in (PRELU, SQUARED_DIFFERENCE):
+        if not sa:
+            store(scratch, splat_f32(f32(a)[0]))
+            a = scratch
+        if not sb:
+            store(scratch + 4 * L, splat_f32(f32(b)[0]))
+            b = scratch + 4 * L
+        _f32_vectors(a, sa * 4 * L, b, sb * 4 * L, y, n, float_of_bits(g[LO]), float_of_bits(g[HI]), mode)
         return
     for i in range(n):
-        p, q = a[i * sa], b[i * sb]
-        if mode == SUM:
-            v = np.float32(p + q)
-        elif mode == PRODUCT:
-            v = np.float32(p * q)
-        elif mode == DIFFERENCE:
-            v = np.float32(p - q)
-        elif mode == MAXIMUM:
-            v = p if p > q else q
-        elif mode == MINIMUM:
-            v = p if p < q else q
-        else:
-            v = np.float32(p / q)
-        y[i] = min(max(v, lo), hi)
-
-
-@njit(error_model="numpy")
-def _f32_run(a, sa, b, sb, y, n, g):
-    """A row at addresses a, b, y: vectors first, then what is left."""
-    done, mode = np.int64(0), g[OPERATION]
-    if sa and mode in (SUM, DIFFERENCE, PRODUCT, PRELU):
-        done = _f32_vectors(a, b, sb, y, n, float_of_bits(g[LO]), float_of_bits(g[HI]), mode)
-    if done < n:
-        _f32_row(f32(a + 4 * done * sa), sa, f32(b + 4 * done * sb), sb, f32(y + 4 * done), n - done, g)
+        f32(y)[i] = np.float32(_curve(mode, np.float64(f32(a)[i * sa]), np.float64(f32(b)[i * sb])))
 
 
 @njit(error_model="numpy")
@@ -380,12 +386,12 @@ def binary_f32(g, scratch, lo, hi):
     """float32 arithmetic, clamped to the fused activation."""
     if g[FLAT]:
         a, b = g[A] + 4 * lo * g[A_STEP], g[B] + 4 * lo * g[B_STEP]
-        _f32_run(a, g[A_STEP], b, g[B_STEP], g[Y] + 4 * lo, hi - lo, g)
+        _f32_run(a, g[A_STEP], b, g[B_STEP], g[Y] + 4 * lo, hi - lo, g, scratch)
         return
     oa, ob, oy = offsets(g, lo)
     i2, i1 = lo % g[D2], lo // g[D2] % g[D1]
     for _ in range(lo, hi):
-        _f32_run(g[A] + 4 * oa, g[A_STEP], g[B] + 4 * ob, g[B_STEP], g[Y] + 4 * oy, g[INNER], g)
+        _f32_run(g[A] + 4 * oa, g[A_STEP], g[B] + 4 * ob, g[B_STEP], g[Y] + 4 * oy, g[INNER], g, scratch)
         oa, ob, oy, i2 = oa + g[A2], ob + g[B2], oy + g[INNER], i2 + 1
         if i2 == g[D2]:  # divisions for every row would take longer than short rows do
             oa, ob, i2, i1 = oa + g[A1] - g[D2] * g[A2], ob + g[B1] - g[D2] * g[B2], np.int64(0), i1 + 1

@@ -11,7 +11,7 @@ from numba import njit
 
 from .cells import add, integer
 from .fault import fault
-from .memory import copy, fill, i64
+from .memory import copy, fill, i32, i64
 from .words.frame import INDEX
 from .words.gather import ADD, COUNT, DEPTH, INDICES, LIMITS, OUTER, RUN, STRIDE, STRIDES, WIDE, X, Y
 from .words.kinds import S32, S64
@@ -41,6 +41,10 @@ def gather(g, scratch, lo, hi):
         if at < 0:
             fault(g, scratch, INDEX)
             fill(y, 0, g[RUN])
+        elif g[RUN] == 4:
+            i32(y)[0] = i32(g[X] + outer * g[STRIDE] + at)[0]
+        elif g[RUN] == 8:
+            i64(y)[0] = i64(g[X] + outer * g[STRIDE] + at)[0]
         else:
             copy(y, g[X] + outer * g[STRIDE] + at, g[RUN])
 

@@ -41,6 +41,11 @@ class Isa:
         return self.dot == "usdot"
 
     @property
+    def small(self) -> bool:
+        """Whether code must be small before it is fast: 32-bit ARM."""
+        return self.dot == "vmull"
+
+    @property
     def staggers(self) -> bool:
         """Whether strips of one and two vectors requantize half a tile while they multiply the other (kernels/staggered.py)."""
         return self.dot == "vpdpbusd" and self.registers >= 32

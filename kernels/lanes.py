@@ -159,6 +159,12 @@ def mul_f32(typingctx, a, b):
 
 
 @intrinsic
+def div_f32(typingctx, a, b):
+    """Lane-wise float32 quotient."""
+    return VF32(a, b), lambda context, builder, signature, args: builder.fdiv(*args)
+
+
+@intrinsic
 def sub_f32(typingctx, a, b):
     """Lane-wise float32 difference."""
     return VF32(a, b), lambda context, builder, signature, args: builder.fsub(*args)
@@ -291,12 +297,6 @@ def first_lanes(typingctx, v, count, w):
 def truncated(typingctx, v):
     """float32 lanes as int32, towards zero; they must fit."""
     return VI32(v), lambda context, builder, signature, args: builder.fptosi(args[0], llvm("i32", L))
-
-
-@intrinsic
-def div_f32(typingctx, a, b):
-    """Lane-wise float32 quotient."""
-    return VF32(a, b), lambda context, builder, signature, args: builder.fdiv(*args)
 
 
 @intrinsic

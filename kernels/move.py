@@ -79,14 +79,16 @@ def copy_nd(g, scratch, lo, hi):
         from_x += i64(g[X_AT])[0]
     if g[Y_AT]:
         to_y += i64(g[Y_AT])[0]
-    i4 = lo % g[D4]
-    rest = lo // g[D4]
-    i3 = rest % g[D3]
-    rest = rest // g[D3]
-    i2 = rest % g[D2]
-    rest = rest // g[D2]
-    i1 = rest % g[D1]
-    i0 = rest // g[D1]
+    i0 = i1 = i2 = i3 = i4 = np.int64(0)
+    if lo:  # divisions take longer than a small copy does
+        i4 = lo % g[D4]
+        rest = lo // g[D4]
+        i3 = rest % g[D3]
+        rest = rest // g[D3]
+        i2 = rest % g[D2]
+        rest = rest // g[D2]
+        i1 = rest % g[D1]
+        i0 = rest // g[D1]
     done = lo
     while done < hi:
         n = min(g[D4] - i4, hi - done)

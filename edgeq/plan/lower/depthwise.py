@@ -222,23 +222,24 @@ def too_long(layer: Layer, period: int, block: int, size: int) -> bool:
 
 
 def float_runs(b: Builder, layer: Layer) -> None:
-    """float32: weights [block][tap][4·lanes]."""
-    block = 4 * b.lanes
-    period = layer.period(block)
-    if too_long(layer, period, block, 4) and layer.columns.stride == 1:
-        # Rows would need too many copies of the weights: take pixels as runs, which any stride allows.
-        period, run, per_line = -(-layer.channels // block), layer.channels, layer.columns.out
-    else:
-        run, per_line = layer.run, 1 if layer.columns.stride == 1 else layer.columns.out
-    channel = np.arange(period * block) % layer.channels
-    packed = layer.filters.astype(np.float32)[:, channel].reshape(len(layer.taps), period, block).transpose(1, 0, 2)
-    bias = bias_values(b, layer.op, 2, layer.channels, "float32")[channel]
-    words: Words = layer.words(4, per_line) | {
+    """float32: weights [vector of a place][tap][lanes]; a place is a pixel, or at stride 1 as many as make whole vectors."""
+    lanes, channels, run = b.lanes, layer.channels, layer.channels * layer.columns.out
+    place = math.lcm(channels, lanes)
+    repeated = place * len(layer.taps) * 4 > MAX_REPEATED_BYTES and place > channels
+    if layer.columns.stride > 1 or repeated or 2 * place > run:
+        place = channels
+    starts = np.minimum(np.arange(0, place, lanes), max(place - lanes, 0))
+    channel = (starts[:, None] + np.arange(lanes)) % channels  # (vectors, lanes)
+    packed = layer.filters.astype(np.float32)[:, channel].transpose(1, 0, 2)
+    bias = bias_values(b, layer.op, 2, channels, "float32")[channel]
+    taps, n_taps = np.array(layer.taps, np.int64), len(layer.taps)
+    square = layer.rows.window == layer.columns.window == 3
+    words: Words = layer.words(4, 1) | {
         dw.W: b.constant(packed), dw.BIAS: b.constant(bias), dw.MULTIPLIER: float_limits(b, layer.op), dw.RUN: run,
-        dw.PERIOD: period, dw.TAPS: b.constant(np.array(layer.taps, np.int64)), dw.N_TAPS: len(layer.taps),
-        dw.Y_PITCH: run * 4, dw.Y: b.write(layer.op),
+        dw.ROLL: place, dw.LINE: place * 4 * layer.columns.stride, dw.TAPS: b.constant(taps), dw.N_TAPS: n_taps,
+        dw.Y_PITCH: run * 4, dw.Y: b.write(layer.op), dw.FAMILY: int(square),
     }  # fmt: skip
-    b.emit("depthwise_f32", layer.n * layer.rows.out * per_line, words, macs=layer.macs)
+    b.emit("depthwise_f32", layer.n * layer.rows.out, words, macs=layer.macs)
 
 
 def byte_runs(b: Builder, layer: Layer) -> bool:

@@ -12,14 +12,17 @@ from edgeq.graph import Array, Op, Tensor
 from edgeq.kernels.words import elementwise as ew
 from edgeq.kernels.words import move as mw
 from edgeq.kernels.words.instruction import DOUBLE, FLOAT, POWER_OF_TWO, SINGLE
-from edgeq.plan.builder import Builder, itemsize
+from edgeq.plan.builder import Builder, itemsize, stored
 from edgeq.plan.delegation import takes
 from edgeq.plan.frames import framed
 from edgeq.plan.multiplier import f32, float_bounds, quantize_multiplier
 from edgeq.plan.tables import multiply_double, pot_shifts, quotient
-from edgeq.plan.types import KINDS, Words
+from edgeq.plan.types import KINDS, Ref, Words
 from edgeq.plan.window import broadcasted, same_type
 from edgeq.records import dataclass, replace
+
+LONG = 512
+"""Elements that a row has at least if it can be made so."""
 
 VECTOR = 16
 """Elements that LiteRT's int16 ADD takes at a time; what is left over is rounded otherwise (docs/exactness.md)."""
@@ -117,6 +120,9 @@ def emit(b: Builder, op: Op, kernel: str, words: Words) -> None:
         return
     a, c, y = b.read(op, 0), b.read(op, 1), b.write(op)
     size_a, size_y = itemsize(b.tensor(op, 0)), itemsize(b.output(op))
+    if len(dims) == 2 and dims[1].a == dims[1].b == 1 and dims[1].size < LONG and 0 in (dims[0].a, dims[0].b):
+        emit_long(b, op, kernel, words, dims, a, c, y)
+        return
     if len(dims) == 1:
         flat: Words = {ew.FLAT: 1, ew.A_STEP: dims[0].a, ew.B_STEP: dims[0].b, ew.A: a, ew.B: c, ew.Y: y}
         b.emit(kernel, dims[0].size, {**words, **flat})
@@ -134,6 +140,29 @@ def emit(b: Builder, op: Op, kernel: str, words: Words) -> None:
         at_b = sum(i * d.b for i, d in zip(index, head, strict=True)) * size_a
         at_y = k * units * inner.size * size_y
         b.emit(kernel, units, {**words, **rows, ew.A: a.at(at_a), ew.B: c.at(at_b), ew.Y: y.at(at_y)})
+
+
+def emit_long(b: Builder, op: Op, kernel: str, words: Words, dims: list[Dim], a: Ref, c: Ref, y: Ref) -> None:
+    """A short row joined to each of many: it is written out until it is long, since rows cost some ns each."""
+    rows, inner, k = dims[0].size, dims[1].size, int(dims[0].b == 0)
+    short = b.known(op.inputs[k])
+    size, size_y = itemsize(b.tensor(op, 0)), itemsize(b.output(op))
+    times = min(-(-LONG // inner), rows)
+    if short is not None:
+        repeated = b.constant(np.tile(stored(short.reshape(-1)), times))
+    else:
+        repeated = broadcasted(b, (a, c)[k], (inner,), (times, inner), size)
+    a, c = (a, repeated) if k else (repeated, c)
+    whole, rest = divmod(rows, times)
+    run, done = times * inner, whole * times * inner
+    long: Words = {
+        ew.FLAT: 0, ew.INNER: run, ew.A_STEP: 1, ew.B_STEP: 1, ew.D1: 1, ew.D2: whole, ew.A2: run * k, ew.B2: run * (1 - k),
+    }  # fmt: skip
+    b.emit(kernel, whole, {**words, **long, ew.A: a, ew.B: c, ew.Y: y})
+    if rest:
+        flat: Words = {ew.FLAT: 1, ew.A_STEP: 1, ew.B_STEP: 1}
+        b.emit(kernel, rest * inner, {**words, **flat, ew.A: a.at(done * size * k), ew.B: c.at(done * size * (1 - k)),
+                                      ew.Y: y.at(done * size_y)})  # fmt: skip
 
 
 def emit_rows(b: Builder, op: Op, kernel: str, words: Words) -> None:
