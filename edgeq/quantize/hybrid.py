@@ -18,7 +18,7 @@ from edgeq.graph import Op, Tensor
 from edgeq.quantize.compare import Judge, decibels
 from edgeq.quantize.gptq import FINE
 from edgeq.quantize.job import Job
-from edgeq.quantize.rewrite import hybrid_kernel
+from edgeq.quantize.rules import hybrid_kernel
 from edgeq.quantize.search import Found, Search, noise
 from edgeq.records import replace
 

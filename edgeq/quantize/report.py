@@ -13,8 +13,7 @@ from edgeq.graph import Graph
 from edgeq.quantize.canonical import real
 from edgeq.quantize.compare import Comparison, decibels
 from edgeq.quantize.parameters import Rewritten
-from edgeq.quantize.rewrite import hybrid_kernel
-from edgeq.quantize.rules import RULES
+from edgeq.quantize.rules import RULES, hybrid_kernel
 from edgeq.records import dataclass
 from edgeq.tflite import write
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgeq.graph import Graph, Op, Padding, Quantization, Tensor
 from edgeq.quantize.canonical import prune
 from edgeq.quantize.parameters import Parameters, Rewritten, form, quantization, transform
-from edgeq.quantize.rules import RULES, Rule
+from edgeq.quantize.rules import RULES, Rule, hybrid_kernel
 from edgeq.quantize.weights import Coded, quantize_weights
 from edgeq.quantmod import QuantMod
 from edgeq.records import replace
@@ -288,14 +288,6 @@ def _rounding(found: Coded | None, near: Coded) -> Coded:
     shape[found.axis] = -1
     ratio = (found.scale.astype(np.float64) / near.scale.astype(np.float64)).reshape(shape)
     return replace(near, data=np.clip(np.rint(found.data * ratio), -127, 127).astype(np.int8))
-
-
-def hybrid_kernel(op: Op, tensors: tuple[Tensor, ...]) -> bool:
-    """Whether every runtime quantizes the input of this operation by itself when its weights are int8."""
-    if op.code == "FULLY_CONNECTED":
-        return True
-    x, w = (tensors[i] for i in op.inputs[:2])
-    return op.code == "CONV_2D" and w.shape[3] == x.shape[3]
 
 
 def _called(t: Tensor, what: str) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from edgeq.graph import Activation, Op, SubGraph
+from edgeq.graph import Activation, Op, SubGraph, Tensor
 from edgeq.quantmod import QuantMod
 from edgeq.records import dataclass
 
@@ -146,3 +146,11 @@ def _is_real_constant(op: Op, position: int | None, graph: SubGraph) -> bool:
         return False
     t = graph.tensors[op.inputs[position]]
     return t.data is not None and t.dtype == "float32"
+
+
+def hybrid_kernel(op: Op, tensors: tuple[Tensor, ...]) -> bool:
+    """Whether every runtime quantizes the input of this operation by itself when its weights are int8."""
+    if op.code == "FULLY_CONNECTED":
+        return True
+    x, w = (tensors[i] for i in op.inputs[:2])
+    return op.code == "CONV_2D" and w.shape[3] == x.shape[3]

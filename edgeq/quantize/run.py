@@ -26,10 +26,9 @@ from edgeq.quantize.pooling import means
 from edgeq.quantize.probe import runs
 from edgeq.quantize.refine import refined, spans, winners
 from edgeq.quantize.report import Quantized, layers
-from edgeq.quantize.rewrite import hybrid_kernel
 from edgeq.quantize.rounding import grades
 from edgeq.quantize.rounding import layers as layers_of
-from edgeq.quantize.rules import RULES
+from edgeq.quantize.rules import RULES, hybrid_kernel
 from edgeq.quantize.search import ENOUGH, Found, Search, chosen, noise, noisiest
 from edgeq.quantize.trim import give_back
 from edgeq.quantize.wider import once, widened
