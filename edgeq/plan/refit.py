@@ -88,6 +88,7 @@ class Refit:
         self._read: dict[tuple[int, int], tuple[Tensor, tuple[object, ...] | None]] = {}
         self._forms: list[OrderedDict[tuple[object, ...], _Form]] = [OrderedDict() for _ in graph.ops]
         self._layers: list[Layer | None] = [None] * len(graph.ops)
+        self._renumbers = True
 
     def of(self, graph: Graph) -> Plan | None:
         """The plan of another graph, checked as the first was; None where it is not the first in other numbers."""
@@ -159,14 +160,15 @@ class Refit:
     def _renumbered(self, b: _Again, n: int, op: Op, before: Sequence[Instruction]) -> _Form | None:
         """As `_lowered`, where that can be reckoned from what was lowered first."""
         layer = self._layers[n]
-        if layer is None:
+        if layer is None and self._renumbers:
             try:
                 from edgeq.plan.renumber import Layer
             except ImportError:  # 32-bit ARM's wheel has no room for it
+                self._renumbers = False
                 return None
             self._builder.at_op(n)
             layer = self._layers[n] = Layer(self._builder, self._graph.ops[n], before)
-        if not layer.able or any(b.other(i) for i in op.inputs[1:2]):
+        if layer is None or not layer.able or any(b.other(i) for i in op.inputs[1:2]):
             return None
         b.at_op(n)
         if (found := layer.renumbered(b, op)) is None:
