@@ -29,6 +29,7 @@ from .simd import (
     in_rows,
     lane_0,
     load_f32,
+    load_i16_as_i32,
     load_i32,
     load_quad,
     mul_f32,
@@ -82,6 +83,9 @@ MAGIC = 12582912.0
 
 BLOCK = 256
 """Floats that are added up before their sum is added to others: the error of long sums stays small."""
+
+SHORT_SUM = 65536
+"""16-bit numbers whose sum surely fits int32."""
 
 OFFSET = ISA.offset
 """What dot_u8s8 takes off each byte."""
@@ -164,16 +168,41 @@ def mean_u8(g, scratch, lo, hi):
         unit += n
 
 
+@njit(error_model="numpy", inline="always")
+def _added_s16(x, pitch, count):
+    v = zero_i32()
+    for _ in range(count):
+        v = add_i32(v, load_i16_as_i32(x))
+        x += pitch
+    return v
+
+
 @njit(error_model="numpy")
 def mean_s16(g, scratch, lo, hi):
     """16-bit mean."""
-    for unit in range(lo, hi):
-        outer = unit // g[INNER]
-        x = i16(g[X] + 2 * (outer * g[REDUCED] * g[INNER] + unit - outer * g[INNER]))
+    sums, inner, reduced, unit, y = i32(scratch), g[INNER], g[REDUCED], lo, i16(g[Y])
+    while unit < hi and reduced <= SHORT_SUM:
+        n, x = np.int64(1), g[X] + 2 * unit * reduced
+        if inner == 1:
+            rest = reduced % L
+            v = first_lanes(load_i16_as_i32(x + 2 * (reduced - rest)), rest, zero_i32())
+            v = folded(add_i32(v, _added_s16(x, np.int64(2 * L), reduced // L)), _joined_i32, np.int64(ADD))
+        else:
+            first = unit % inner
+            n = min(min(inner - first, hi - unit), np.int64(L))
+            v = _added_s16(x + 2 * (1 - reduced) * first, 2 * inner, reduced)
+        store(scratch, v)
+        for i in range(n):
+            y[unit + i] = np.int16(_requantize(np.int64(sums[i]), g))
+        unit += n
+    while unit < hi:
+        outer = unit // inner
+        at = i16(g[X] + 2 * (outer * reduced * inner + unit - outer * inner))
         total = np.int64(0)
-        for r in range(g[REDUCED]):
-            total += np.int64(x[r * g[INNER]])
-        i16(g[Y])[unit] = np.int16(_requantize(total, g))
+        for r in range(reduced):
+            total += np.int64(at[r * inner])
+        y[unit] = np.int16(_requantize(total, g))
+        unit += 1
 
 
 @njit(error_model="numpy")
@@ -212,10 +241,15 @@ def mean_f32(g, scratch, lo, hi):
     while unit < hi:
         n, x, y = np.int64(1), g[X] + 4 * unit * reduced, g[Y] + 4 * unit
         if inner == 1:
-            whole = reduced // L * L
-            v = _added_f32(x, np.int64(4 * L), reduced // L)
-            if whole < reduced:
-                v = add_f32(v, first_lanes(load_f32(x + 4 * whole), reduced - whole, zero_f32()))
+            v, rest = zero_f32(), reduced
+            if rest >= BLOCK:
+                v = _added_f32(x, np.int64(4 * L), reduced // L)
+                x, rest = x + reduced // L * (4 * L), reduced % L
+            while rest >= L:
+                v = add_f32(v, load_f32(x))
+                x, rest = x + 4 * L, rest - L
+            if rest:
+                v = add_f32(v, first_lanes(load_f32(x), rest, zero_f32()))
             v = folded(v, _joined_f32, np.int64(ADD))
         else:
             first = unit % inner
@@ -239,9 +273,12 @@ def _reducer(load, join, start):
         while unit < hi:
             n, x, y, v = np.int64(1), g[X] + size * unit * reduced, g[Y] + size * unit, none
             if inner == 1:
-                for i in range(0, reduced, L):
-                    w = turned(load(x + size * i, kind), turn)
-                    v = join(operation, v, w if reduced - i >= L else first_lanes(w, reduced - i, none))
+                rest = reduced
+                while rest >= L:
+                    v = join(operation, v, turned(load(x, kind), turn))
+                    x, rest = x + size * L, rest - L
+                if rest:
+                    v = join(operation, v, first_lanes(turned(load(x, kind), turn), rest, none))
                 v = folded(v, join, operation)
             else:
                 first = unit % inner
