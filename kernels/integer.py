@@ -11,7 +11,29 @@ from numba import njit
 from .cells import integer, put_integer, real
 from .elementwise import offsets
 from .fault import fault
-from .memory import u8
+from .memory import i16, i32, u8
+from .runs import AT_ONCE, bytes_of, floats, greater, integers, put
+from .simd import (
+    L,
+    add_i32,
+    and_quad,
+    load_quad,
+    max_quad,
+    min_quad,
+    mul_i32,
+    once,
+    or_quad,
+    splat_i32,
+    splat_quad,
+    store,
+    store_quad_some,
+    store_u8,
+    store_u8_some,
+    sub_i32,
+    where_equal,
+    where_greater,
+    zero_i32,
+)
 from .words.elementwise import (
     A_STEP,
     AND,
@@ -42,7 +64,7 @@ from .words.elementwise import (
     Y,
 )
 from .words.frame import DIVISION
-from .words.kinds import F32
+from .words.kinds import F32, S8, S16, S32, U8
 
 
 @njit(error_model="numpy")
@@ -104,7 +126,91 @@ def compute(operation, a, b):
 
 
 @njit(error_model="numpy")
+def _bytes_row(a, a_step, b, b_step, y, n, operation):
+    """n bytes at addresses a, b, y, a vector at a time; a_step, b_step: bytes from one vector to the next, 0 to stay."""
+    while n > 0:
+        once()
+        p, q = load_quad(a), load_quad(b)
+        if operation == MAXIMUM:
+            v = max_quad(p, q)
+        elif operation == MINIMUM:
+            v = min_quad(p, q)
+        elif operation == AND:
+            v = and_quad(p, q)
+        else:
+            v = or_quad(p, q)
+        if n >= 4 * L:
+            store(y, v)
+        else:
+            store_quad_some(y, v, n)
+        a, b, y, n = a + a_step, b + b_step, y + 4 * L, n - 4 * L
+
+
+@njit(error_model="numpy")
+def _lanes_row(a, a_step, b, b_step, y, n, operation, kind):
+    """The same of int16 or int32, up to SQUARED_DIFFERENCE."""
+    size = bytes_of(kind)
+    while n > 0:
+        once()
+        p, q = integers(a, kind), integers(b, kind)
+        if operation == MAXIMUM:
+            v = greater(p, q)
+        elif operation == MINIMUM:
+            v = where_greater(p, q, q, p)
+        elif operation == SUM:
+            v = add_i32(p, q)
+        elif operation == PRODUCT:
+            v = mul_i32(p, q)
+        else:
+            v = sub_i32(p, q)
+            v = mul_i32(v, v) if operation == SQUARED_DIFFERENCE else v
+        put(y, v, kind, n, n)
+        a, b, y, n = a + a_step, b + b_step, y + size * L, n - L
+
+
+@njit(error_model="numpy", inline="always")
+def spread(address, kind, scratch):
+    """A vector of nothing but the element at an address, which is put in scratch."""
+    if kind in (U8, S8):
+        store(scratch, splat_quad(np.int64(u8(address)[0])))
+    elif kind == S16:
+        both = np.int64(i16(address)[0]) & 0xFFFF
+        store(scratch, splat_i32(np.int32(both | both << 16)))
+    else:
+        store(scratch, splat_i32(i32(address)[0]))
+    return scratch
+
+
+@njit(error_model="numpy")
+def _vector_row(g, scratch, oa, ob, oy, n):
+    """A row of what vectors can do; False where they cannot."""
+    operation, kind = g[OPERATION], g[KIND]
+    size = bytes_of(kind)
+    a, b, a_step, b_step = g[A] + oa * size, g[B] + ob * size, size * L * g[A_STEP], size * L * g[B_STEP]
+    small = kind in (U8, S8)
+    if operation in (MAXIMUM, MINIMUM):
+        able = small or kind in (S16, S32)
+    elif operation in (AND, OR):
+        able = kind == U8
+    else:
+        able = kind == S32 and operation in (SUM, DIFFERENCE, PRODUCT, SQUARED_DIFFERENCE)
+    if not able:
+        return False
+    if not a_step:
+        a = spread(a, kind, scratch)
+    if not b_step:
+        b = spread(b, kind, scratch + 4 * L)
+    if small:
+        _bytes_row(a, 4 * a_step, b, 4 * b_step, g[Y] + oy, n, operation)
+    else:
+        _lanes_row(a, a_step, b, b_step, g[Y] + oy * size, n, operation, kind)
+    return True
+
+
+@njit(error_model="numpy")
 def _integer_row(g, scratch, oa, ob, oy, n):
+    if _vector_row(g, scratch, oa, ob, oy, n):
+        return
     operation, kind = g[OPERATION], g[KIND]
     divides = operation in (QUOTIENT, FLOOR_DIV, FLOOR_MOD)
     for i in range(n):
@@ -144,9 +250,40 @@ def relation(operation, a, b):
     return a <= b
 
 
+@njit(error_model="numpy", inline="always")
+def _stands(operation, a, b):
+    """1 where a stands so to b, else 0."""
+    one, none = splat_i32(np.int32(1)), zero_i32()
+    if operation == EQUAL:
+        return where_equal(a, b, one, none)
+    if operation == NOT_EQUAL:
+        return where_equal(a, b, none, one)
+    less = where_greater(b, a, one, none)
+    return less if operation == LESS else where_equal(a, b, one, less)
+
+
 @njit(error_model="numpy")
-def _compare_row(g, oa, ob, oy, n):
-    y, kind = u8(g[Y]), g[KIND]
+def _compare_row(g, scratch, oa, ob, oy, n):
+    y, kind, operation = u8(g[Y]), g[KIND], g[OPERATION]
+    if kind in AT_ONCE:
+        size, to = bytes_of(kind), g[Y] + oy
+        a, b, a_step, b_step = g[A] + oa * size, g[B] + ob * size, size * L * g[A_STEP], size * L * g[B_STEP]
+        if not a_step:
+            a = spread(a, kind, scratch)
+        if not b_step:
+            b = spread(b, kind, scratch + 4 * L)
+        while n > 0:
+            once()
+            if kind == F32:
+                v = _stands(operation, floats(a, kind), floats(b, kind))
+            else:
+                v = _stands(operation, integers(a, kind), integers(b, kind))
+            if n >= L:
+                store_u8(to, v)
+            else:
+                store_u8_some(to, v, n)
+            a, b, to, n = a + a_step, b + b_step, to + L, n - L
+        return
     for i in range(n):
         ia, ib = oa + i * g[A_STEP], ob + i * g[B_STEP]
         if kind == F32:
@@ -159,8 +296,8 @@ def _compare_row(g, oa, ob, oy, n):
 def compare(g, scratch, lo, hi):
     """Integers or float32 to bool."""
     if g[FLAT]:
-        _compare_row(g, lo * g[A_STEP], lo * g[B_STEP], lo, hi - lo)
+        _compare_row(g, scratch, lo * g[A_STEP], lo * g[B_STEP], lo, hi - lo)
         return
     for unit in range(lo, hi):
         oa, ob, oy = offsets(g, unit)
-        _compare_row(g, oa, ob, oy, g[INNER])
+        _compare_row(g, scratch, oa, ob, oy, g[INNER])

@@ -147,6 +147,21 @@ def multiply_double_rounded(typingctx, acc, multiplier, left, right):
 
 
 @intrinsic
+def multiply_single(typingctx, x, multiplier, right):
+    """x · multiplier / 2^right per lane, rounded once, half up; right is a scalar of at least 1. What comes out must fit."""
+
+    def codegen(context, builder, signature, args):
+        x, q, right = args
+        wide = llvm("i64", L)
+        right = builder.zext(right, ir.IntType(64))
+        half = builder.shl(ir.Constant(right.type, 1), builder.sub(right, ir.Constant(right.type, 1)))
+        product = builder.add(builder.mul(builder.sext(x, wide), builder.sext(q, wide)), splat(builder, half, L))
+        return builder.trunc(builder.ashr(product, splat(builder, right, L)), x.type)
+
+    return VI32(x, multiplier, types.int32), codegen
+
+
+@intrinsic
 def mul_i32(typingctx, a, b):
     """Lane-wise product, modulo 2^32."""
     return VI32(a, b), lambda context, builder, signature, args: builder.mul(*args)
@@ -254,16 +269,22 @@ def _down(by: int) -> Any:
 down1, down2, down4, down8 = (_down(by) for by in (1, 2, 4, 8))
 
 
-@intrinsic
-def where_greater(typingctx, a, b, x, y):
-    """Lanes of x where those of a are greater than those of b, which NaN never is, else lanes of y."""
+def _where(order: str) -> Any:
+    @intrinsic
+    def where(typingctx, a, b, x, y):
+        """Lanes of x where those of a are greater than (equal) those of b, which NaN never is, else lanes of y."""
 
-    def codegen(context, builder, signature, args):
-        a, b, x, y = args
-        real = isinstance(a.type.element, ir.FloatType)
-        return builder.select((builder.fcmp_ordered if real else builder.icmp_signed)(">", a, b), x, y)
+        def codegen(context, builder, signature, args):
+            a, b, x, y = args
+            real = isinstance(a.type.element, ir.FloatType)
+            return builder.select((builder.fcmp_ordered if real else builder.icmp_signed)(order, a, b), x, y)
 
-    return x(a, b, x, y), codegen
+        return x(a, b, x, y), codegen
+
+    return where
+
+
+where_greater, where_equal = _where(">"), _where("==")
 
 
 @intrinsic

@@ -347,6 +347,18 @@ def opaque(typingctx, address):
 
 
 @intrinsic
+def once(typingctx):
+    """In a loop: LLVM does not write its body out several times, which it does with every short one."""
+
+    def codegen(context, builder, signature, args):
+        nothing = builder.asm(ir.FunctionType(ir.VoidType(), []), "", "", [], side_effect=True)
+        nothing.attributes.add("convergent")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
 def pinned(typingctx, v):
     """The same vector, made at this place: the compiler moves it neither behind other pinned vectors nor into branches."""
 

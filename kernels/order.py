@@ -19,6 +19,7 @@ from .simd import (
     first_lanes,
     lane_0,
     lanes,
+    once,
     splat_f32,
     splat_i32,
     store,
@@ -50,6 +51,7 @@ def _finder(load, none):
             n, x, best, at = np.int64(1), g[X] + size * unit * count, none(), lanes()
             if inner == 1:
                 for i in range(0, count, L):
+                    once()
                     v = turned(load(x + size * i, kind), turn)
                     v = v if count - i >= L else first_lanes(v, count - i, none())
                     at = where_greater(v, best, add_i32(lanes(), splat_i32(np.int32(i))), at)
@@ -68,6 +70,7 @@ def _finder(load, none):
                 x += size * (1 - count) * first
                 best, at = turned(load(x, kind), turn), zero_i32()
                 for i in range(1, count):
+                    once()
                     x += size * inner
                     v = turned(load(x, kind), turn)
                     at, best = where_greater(v, best, splat_i32(np.int32(i)), at), greater(v, best)
@@ -89,6 +92,7 @@ def put_places(y, unit, at, count, room, wide):
     """`count` indices, or all lanes of them where there is room, behind `unit` others at address y."""
     if wide:
         for i in range(count):
+            once()
             i64(y)[unit + i] = np.int64(lane_0(at))
             at = down1(at)
     elif room >= L:
@@ -123,6 +127,7 @@ def arg_best(g, scratch, lo, hi):
             first = outer * g[N] * g[INNER] + unit - outer * g[INNER]
             best = np.int64(0)
             for i in range(1, g[N]):
+                once()
                 a, b = first + i * g[INNER], first + best * g[INNER]
                 if before(g, b, a) if g[LEAST] else before(g, a, b):
                     best = np.int64(i)

@@ -28,6 +28,7 @@ from .simd import (
     min_f32,
     mul_f32,
     mul_i32,
+    once,
     pack_u8,
     shift_right_i32,
     splat_f32,
@@ -90,6 +91,7 @@ def _maxima_u8(x, pitch, columns, line, rows, known):
     for _ in range(rows):
         p = x
         for _ in range(columns):
+            once()
             most = max_quad(most, load_quad(p))
             p += pitch
         x += line
@@ -103,6 +105,7 @@ def _averages_s16(x, pitch, columns, line, rows, known):
     for _ in range(rows):
         p = x
         for _ in range(columns):
+            once()
             v = add_i32(v, load_i16_as_i32(p))
             p += pitch
         x += line
@@ -115,6 +118,7 @@ def _maxima_s16(x, pitch, columns, line, rows, known):
     for _ in range(rows):
         p = x
         for _ in range(columns):
+            once()
             most = clamp_i32(load_i16_as_i32(p), most, known[1])
             p += pitch
         x += line
@@ -130,6 +134,7 @@ def _averages_f32(x, pitch, columns, line, rows, known):
             v = add_f32(add_f32(add_f32(v, load_f32(p)), load_f32(p + pitch)), load_f32(p + 2 * pitch))
             p, n = p + 3 * pitch, n - 3
         for _ in range(n):
+            once()
             v = add_f32(v, load_f32(p))
             p += pitch
         x += line
@@ -142,6 +147,7 @@ def _maxima_f32(x, pitch, columns, line, rows, known):
     for _ in range(rows):
         p = x
         for _ in range(columns):
+            once()
             most = max_f32(most, load_f32(p))
             p += pitch
         x += line

@@ -452,6 +452,26 @@ def max_quad(typingctx, a, b):
 
 
 @intrinsic
+def min_quad(typingctx, a, b):
+    """The lesser of each two unsigned bytes."""
+    return VQUAD(a, b), lambda context, builder, signature, args: call(
+        builder, f"llvm.umin.v{4 * L}i8", args[0].type, *args
+    )
+
+
+@intrinsic
+def and_quad(typingctx, a, b):
+    """Bit by bit, where both are set."""
+    return VQUAD(a, b), lambda context, builder, signature, args: builder.and_(*args)
+
+
+@intrinsic
+def or_quad(typingctx, a, b):
+    """Bit by bit, where either is set."""
+    return VQUAD(a, b), lambda context, builder, signature, args: builder.or_(*args)
+
+
+@intrinsic
 def cap(typingctx, quad, hi):
     """Bytes no greater than the scalar hi."""
 

@@ -13,13 +13,12 @@ from numba import njit
 from .cells import integer, put_integer
 from .fixedpoint import clamp, multiply_double
 from .memory import float_of_bits, i16, i32
-from .runs import bytes_of, floats, folded, greater, integers, turning
+from .runs import bytes_of, floats, folded, greater, integers, put, turning
 from .simd import (
     ISA,
     L,
     add_f32,
     add_i32,
-    as_f32,
     as_i32,
     clamp_f32,
     clamp_i32,
@@ -35,6 +34,7 @@ from .simd import (
     mul_f32,
     mul_i32,
     multiply_double_rounded,
+    once,
     ones_quad,
     pack_u8,
     splat_f32,
@@ -42,11 +42,7 @@ from .simd import (
     splat_quad,
     store,
     store_f32_some,
-    store_i16,
-    store_i16_some,
     store_quad_some,
-    store_u8,
-    store_u8_some,
     sub_i32,
     to_f32,
     turned,
@@ -55,7 +51,7 @@ from .simd import (
 )
 from .totals import add_quads
 from .words.instruction import FLOAT
-from .words.kinds import F32, S16, S32, S64
+from .words.kinds import F32, S64
 from .words.reduce import (
     ADD,
     BIAS,
@@ -152,6 +148,7 @@ def mean_u8(g, scratch, lo, hi):
         n, x = min(hi - unit, np.int64(4 * L)), g[X] + unit * reduced
         if inner == 1:
             for i in range(n):
+                once()
                 sums[i] = _total_u8(x + i * reduced, reduced)
             a, b = load_i32(scratch), load_i32(scratch + 4 * L)
             q = in_rows(_codes(a, b, load_i32(scratch + 8 * L), load_i32(scratch + 12 * L), g))
@@ -172,6 +169,7 @@ def mean_u8(g, scratch, lo, hi):
 def _added_s16(x, pitch, count):
     v = zero_i32()
     for _ in range(count):
+        once()
         v = add_i32(v, load_i16_as_i32(x))
         x += pitch
     return v
@@ -193,6 +191,7 @@ def mean_s16(g, scratch, lo, hi):
             v = _added_s16(x + 2 * (1 - reduced) * first, 2 * inner, reduced)
         store(scratch, v)
         for i in range(n):
+            once()
             y[unit + i] = np.int16(_requantize(np.int64(sums[i]), g))
         unit += n
     while unit < hi:
@@ -200,6 +199,7 @@ def mean_s16(g, scratch, lo, hi):
         at = i16(g[X] + 2 * (outer * reduced * inner + unit - outer * inner))
         total = np.int64(0)
         for r in range(reduced):
+            once()
             total += np.int64(at[r * inner])
         y[unit] = np.int16(_requantize(total, g))
         unit += 1
@@ -213,10 +213,12 @@ def _added_f32(x, pitch, count):
         n = min(count, np.int64(BLOCK))
         a, b, c, d = zero_f32(), zero_f32(), zero_f32(), zero_f32()
         for _ in range(n // 4):
+            once()
             a, b = add_f32(a, load_f32(x)), add_f32(b, load_f32(x + pitch))
             c, d = add_f32(c, load_f32(x + 2 * pitch)), add_f32(d, load_f32(x + 3 * pitch))
             x += 4 * pitch
         for _ in range(n % 4):
+            once()
             a = add_f32(a, load_f32(x))
             x += pitch
         total = add_f32(total, add_f32(add_f32(a, b), add_f32(c, d)))
@@ -246,6 +248,7 @@ def mean_f32(g, scratch, lo, hi):
                 v = _added_f32(x, np.int64(4 * L), reduced // L)
                 x, rest = x + reduced // L * (4 * L), reduced % L
             while rest >= L:
+                once()
                 v = add_f32(v, load_f32(x))
                 x, rest = x + 4 * L, rest - L
             if rest:
@@ -275,6 +278,7 @@ def _reducer(load, join, start):
             if inner == 1:
                 rest = reduced
                 while rest >= L:
+                    once()
                     v = join(operation, v, turned(load(x, kind), turn))
                     x, rest = x + size * L, rest - L
                 if rest:
@@ -285,30 +289,13 @@ def _reducer(load, join, start):
                 n = min(min(inner - first, hi - unit), np.int64(L))
                 x += size * (1 - reduced) * first
                 for _ in range(reduced):
+                    once()
                     v = join(operation, v, turned(load(x, kind), turn))
                     x += size * inner
             put(y, turned(v, turn), kind, n, hi - unit)
             unit += n
 
     return over
-
-
-@njit(error_model="numpy", inline="always")
-def put(y, v, kind, count, room):
-    """Lanes to elements: `count`, or all of them where there is room."""
-    if kind == S16 and room >= L:
-        store_i16(y, as_i32(v))
-    elif kind == S16:
-        store_i16_some(y, as_i32(v), count)
-    elif kind in (S32, F32):
-        if room >= L:
-            store(y, v)
-        else:
-            store_f32_some(y, as_f32(v), count)
-    elif room >= L:
-        store_u8(y, as_i32(v))
-    else:
-        store_u8_some(y, as_i32(v), count)
 
 
 @njit(error_model="numpy", inline="always")
@@ -340,5 +327,6 @@ def reduce_any(g, scratch, lo, hi):
             first = outer * g[REDUCED] * g[INNER] + unit - outer * g[INNER]
             whole = integer(g[X], g[KIND], first)
             for r in range(1, g[REDUCED]):
+                once()
                 whole = joined(operation, whole, integer(g[X], g[KIND], first + r * g[INNER]))
             put_integer(g[Y], g[KIND], unit, whole)

@@ -11,6 +11,8 @@ from numba import njit
 
 from .simd import (
     L,
+    as_f32,
+    as_i32,
     down1,
     down2,
     down4,
@@ -19,6 +21,12 @@ from .simd import (
     load_i16_as_i32,
     load_i32,
     load_u8_as_i32,
+    store,
+    store_f32_some,
+    store_i16,
+    store_i16_some,
+    store_u8,
+    store_u8_some,
     where_greater,
 )
 from .words.kinds import F32, S8, S16, S32, U8
@@ -70,3 +78,21 @@ def folded(v, join, operation):
         v = join(operation, v, down4(v))
     v = join(operation, v, down2(v))
     return join(operation, v, down1(v))
+
+
+@njit(error_model="numpy", inline="always")
+def put(y, v, kind, count, room):
+    """Lanes to elements: `count`, or all of them where there is room."""
+    if kind == S16 and room >= L:
+        store_i16(y, as_i32(v))
+    elif kind == S16:
+        store_i16_some(y, as_i32(v), count)
+    elif kind in (S32, F32):
+        if room >= L:
+            store(y, v)
+        else:
+            store_f32_some(y, as_f32(v), count)
+    elif room >= L:
+        store_u8(y, as_i32(v))
+    else:
+        store_u8_some(y, as_i32(v), count)

@@ -26,6 +26,7 @@ from .simd import (
     looked_up,
     mul_f32,
     multiply_double_rounded,
+    once,
     pack_u8,
     splat_f32,
     splat_i32,
@@ -77,6 +78,7 @@ def table_u8(g, scratch, lo, hi):
     if LOOKS_UP:
         table, x, y = load_table(g[TABLE]), g[X], g[Y]
         for i in range(lo, hi, 4 * L):
+            once()
             v = looked_up(table, load_quad(x + i))
             if hi - i >= 4 * L:
                 store(y + i, v)
@@ -85,6 +87,7 @@ def table_u8(g, scratch, lo, hi):
     else:
         bytes_x, bytes_y, bytes_table = u8(g[X]), u8(g[Y]), u8(g[TABLE])
         for i in range(lo, hi):
+            once()
             bytes_y[i] = bytes_table[bytes_x[i]]
 
 
@@ -124,6 +127,7 @@ def rescale(g, scratch, lo, hi):
     if g[MODE] == DOUBLE:
         low, high = splat_i32(np.int32(g[LO] - g[ZERO_Y])), splat_i32(np.int32(g[HI] - g[ZERO_Y]))
         for i in range(lo, hi, L):
+            once()
             x = sub_i32(loaded(g[X], kind, i), zero)
             left, right = (
                 either(x, max(g[S_UP], none), max(g[S_DOWN], none)),
@@ -133,6 +137,7 @@ def rescale(g, scratch, lo, hi):
             put(g[Y], to, i, add_i32(q, splat_i32(np.int32(g[ZERO_Y]))), hi - i)
         return
     for i in range(lo, hi):
+        once()
         v = np.int64(u8(g[X])[i]) if kind == 0 else np.int64(i16(g[X])[i]) if kind == 1 else np.int64(i32(g[X])[i])
         w = clamp(multiply_half_up(v - g[ZERO_X], g[M_UP], g[S_UP]) + g[ZERO_Y], g[LO], g[HI])
         if to == 0:
@@ -173,6 +178,7 @@ def quantize_f32(g, scratch, lo, hi):
         scale, least, most = splat_f32(by), splat_f32(low), splat_f32(high)
         if g[TO] == 0:
             for i in range(lo, hi, 4 * L):
+                once()
                 at = x + 4 * i
                 a, b = coded(at, scale, least, most, zero, even), coded(at + 4 * L, scale, least, most, zero, even)
                 at += 8 * L
@@ -184,9 +190,11 @@ def quantize_f32(g, scratch, lo, hi):
                     store_quad_some(g[Y] + i, q, hi - i)
         else:
             for i in range(lo, hi, L):
+                once()
                 put(g[Y], np.int64(1), i, coded(x + 4 * i, scale, least, most, zero, even), hi - i)
         return
     for i in range(lo, hi):
+        once()
         wide = np.float64(f32(x)[i]) / np.float64(by)
         r = np.float32(np.trunc(wide + np.copysign(0.5, wide)))
         q = np.int64(min(max(r, low), high)) + g[ZERO_Y]
@@ -201,6 +209,7 @@ def dequantize_f32(g, scratch, lo, hi):
     """8 or 16 bits to float32: scale · (q − zero point), one float32 product."""
     x, y, kind, scale, zero = g[X], g[Y], g[FROM], splat_f32(float_of_bits(g[SCALE])), splat_i32(np.int32(g[ZERO_X]))
     for i in range(lo, hi, L):
+        once()
         v = mul_f32(to_f32(sub_i32(loaded(x, kind, i), zero)), scale)
         if hi - i >= L:
             store(y + 4 * i, v)

@@ -10,6 +10,7 @@ from .simd import (
     add_short,
     as_i32,
     load_quad,
+    once,
     splat_quad,
     unpack8_high,
     unpack8_low,
@@ -44,6 +45,7 @@ def add_quads(x, pitch, columns, line, rows):
             for r in range(together):
                 p = first + r * line
                 for _ in range(n):
+                    once()
                     v = load_quad(p)
                     low, high = add_short(low, unpack8_low(v, none)), add_short(high, unpack8_high(v, none))
                     p += pitch

@@ -112,6 +112,8 @@ def _per_unit(kernel: str, words: Mapping[int, int | Ref]) -> float:
         from edgeq.kernels.words import order
 
         return 0.1 + word(order.N) / 15
+    if kernel in ("binary_int", "compare"):
+        return 1 / 8 if word(elementwise.FLAT) else word(elementwise.INNER) / 8
     if kernel in ("table_u8", "quantize_f32", "dequantize_f32"):
         return 1 / 16
     if kernel == "rescale":
