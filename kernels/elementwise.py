@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .fixedpoint import clamp, multiply_double, multiply_single, rounding_shift_right
-from .memory import f32, float_of_bits, i16, u8
+from .fixedpoint import clamp, multiply_double
+from .memory import f32, float_of_bits, u8
 from .simd import (
     ISA,
     L,
@@ -97,7 +97,7 @@ from .words.elementwise import (
     B,
     Y,
 )
-from .words.instruction import DOUBLE, POWER_OF_TWO, SINGLE
+from .words.instruction import DOUBLE
 
 SPLIT, LOW_BITS = 7, 127
 SMALL, WIDENS = ISA.small, ISA.by_steps
@@ -117,15 +117,9 @@ def offsets(g, unit):
 @njit(error_model="numpy", inline="always")
 def sum_double(a, b, g):
     """Both inputs to twice the larger scale over 2^LEFT, double rounding each way (add.cc, sub.cc); MB's sign is SUB's."""
-    if g[MODE] == POWER_OF_TWO:  # scales are powers of two: one input loses bits
-        return clamp(rounding_shift_right(a, g[SA]) + g[MB] * rounding_shift_right(b, g[SB]), g[LO], g[HI])
-    if g[MODE] == SINGLE:
-        total = multiply_single((a - g[ZERO_A]) << g[LEFT], g[MA], g[SA])
-        total += multiply_single((b - g[ZERO_B]) << g[LEFT], g[MB], g[SB])
-    else:
-        total = multiply_double((a - g[ZERO_A]) << g[LEFT], g[MA], g[SA])
-        y = multiply_double((b - g[ZERO_B]) << g[LEFT], abs(g[MB]), g[SB])
-        total = total + y if g[MB] >= 0 else total - y
+    total = multiply_double((a - g[ZERO_A]) << g[LEFT], g[MA], g[SA])
+    y = multiply_double((b - g[ZERO_B]) << g[LEFT], abs(g[MB]), g[SB])
+    total = total + y if g[MB] >= 0 else total - y
     return clamp(multiply_double(total, g[MY], g[SY]) + g[ZERO_Y], g[LO], g[HI])
 
 
@@ -236,18 +230,6 @@ def _add_u8_row(a, sa, b, sb, y, n, g):
 
 
 @njit(error_model="numpy")
-def _mul_u8_row(a, sa, b, sb, y, n, g):
-    scale = float_of_bits(g[MY])
-    for i in range(n):
-        p = (np.int64(a[i * sa]) - g[ZERO_A]) * (np.int64(b[i * sb]) - g[ZERO_B])
-        if g[MODE] == DOUBLE:
-            q = multiply_double(p, g[MY], g[SY])
-        else:
-            q = np.int64(np.rint(np.float32(np.float32(p) * scale)))
-        y[i] = np.uint8(clamp(q + g[ZERO_Y], g[LO], g[HI]))
-
-
-@njit(error_model="numpy")
 def add_u8(g, scratch, lo, hi):
     """8-bit sum or difference."""
     if g[FLAT]:
@@ -266,41 +248,6 @@ def add_u8(g, scratch, lo, hi):
     for unit in range(lo, hi):
         oa, ob, oy = offsets(g, unit)
         _add_u8_row(g[A] + oa, g[A_STEP], g[B] + ob, g[B_STEP], g[Y] + oy, g[INNER], g)
-
-
-@njit(error_model="numpy")
-def mul_u8(g, scratch, lo, hi):
-    """8-bit product."""
-    if g[FLAT]:
-        _mul_u8_row(
-            u8(g[A] + lo * g[A_STEP]), g[A_STEP], u8(g[B] + lo * g[B_STEP]), g[B_STEP], u8(g[Y] + lo), hi - lo, g
-        )
-        return
-    for unit in range(lo, hi):
-        oa, ob, oy = offsets(g, unit)
-        _mul_u8_row(u8(g[A] + oa), g[A_STEP], u8(g[B] + ob), g[B_STEP], u8(g[Y] + oy), g[INNER], g)
-
-
-@njit(error_model="numpy")
-def _s16_row(a, sa, b, sb, y, n, g):
-    for i in range(n):
-        if g[OPERATION] == PRODUCT:
-            q = multiply_double(np.int64(a[i * sa]) * np.int64(b[i * sb]), g[MY], g[SY])
-            y[i] = np.int16(clamp(q + g[ZERO_Y], g[LO], g[HI]))
-        else:
-            y[i] = np.int16(sum_double(np.int64(a[i * sa]), np.int64(b[i * sb]), g))
-
-
-@njit(error_model="numpy")
-def binary_s16(g, scratch, lo, hi):
-    """16-bit sum, difference or product, double rounding."""
-    if g[FLAT]:
-        a, b = i16(g[A] + 2 * lo * g[A_STEP]), i16(g[B] + 2 * lo * g[B_STEP])
-        _s16_row(a, g[A_STEP], b, g[B_STEP], i16(g[Y] + 2 * lo), hi - lo, g)
-        return
-    for unit in range(lo, hi):
-        oa, ob, oy = offsets(g, unit)
-        _s16_row(i16(g[A] + 2 * oa), g[A_STEP], i16(g[B] + 2 * ob), g[B_STEP], i16(g[Y] + 2 * oy), g[INNER], g)
 
 
 @njit(error_model="numpy")

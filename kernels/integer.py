@@ -11,8 +11,8 @@ from numba import njit
 from .cells import integer, put_integer, real
 from .elementwise import offsets
 from .fault import fault
-from .memory import i16, i32, u8
-from .runs import AT_ONCE, bytes_of, floats, greater, integers, put
+from .memory import u8
+from .runs import AT_ONCE, bytes_of, floats, greater, integers, put, spread
 from .simd import (
     L,
     add_i32,
@@ -24,7 +24,6 @@ from .simd import (
     once,
     or_quad,
     splat_i32,
-    splat_quad,
     store,
     store_quad_some,
     store_u8,
@@ -166,19 +165,6 @@ def _lanes_row(a, a_step, b, b_step, y, n, operation, kind):
             v = mul_i32(v, v) if operation == SQUARED_DIFFERENCE else v
         put(y, v, kind, n, n)
         a, b, y, n = a + a_step, b + b_step, y + size * L, n - L
-
-
-@njit(error_model="numpy", inline="always")
-def spread(address, kind, scratch):
-    """A vector of nothing but the element at an address, which is put in scratch."""
-    if kind in (U8, S8):
-        store(scratch, splat_quad(np.int64(u8(address)[0])))
-    elif kind == S16:
-        both = np.int64(i16(address)[0]) & 0xFFFF
-        store(scratch, splat_i32(np.int32(both | both << 16)))
-    else:
-        store(scratch, splat_i32(i32(address)[0]))
-    return scratch
 
 
 @njit(error_model="numpy")

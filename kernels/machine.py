@@ -26,6 +26,7 @@ from . import (
     depthwise_rows,
     detection,
     elementwise,
+    fixed,
     gather,
     integer,
     matmul,
@@ -87,8 +88,8 @@ from .words.frame import (
 from .words.instruction import CONDITION, FAULT, LIMIT, MEET, OP, ORIGIN, SCRATCH_BYTES, TARGET, UNITS, WORDS
 
 _MODULES = (
-    callout, columns, conv, depthwise, depthwise_rows, detection, elementwise, gather, integer, matmul, move, order, pick, pool,
-    recurrent, reduce, resize, rows, scales, softmax, unary,
+    callout, columns, conv, depthwise, depthwise_rows, detection, elementwise, fixed, gather, integer, matmul, move, order, pick,
+    pool, recurrent, reduce, resize, rows, scales, softmax, unary,
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from .memory import i16, i32, u8
 from .simd import (
     L,
     as_f32,
@@ -21,6 +22,8 @@ from .simd import (
     load_i16_as_i32,
     load_i32,
     load_u8_as_i32,
+    splat_i32,
+    splat_quad,
     store,
     store_f32_some,
     store_i16,
@@ -96,3 +99,16 @@ def put(y, v, kind, count, room):
         store_u8(y, as_i32(v))
     else:
         store_u8_some(y, as_i32(v), count)
+
+
+@njit(error_model="numpy", inline="always")
+def spread(address, kind, scratch):
+    """A vector of nothing but the element at an address, which is put in scratch."""
+    if kind in (U8, S8):
+        store(scratch, splat_quad(np.int64(u8(address)[0])))
+    elif kind == S16:
+        both = np.int64(i16(address)[0]) & 0xFFFF
+        store(scratch, splat_i32(np.int32(both | both << 16)))
+    else:
+        store(scratch, splat_i32(i32(address)[0]))
+    return scratch

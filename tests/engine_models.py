@@ -130,16 +130,27 @@ def transpose_conv(dtype: str, *, n=1, h=4, w=5, c=6, out=7, k=3, s=2, same=True
 
 
 def binary(op: str, dtype: str, *, a=(1, 5, 4, 6), b=(1, 5, 4, 6), act=0, constant=False, seed=0) -> Graph:
-    """ADD, SUB, MUL."""
+    """ADD, SUB, MUL, MAXIMUM, MINIMUM."""
     rng = np.random.default_rng(seed)
-    kind = {"ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions"}[op]
+    kind = {"ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions"}.get(op, "MaximumMinimumOptions")
+    options = table(kind) if op in ("MAXIMUM", "MINIMUM") else table(kind, fused_activation_function=act)
     second = activation("b", b, dtype, 0.02, -30)
     if constant:
         from dataclasses import replace
 
         second = replace(second, data=samples(second, rng), buffer=1)
     tensors = [activation("a", a, dtype, 0.05, 4), second, activation("y", np.broadcast_shapes(a, b), dtype, 0.06, 10)]
-    return one(op, table(kind, fused_activation_function=act), tensors, (0,) if constant else (0, 1))
+    return one(op, options, tensors, (0,) if constant else (0, 1))
+
+
+def plain_pair(op: str, dtype: str, *, a=(3, 5, 70), b=(3, 5, 70)) -> Graph:
+    """Comparisons and arithmetic of numbers without a scale."""
+    y = Tensor(
+        "y", np.broadcast_shapes(a, b), "bool" if op in ("LESS", "GREATER_EQUAL", "EQUAL", "NOT_EQUAL") else dtype
+    )
+    named = {"LESS": "Less", "GREATER_EQUAL": "GreaterEqual", "EQUAL": "Equal", "NOT_EQUAL": "NotEqual"}
+    kind = named.get(op, {"SQUARED_DIFFERENCE": "SquaredDifference", "ADD": "Add"}.get(op, "MaximumMinimum"))
+    return one(op, table(f"{kind}Options"), [Tensor("a", a, dtype), Tensor("b", b, dtype), y], (0, 1))
 
 
 def pool(op: str, dtype: str, *, n=1, h=7, w=6, c=5, k=3, s=2, same=True, act=0) -> Graph:
@@ -341,6 +352,13 @@ def cases() -> dict[str, Callable[[], Graph]]:
         add(f"{op} with a row of channels, relu", lambda t, op=op: binary(op, t, b=(6,), act=1))
         add(f"{op} with a scalar constant", lambda t, op=op: binary(op, t, b=(1,), constant=True))
         add(f"{op} broadcast both ways", lambda t, op=op: binary(op, t, a=(2, 1, 4, 1, 3), b=(1, 5, 1, 2, 3)))
+    broadcasts = {"as long": (2, 9, 70), "channels": (70,), "a number": (1,), "a column": (2, 9, 1)}
+    for name, b in broadcasts.items():
+        for op in ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM"):
+            add(f"{op} of 70 and {name}", lambda t, a=(op, b): binary(a[0], t, a=(2, 9, 70), b=a[1]))
+        for op in ("LESS", "GREATER_EQUAL", "EQUAL", "NOT_EQUAL", "ADD", "SQUARED_DIFFERENCE", "MAXIMUM", "MINIMUM"):
+            for t in ("int32", "float32"):
+                out[f"{op} of {t} and {name}"] = lambda a=(op, t, b): plain_pair(a[0], a[1], a=(2, 9, 70), b=a[2])
     for op in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
         add(f"{op} same", lambda t, op=op: pool(op, t))
         add(f"{op} valid, two images, relu", lambda t, op=op: pool(op, t, n=2, same=False, act=1))

@@ -122,8 +122,9 @@ def _per_unit(kernel: str, words: Mapping[int, int | Ref]) -> float:
         return word(softmax.N) * 3.0
     if kernel == "add_u8":
         return 1 / 16 if word(elementwise.FLAT) else word(elementwise.INNER) / 16
-    if elementwise.INNER in words and kernel in ("mul_u8", "binary_s16", "binary_f32") and not word(elementwise.FLAT):
-        return word(elementwise.INNER) / 4
+    if elementwise.INNER in words and kernel in ("mul_u8", "binary_s16", "binary_f32"):
+        each = 1 / 2 if kernel == "binary_s16" else 1 / 10
+        return each if word(elementwise.FLAT) else each * word(elementwise.INNER)
     return 0.5
 
 
