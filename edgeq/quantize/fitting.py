@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from edgeq.feed import encode, quantmod_of
 from edgeq.graph import Activation, Graph, Op
 from edgeq.quantize.frontier import Frontier, Stage, gone
 from edgeq.quantize.gptq import MOST, ROWS, SHRINKAGE
+from edgeq.quantize.importance import Importance
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.moments import Moments, moments
 from edgeq.quantize.parameters import Parameters
@@ -36,6 +38,7 @@ from edgeq.quantize.rules import RULES
 from edgeq.quantize.weights import Coded
 from edgeq.quantize.windows import Windows, windows
 from edgeq.quantmod import QuantMod
+from edgeq.records import dataclass
 
 Array = npt.NDArray[Any]
 
@@ -45,6 +48,9 @@ Chosen of 0.1, 0.3, 1, 3 and 10 on calibration samples that judge, of six models
 
 COARSE_DAMPING = 0.3
 """The same where some layers have few levels or coarse steps: far more is lost there than what samples mislead to."""
+
+OWED = 0.3
+"""The same where a layer makes up for what an ADD joins with its output: that is drawn towards nothing."""
 
 JUDGED = 1024
 """Rows that tell which scale for all channels errs least."""
@@ -62,11 +68,12 @@ def fitted(
     kind: str,
     say: Progress = silent,
     longest: int = MOST,
+    of: Mapping[int, Importance] = MappingProxyType({}),
 ) -> tuple[dict[int, Coded], dict[int, Array]]:
     """Weights and real biases (channels,) of every layer that runs in integers, with rows of up to `longest` weights.
 
     codes: of all layers, as they are until their turn comes; given: the grades of those that are not of the finest; kind: of
-    codebooks.
+    codebooks; of: what errors of layers with one scale do to the outputs.
     """
     biases: dict[int, Array] = {}
     found = dict(codes)
@@ -75,16 +82,25 @@ def fitted(
     if not able:
         return found, biases
     coded = rewrite(graph, layout, parameters, codes=found)
-    read = [graph.ops[n].inputs[0] for n in able]
+    beside = {n: i for n in able if (i := _beside(graph, layout, n)) is not None}
+    read = [i for n in able for i in (*((beside[n],) if n in beside else ()), graph.ops[n].inputs[0])]
     fed = [tuple(encode(coded.graph, x)) for x in inputs]
     real, integer = Frontier(graph, inputs, read), Frontier(coded.graph, fed, [coded.tensors[i] for i in read])
+
+    def transform(i: int) -> QuantMod | None:
+        return quantmod_of(coded.graph.tensors[coded.tensors[i]])
+
     for k, (n, cut) in enumerate(able.items()):
         say(k, len(able), "fitting layers")
+        op, owed = graph.ops[n], None
+        if n in beside:
+            ways = real.stage(), integer.stage(coded.graph)
+            owed = _owed(ways, transform(beside[n]), len(inputs), _each(graph, n, len(inputs)))
         ways = real.stage(), integer.stage(coded.graph)
-        q = quantmod_of(coded.graph.tensors[coded.tensors[read[k]]])
-        seen = _seen(graph.ops[n], cut, ways, q, len(inputs), not one_each(layout, n, graph.ops[n].code))
+        judged = not one_each(layout, n, op.code) and n not in of
         damping = COARSE_DAMPING if given else DAMPING
-        found[n], bias = _layer(graph, layout, n, *seen, given.get(n, FINEST), kind, found[n], damping)
+        seen = _seen(op, cut, ways, transform(op.inputs[0]), len(inputs), judged, owed)
+        found[n], bias = _layer(graph, layout, n, *seen, given.get(n, FINEST), kind, found[n], damping, of.get(n))
         if bias is not None:
             biases[n] = bias
         coded = refilled(coded, graph, layout, parameters, n, found[n], bias)
@@ -101,39 +117,97 @@ def _fits(graph: Graph, n: int, longest: int) -> bool:
     return k <= longest and not shared and graph.tensors[op.inputs[0]].data is None
 
 
+def _beside(graph: Graph, layout: Layout, n: int) -> int | None:
+    """The tensor, computed in front of layer n, that an ADD joins with what the layer writes and nothing else reads."""
+    op = graph.ops[n]
+    out = op.outputs[0]
+    readers = [k for k, other in enumerate(graph.ops) if out in other.inputs]
+    fused = op.options is not None and op.options.values.get("fused_activation_function", 0)
+    if len(readers) != 1 or out in graph.outputs or fused or op.code == "DEPTHWISE_CONV_2D":
+        return None
+    add = graph.ops[readers[0]]
+    others = [i for i in add.inputs if i != out]
+    if add.code != "ADD" or readers[0] not in layout.rules or len(others) != 1:
+        return None
+    t = graph.tensors[others[0]]
+    there = graph.main.producers().get(others[0], n) < n and t.data is None and t.shape == graph.tensors[out].shape
+    return others[0] if there else None
+
+
+def _owed(ways: tuple[Stage, Stage], q: QuantMod | None, samples: int, most: int) -> Array:
+    """What the integer model's tensor, codes of q, lacks of the float model's, where the layer beside it has its windows:
+    (samples, windows, channels) float32.
+    """
+
+    def look(start: int, values: Sequence[Array]) -> Array:
+        exact, met = (a.reshape(len(a), -1, a.shape[-1]) for a in values)
+        every = -(-exact.shape[1] // most)
+        exact, met = exact[:, ::every], met[:, ::every]
+        return np.asarray(exact - (met if q is None else q.dequantize(met)), np.float32)
+
+    return np.concatenate(list(gone(ways, samples, 0, look)))
+
+
 def _cut(graph: Graph, n: int, samples: int) -> Windows | None:
     """The windows of layer n that a sample gives it, ROWS of all samples; None where they cannot be told."""
     op = graph.ops[n]
-    positions = int(np.prod(graph.tensors[op.outputs[0]].shape[:-1]))
-    each = max(1, min(positions, ROWS // samples))
-    return windows(op, graph.tensors[op.inputs[0]].shape, graph.tensors[op.inputs[1]].shape, each)
+    return windows(op, graph.tensors[op.inputs[0]].shape, graph.tensors[op.inputs[1]].shape, _each(graph, n, samples))
+
+
+def _each(graph: Graph, n: int, samples: int) -> int:
+    """Rows of a sample at most."""
+    positions = int(np.prod(graph.tensors[graph.ops[n].outputs[0]].shape[:-1]))
+    return max(1, min(positions, ROWS // samples))
+
+
+@dataclass(frozen=True, eq=False)
+class Owed:
+    """What the tensor that an ADD joins with a layer's output lacks: the layer can make up for what of it goes with its inputs.
+
+    mean: (channels,); product: Σ(d − mean)·x̂ᵀ over the layer's rows (channels, k); rows: those d that judge, (n, channels).
+    """
+
+    mean: Array
+    product: Array
+    rows: Array
 
 
 def _seen(
-    op: Op, cut: Windows, ways: tuple[Stage, Stage], q: QuantMod | None, samples: int, judged: bool
-) -> tuple[Moments, list[Array]]:
+    op: Op, cut: Windows, ways: tuple[Stage, Stage], q: QuantMod | None, samples: int, judged: bool, owed: Array | None
+) -> tuple[Moments, list[Array], Owed | None]:
     """What a layer meets on all samples, in the float model and in the integer one (there codes of q), and if `judged` about
-    JUDGED of its rows in each: (n, k), depthwise (channels, taps, n).
+    JUDGED of its rows in each: (n, k), depthwise (channels, taps, n). owed: see _owed.
     """
     depthwise = op.code == "DEPTHWISE_CONV_2D"
     every = -(-len(cut) * samples // JUDGED)
+    mean = np.zeros(0) if owed is None else owed.mean(axis=(0, 1), dtype=np.float64)
 
-    def look(start: int, values: Sequence[Array]) -> tuple[Moments, list[list[Array]]]:
+    def look(start: int, values: Sequence[Array]) -> tuple[Moments, list[list[Array]], Array | None]:
         exact, met = values
         rows: list[list[Array]] = [[], []]
         for k in range(len(exact)) if judged else ():
             some = slice(-((start + k) * len(cut)) % every, None, every)
             for x, there, side in ((exact, None, rows[0]), (met, q, rows[1])):
                 side.extend(cut.of(x[k : k + 1], there, some))
-        return moments(cut, depthwise, met, q, exact), rows
+        both = None
+        if owed is not None:
+            less = (owed[start : start + len(met)] - mean.astype(np.float32)).reshape(-1, len(mean))
+            both = (less.T @ cut.of(met, q).reshape(len(less), -1)).astype(np.float64)
+        return moments(cut, depthwise, met, q, exact), rows, both
 
     whole: list[Moments] = []
     rows: tuple[list[Array], list[Array]] = ([], [])
-    for part, some in gone(ways, samples, 2 * cut.nbytes, look):  # in order, so that it is the same on any threads
+    products: list[Array] = []
+    for part, some, both in gone(
+        ways, samples, 2 * cut.nbytes, look
+    ):  # in order, so that it is the same on any threads
         whole = [whole[0].merged(part) if whole else part]
         for side, more in zip(rows, some, strict=True):
             side.extend(more)
-    return whole[0], [_laid_out(side, depthwise) for side in rows if side]
+        if both is not None:
+            products = [products[0] + both if products else both]
+    told = None if owed is None else Owed(mean, products[0], owed.reshape(-1, len(mean))[::every])
+    return whole[0], [_laid_out(side, depthwise) for side in rows if side], told
 
 
 def _laid_out(rows: Sequence[Array], depthwise: bool) -> Array:
@@ -148,13 +222,16 @@ def _layer(
     n: int,
     seen: Moments,
     judged: Sequence[Array],
+    owed: Owed | None,
     grade: Grade,
     kind: str,
     so_far: Coded,
     damping: float,
+    of: Importance | None = None,
 ) -> tuple[Coded, Array | None]:
-    """The codes of layer n and its real bias, None where it has none. judged: rows of both models (see _seen); damping:
-    of their moments."""
+    """The codes of layer n and its real bias, None where it has none. judged: rows of both models (see _seen);
+    owed: what the layer's output is to make up for beside; damping: of the moments.
+    """
     op = graph.ops[n]
     rule = RULES[op.code]
     assert rule.weights is not None
@@ -177,6 +254,9 @@ def _layer(
         target = np.linalg.solve(h, np.einsum("ci,cij->cj", real, c)[..., None])[..., 0]
     else:
         target = np.linalg.solve(h, (real @ c).T).T
+        if owed is not None:
+            less = (damping - min(OWED, damping)) * diagonal * np.eye(k)
+            target = target + np.linalg.solve(h - less, owed.product.T / count).T
     del c
     has_bias = rule.bias is not None and rule.bias < len(op.inputs) and op.inputs[rule.bias] >= 0
     bias = (
@@ -187,16 +267,18 @@ def _layer(
 
     def moved(weights: Array) -> Array:
         """The bias that makes up for what these weights, and what is met, do to the mean."""
-        return bias + (real * m).sum(axis=1) - (weights * m_hat).sum(axis=1) if has_bias else bias
+        more = 0.0 if owed is None else owed.mean
+        return bias + more + (real * m).sum(axis=1) - (weights * m_hat).sum(axis=1) if has_bias else bias
 
     @cache
     def wanted() -> Array:
-        return _through(op, judged[0], real, bias)
+        exact = _through(op, judged[0], real, bias)
+        return exact if owed is None else exact + owed.rows.T
 
     def error(weights: Array) -> float:
         return float(((_through(op, judged[1], weights, moved(weights)) - wanted()) ** 2).sum())
 
-    coded = levelled(graph, layout, n, target, h, grade, kind, so_far, error)
+    coded = levelled(graph, layout, n, target, h, grade, kind, so_far, error, of)
     if not has_bias:
         return coded, None
     codes = np.moveaxis(coded.data, rule.axis, 0).reshape(len(real), -1).astype(np.float64)
@@ -210,7 +292,7 @@ def _through(op: Op, x: Array, w: Array, bias: Array) -> Array:
     """
     assert op.options is not None
     if x.ndim == 3:
-        x = np.repeat(x, len(w) // len(x), axis=0)
+        x = x if len(x) == len(w) else np.repeat(x, len(w) // len(x), axis=0)  # a copy of as much again
         y = np.matmul(w.astype(np.float32)[:, None, :], x)[:, 0]
     else:
         y = w.astype(np.float32) @ x.T

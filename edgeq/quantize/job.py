@@ -9,9 +9,10 @@ from edgeq.graph import Array, Graph
 from edgeq.histogram import Histogram
 from edgeq.quantize.alone import alone, weights_alone
 from edgeq.quantize.bias import correct, mean_inputs
-from edgeq.quantize.compare import Judge, judge_by
+from edgeq.quantize.compare import Judge, judge_by, judged
 from edgeq.quantize.fitting import fitted
 from edgeq.quantize.gptq import MOST, hessians
+from edgeq.quantize.importance import Importance, importances
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.parameters import Rewritten, histograms, parameters
 from edgeq.quantize.rewrite import Codes, rewrite
@@ -53,11 +54,15 @@ class Job:
     grades: Mapping[int, Grade] = field(default_factory=dict)
     means: Mapping[int, Array] | None = field(default=None, repr=False)
     wider: bool = False
+    outward: bool = False
+    """Whether layers with one scale are rounded by what that does to the outputs (edgeq.quantize.importance)."""
     alone: Mapping[int, float] = field(default_factory=dict)
     plain: dict[tuple[int, bool], Coded] = field(default_factory=dict, repr=False)
     """Weights at their nearest codes, once they were asked for; by operation and whether they have a scale per channel."""
     met: dict[int, Mapping[int, Array]] = field(default_factory=dict, repr=False)
     """Means of the layers' inputs, once they were asked for; by how many inputs tell them."""
+    important: dict[int, Importance] = field(default_factory=dict, repr=False)
+    """What errors of layers with one scale do to the outputs, once it was asked for."""
 
     def make(self, at: Spans) -> Rewritten:
         """The integer graph for these spans."""
@@ -83,7 +88,7 @@ class Job:
         new = histograms(graph, self.layout, ranges)
         touched = {self.layout.groups[i] for i in scaled if i in self.layout.groups}
         seen = {g: new[g] if g in touched else h for g, h in self.seen.items()}
-        other = replace(self, graph=graph, seen=seen, codes={}, biases={}, means=None, plain={}, met={})
+        other = replace(self, graph=graph, seen=seen, codes={}, biases={}, means=None, plain={}, met={}, important={})
         done = other.rounding(self.known) if self.known else other.graded(self.grades) if self.codes else other
         return done.correcting() if self.means is not None and done.means is None else done
 
@@ -101,15 +106,27 @@ class Job:
             found.update(hessians(self.graph, once(self.graph, found), more, longest, corrected))
             known = iter(found.items())
         codes, some, kind = {}, {}, self.recipe.codebook
+        of = self._importances()
         for n, h in known:  # one by one: there may be more of them than memory
-            codes[n] = rounded(self.graph, self.layout, n, h, self.grades.get(n, FINEST), kind)
-            other = clipped(self.graph, self.layout, n, h, kind) if n not in self.grades else None
+            codes[n] = rounded(self.graph, self.layout, n, h, self.grades.get(n, FINEST), kind, of.get(n))
+            other = clipped(self.graph, self.layout, n, h, kind, of.get(n)) if n not in self.grades else None
             if other is not None:
                 some[n] = other
         left = {n: grade for n, grade in self.grades.items() if n not in codes}
         codes |= all_rounded(self.graph, self.layout, {}, left, kind)
         done = replace(self, codes=codes, known=longest)
         return (done.correcting() if corrected else done)._on_grids(some)
+
+    def _importances(self) -> Mapping[int, Importance]:
+        """Of the layers that have one scale, where they count."""
+        if self.outward and not self.important:
+            means = self.correcting().means or {}
+            wanted = [
+                n for n in self.layout.rules if n in means and not one_each(self.layout, n, self.graph.ops[n].code)
+            ]
+            some = importances(self.graph, judged(self.graph), wanted, self.derive, means, self.recipe.seed)
+            self.important.update(some)
+        return self.important if self.outward else {}
 
     def _on_grids(self, some: Mapping[int, Coded]) -> Job:
         """With layers on a grid that has weights beyond ±127 clipped to it, where that does less to the outputs.
@@ -148,6 +165,7 @@ class Job:
             self.recipe.codebook,
             say,
             longest,
+            self._importances(),
         )
         return replace(self, codes=codes, biases=biases, means=None, known=longest)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from edgeq.graph import Graph
 from edgeq.quantize import codebook, gptq, grid
+from edgeq.quantize.importance import Importance
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.rules import RULES, Rule
 from edgeq.quantize.weights import Coded, quantize_weights
@@ -25,6 +27,9 @@ first layer, the last and a bottleneck are small, and what is lost there is lost
 
 SHARES = (1.0, 0.92, 0.84, 0.76, 0.68, 0.6, 0.5, *(0.4 * 0.8**k for k in range(16)))
 """Of the scale of a layer's largest weight, that are tried for all channels together."""
+
+ROUNDED = 2
+"""Of them, those with the least error of the nearest codes, at which weights are rounded under a Hessian."""
 
 GIVEN_UP = 4.0
 """Times the least cost, beyond which a smaller scale is not looked for."""
@@ -91,11 +96,13 @@ def one_each(layout: Layout, n: int, code: str) -> bool:
     return layout.treatments[n].per_channel
 
 
-def rounded(graph: Graph, layout: Layout, n: int, h: Array | None, grade: Grade, kind: str) -> Coded:
+def rounded(
+    graph: Graph, layout: Layout, n: int, h: Array | None, grade: Grade, kind: str, of: Importance | None = None
+) -> Coded:
     """The weights of layer n under its Hessian (see edgeq.quantize.gptq; None: unknown), or each at the nearest code.
 
-    kind: of codebook. Weights that lie on a grid count in its step, others in a 127th of their channel's largest. One scale for
-    all is that of several that costs least.
+    kind: of codebook; of: what the layer's errors do to the outputs, which counts where it has one scale. Weights that lie on a
+    grid count in its step, others in a 127th of their channel's largest. One scale for all is that of several that costs least.
     """
     rule, own = _weights(graph, n)
     real = _by_channel(own, rule.axis).astype(np.float64)
@@ -104,17 +111,22 @@ def rounded(graph: Graph, layout: Layout, n: int, h: Array | None, grade: Grade,
     if grade == FINEST and (h is None or _exact(real, _by_channel(near.data, rule.axis), near.scale).all()):
         return near
     per_channel = one_each(layout, n, graph.ops[n].code)
-    scale = np.asarray(quantize_weights(real.astype(np.float32), 0, None, 1.0, 1.0, per_channel)[0].scale)
+    each = None
     if h is not None and not per_channel:
-        scale = _cheapest(real, h)
-    best = _codes(real, scale, h, grade, kind), scale
+        if of is not None:
+            h, each = of.metric(h)
+        best = _best_scale(real, 0.0, h, grade, kind, lambda w: _total(real, w, h, each))
+        scale = best[1]
+    else:
+        scale = np.asarray(quantize_weights(real.astype(np.float32), 0, None, 1.0, 1.0, per_channel)[0].scale)
+        best = _codes(real, scale, h, grade, kind), scale
     at = _grids(real, scale)
     if at is not None:
-        best = _less(real, best, (_codes(real, at, h, grade, kind), at), h, grade)
+        best = _less(real, best, (_codes(real, at, h, grade, kind), at), h, grade, each)
     return _laid_out(graph, n, best, grade, near.axis)
 
 
-def clipped(graph: Graph, layout: Layout, n: int, h: Array, kind: str) -> Coded | None:
+def clipped(graph: Graph, layout: Layout, n: int, h: Array, kind: str, of: Importance | None = None) -> Coded | None:
     """The weights of layer n in the step of the grid that all of them lie on, those beyond ±127 clipped and made up for.
 
     None where there is no such grid, no weight beyond, or a scale per channel.
@@ -126,7 +138,9 @@ def clipped(graph: Graph, layout: Layout, n: int, h: Array, kind: str) -> Coded 
     step = grid.steps(real, False).astype(np.float32)
     if not step[0] or np.abs(real).max() < 127.5 * step[0]:
         return None
-    return _laid_out(graph, n, (_codes(real, step, _for_each(h, real), FINEST, kind), step), FINEST, 0)
+    h = _for_each(h, real)
+    h = h if of is None else of.metric(h)[0]
+    return _laid_out(graph, n, (_codes(real, step, h, FINEST, kind), step), FINEST, 0)
 
 
 def levelled(
@@ -139,13 +153,15 @@ def levelled(
     kind: str,
     so_far: Coded,
     error: Callable[[Array], float],
+    of: Importance | None = None,
 ) -> Coded:
     """Other real weights (channels, k) of layer n, rounded under a Hessian (k, k) or (channels, k, k).
 
     so_far: the layer's codes, of its own weights. Where those lie on a grid, and are in its step, they are held against the
     others channel by channel: rounding them costs nothing. Otherwise one scale for all is not that of the largest weight, but
     the one of several with the least error: what is clipped errs more, all else less (Nagel et al., "A White Paper on Neural
-    Network Quantization", 2021, section 3.1). error: of the layer with these real weights (channels, k).
+    Network Quantization", 2021, section 3.1). error: of the layer with these real weights (channels, k). of: what its errors do
+    to the outputs, which then counts instead.
     """
     per_channel = one_each(layout, n, graph.ops[n].code)
     rule, stored = _weights(graph, n)
@@ -153,6 +169,12 @@ def levelled(
     there = grade == FINEST and len(so_far.scale) == (len(w) if per_channel else 1)
     codes = _by_channel(so_far.data, rule.axis).astype(np.float64)
     if not per_channel:
+        if of is not None:
+            h, each = of.metric(h)
+
+            def error(codes: Array) -> float:
+                return _total(w, codes, h, each)
+
         at = grid.steps(own, False).astype(np.float32) if there else so_far.scale
         if there and at[0] == so_far.scale[0]:
             best = gptq.better(w / at, codes, h, _codes(w, at, h, grade, kind)), at
@@ -176,7 +198,7 @@ def _best_scale(
         at = np.array([max(s, least)], np.float32)
         return error(_nearest(w, at) * float(at[0]))
 
-    scales = [np.array([max(s, least)], np.float32) for s in _tried(w, nearest)[:2]]
+    scales = [np.array([max(s, least)], np.float32) for s in _tried(w, nearest)[:ROUNDED]]
     tried = [(_codes(w, at, h, grade, kind), at) for at in scales]
     return min(tried, key=lambda t: error(t[0] * (float(t[1][0]) * grade.step)))
 
@@ -201,25 +223,24 @@ Codes = tuple[Array, Array]
 """Codes (channels, k), and their scale, (channels,) or (1,)."""
 
 
-def _less(w: Array, a: Codes, b: Codes, h: Array | None, grade: Grade = FINEST) -> Codes:
-    """Channel by channel, or with one scale as a whole, the codes that cost less; of equals `a`."""
+def _less(w: Array, a: Codes, b: Codes, h: Array | None, grade: Grade = FINEST, counted: Array | None = None) -> Codes:
+    """Channel by channel, or with one scale as a whole, the codes that cost less; of equals `a`. counted: how much channels do
+    then, (channels,)."""
 
     def costs(codes: Array, scale: Array) -> Array:
         s = scale.astype(np.float64)[:, None] * grade.step
         each = ((w - codes * s) ** 2).sum(axis=1) if h is None else gptq.cost(w, codes * s, h)
+        each = each if counted is None else each * counted
         return each if len(scale) == len(w) else each.sum(keepdims=True)
 
     less = costs(*b) < costs(*a)
     return np.where(less[:, None], b[0], a[0]), np.where(less, b[1], a[1])
 
 
-def _cheapest(w: Array, h: Array) -> Array:
-    """The one scale of several, (1,) float32, at which the nearest codes of all channels cost least; of equals the larger."""
-
-    def cost(s: float) -> float:
-        return float(gptq.cost(w / s, _nearest(w, np.array([s])), h).sum()) * s * s
-
-    return np.array([_tried(w, cost)[0]], np.float32)
+def _total(w: Array, other: Array, h: Array, each: Array | None) -> float:
+    """What other weights than w (channels, k) cost together; each: how much channels count (channels,)."""
+    costs = gptq.cost(w, other, h)
+    return float((costs if each is None else costs * each).sum())
 
 
 def _tried(w: Array, cost: Callable[[float], float]) -> list[float]:
@@ -295,15 +316,20 @@ def _weights(graph: Graph, n: int) -> tuple[Rule, Array]:
 
 def _for_each(h: Array, w: Array) -> Array:
     """A depthwise layer's Hessians, one for each row of w (channels, k); another layer's as it is."""
-    return np.repeat(h, len(w) // len(h), axis=0) if h.ndim == 3 else h
+    return np.repeat(h, len(w) // len(h), axis=0) if h.ndim == 3 and len(h) < len(w) else h
 
 
 def all_rounded(
-    graph: Graph, layout: Layout, known: Mapping[int, Array], given: Mapping[int, Grade], kind: str
+    graph: Graph,
+    layout: Layout,
+    known: Mapping[int, Array],
+    given: Mapping[int, Grade],
+    kind: str,
+    of: Mapping[int, Importance] = MappingProxyType({}),
 ) -> dict[int, Coded]:
     """Every layer that `known` has a Hessian of, or that is not of the finest grade by `given`."""
     return {
-        n: rounded(graph, layout, n, known.get(n), given.get(n, FINEST), kind)
+        n: rounded(graph, layout, n, known.get(n), given.get(n, FINEST), kind, of.get(n))
         for n in layers(layout)
         if n in known or n in given
     }

@@ -219,6 +219,10 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
     if on_coarse and rounds:  # noise of coarse weights would hide what ranges do
         say(1, STEPS, "rounding weights")
         attempt("weights rounded one after another", job.rounding(MOST))
+        if job.known and recipe.bias_correction and any(not t.per_channel for t in job.layout.treatments.values()):
+            job, line = _by_outputs(job, judging)
+            search = Search(job.make, judging)
+            best = replace(search.candidate(best.name, best.spans), steps=(*best.steps, line))
         if job.known and once(job.graph, layers_of(job.layout)):
             job, line = _for_wider(job, judging)
             search = Search(job.make, judging)
@@ -304,6 +308,17 @@ def _for_wider(job: Job, judging: Judge) -> tuple[Job, str]:
     told = f"{noise(near_now)} by weights (was {100 * near:.3g}), on such samples {100 * far_now:.3g} % (was {100 * far:.3g})"
     line = f"weights rounded for samples spread wider, too: {told}{' (kept)' if kept else ' (not kept)'}"
     return (other if kept else job), line
+
+
+def _by_outputs(job: Job, judging: Judge) -> tuple[Job, str]:
+    """The job with layers of one scale rounded by what that does to the outputs, if that takes a fifth off what weights do to
+    them on the samples that judge: few samples tell little of it, and of layers that need it little.
+    """
+    other = replace(job, outward=True, important={}).rounding(job.known)
+    was, now = job.weights_alone(judging), other.weights_alone(judging)
+    kept = now < (1 - WORTH) * was
+    line = f"one scale per layer by what it does to the outputs: {noise(now)} by weights (was {100 * was:.3g})"
+    return (other if kept else job), f"{line}{' (kept)' if kept else ' (not kept)'}"
 
 
 def _coarse(job: Job) -> bool:
