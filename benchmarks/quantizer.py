@@ -4,10 +4,10 @@
 
 A process reads the model and the samples (mapped from the file), calibrates, quantizes and writes; what is timed is the whole
 process, the processor's seconds in it (which other processes disturb less), and the part without imports; memory is the peak
-resident size that the system saw. `--peer` names the Python
-of an environment with ai-edge-quantizer: its static int8 by minimum and maximum, and by each of its other algorithms that takes
-the model. Rounds alternate, the fastest counts. `--many` repeats edgeq's with 100 times as many samples (the same ones again, in
-a file of that size) and compares the memory.
+resident size that the system saw. `--peer` names the Python of an environment with ai-edge-quantizer: its static int8 by minimum
+and maximum, and by each of its other algorithms that takes the model. One row is of a process that imports NumPy, reads the model
+and maps the samples: below that no quantizer in Python comes. Rounds alternate, the fastest counts. `--many` repeats edgeq's with
+100 times as many samples (the same ones again, in a file of that size) and compares the memory.
 """
 
 from __future__ import annotations
@@ -64,6 +64,19 @@ found = q.calibrate({"serving_default": [{"x": np.asarray(row[None])} for row in
 q.quantize(found).export_model(out)
 print(time.perf_counter() - start, time.process_time(), time.perf_counter() - ready, peak())
 """
+
+BOUND = """
+import sys, time
+start = time.perf_counter()
+def peak():  # KiB; not ru_maxrss, which begins with what the parent had
+    return open("/proc/self/status").read().split("VmHWM:")[1].split()[0]
+import numpy as np
+ready = time.perf_counter()
+open(sys.argv[1], "rb").read()
+np.load(sys.argv[2], mmap_mode="r")
+print(time.perf_counter() - start, time.process_time(), time.perf_counter() - ready, peak())
+"""
+"""What any quantizer in Python pays: NumPy imported, both files opened, nothing done."""
 
 ALGORITHMS = ("MIN_MAX_UNIFORM_QUANT", "MSE", "OCTAV", "GPTQ", "OSCAR")
 
@@ -144,6 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for r in options.recipe or ["int8"]
             for effort in EFFORTS
         ]
+        ways.append(("Python with NumPy, nothing done", sys.executable, BOUND, ()))
         if options.peer:
             ways += [(f"ai-edge-quantizer {a}", options.peer, PEER, (a,)) for a in ALGORITHMS]
         found: dict[str, list[Run]] = {who: [] for who, *_ in ways}
