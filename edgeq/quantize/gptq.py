@@ -125,24 +125,43 @@ def rounded(w: Array, h: Array, nearest: Nearest) -> Array:
     Columns are gone through from the largest diagonal element on: there is most to make up for.
     """
     order = np.argsort(-np.diag(h), kind="stable")
-    back = np.argsort(order, kind="stable")
-    inverse = np.linalg.inv(h[np.ix_(order, order)].astype(np.float64, copy=False))
-    inverse += inverse.T  # NumPy copies what overlaps
-    inverse /= 2
-    factor = np.linalg.cholesky(inverse).T  # upper: row j is H⁻¹[j, j:] of what is left, by its root
-    del inverse
-    left = np.array(w, np.float64)[:, order]
+    factor = _factor(h[np.ix_(order, order)].astype(np.float64, copy=False))
+    left = np.ascontiguousarray(np.asarray(w, np.float64).T[order])  # (k, n): a column at a time lies together
     out = np.empty_like(left)
-    k = left.shape[1]
+    k, n = left.shape
+    room, errors = np.empty((BLOCK, n)), np.empty((BLOCK, n))
     for start in range(0, k, BLOCK):
         end = min(start + BLOCK, k)
-        errors = np.empty((len(left), end - start))
         for j in range(start, end):
-            out[:, j] = nearest(left[:, j], int(order[j]))
-            errors[:, j - start] = (left[:, j] - out[:, j]) / factor[j, j]
-            left[:, j + 1 : end] -= errors[:, j - start, None] * factor[j, j + 1 : end]
-        left[:, end:] -= errors @ factor[start:end, end:]
-    return np.asarray(out[:, back])
+            out[j] = nearest(left[j], int(order[j]))
+            error = errors[j - start]
+            np.subtract(left[j], out[j], out=error)
+            error /= factor[j, j]
+            left[j + 1 : end] -= np.multiply(factor[j, j + 1 : end, None], error, out=room[: end - j - 1])
+        left[end:] -= factor[start:end, end:].T @ errors[: end - start]
+    codes = np.empty_like(out)
+    codes[order] = out
+    return np.ascontiguousarray(codes.T)
+
+
+def _factor(h: Array) -> Array:
+    """The upper triangular U (k, k) with UᵀU = H⁻¹: row j is H⁻¹[j, j:] of what is left, by its root.
+
+    H = VVᵀ with V upper is Cholesky's factor from the last row on, and U = V⁻¹: a third of the work of inverting H first.
+    """
+    return _inverse(np.ascontiguousarray(np.linalg.cholesky(h[::-1, ::-1])[::-1, ::-1]))  # as BLAS takes it
+
+
+def _inverse(v: Array) -> Array:
+    """Of an upper triangular matrix (k, k)."""
+    k = len(v)
+    if k <= BLOCK:
+        return np.asarray(np.triu(np.linalg.inv(v)))
+    half, out = k // 2, np.zeros_like(v)
+    above, below = _inverse(v[:half, :half]), _inverse(v[half:, half:])
+    out[:half, :half], out[half:, half:] = above, below
+    out[:half, half:] = -(above @ v[:half, half:] @ below)
+    return out
 
 
 def rounded_depthwise(w: Array, h: Array, nearest: Nearest) -> Array:
