@@ -132,7 +132,9 @@ def _fit(
         bias = np.asarray(teacher.tensors[top.inputs[rule.bias]].data, np.float64).reshape(-1)
     if met.ndim == 3:  # (n, taps, in_c), an input channel's for each of its outputs
         times = len(w) // met.shape[2]
-        x, x_hat = (np.repeat(a.transpose(2, 1, 0), times, axis=0) for a in (exact, met))
+        x, x_hat = (np.ascontiguousarray(a.transpose(2, 1, 0)) for a in (exact, met))
+        if times > 1:
+            x, x_hat = np.repeat(x, times, axis=0), np.repeat(x_hat, times, axis=0)
         y_ = np.matmul(w[:, None, :], x)[:, 0]
     else:
         x_hat = met.T
