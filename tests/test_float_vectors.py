@@ -146,3 +146,31 @@ def test_means(c: int) -> None:
     x = RNG(c).standard_normal((2, 5, 6, c)).astype(f32)
     with build(single("MEAN", ins, tensor("y", (2, c), "float32"), "ReducerOptions", keep_dims=False)) as model:
         near(model(x), x.astype(np.float64).mean((1, 2)))
+
+
+@pytest.mark.parametrize("padding", [Padding.SAME, Padding.VALID])
+@pytest.mark.parametrize("out_c", [1, 5])
+@pytest.mark.parametrize(("k", "stride"), [(2, 2), (3, 2), (4, 2), (5, 2), (2, 3), (5, 3), (7, 4), (1, 2)])
+def test_transposed_convolutions(k: int, stride: int, out_c: int, padding: Padding) -> None:
+    """A transposed float convolution adds each input pixel times the window to where it lies, whatever stride and window."""
+    n, h, w, c = 2, 5, 4, 3
+    size = [d * stride if padding is Padding.SAME else (d - 1) * stride + k for d in (h, w)]
+    rng = RNG(k * 10 + stride)
+    weights, bias = rng.standard_normal((out_c, k, k, c)).astype(f32), rng.standard_normal(out_c).astype(f32)
+    graph = single(
+        "TRANSPOSE_CONV",
+        [constant("shape", [n, *size, out_c]), tensor("w", weights.shape, "float32", data=weights),
+         tensor("x", (n, h, w, c), "float32"), tensor("b", (out_c,), "float32", data=bias)],
+        tensor("y", (n, *size, out_c), "float32"), "TransposeConvOptions", padding=int(padding), stride_w=stride,
+        stride_h=stride,
+    )  # fmt: skip
+    x = rng.standard_normal((n, h, w, c)).astype(f32)
+    full = np.zeros((n, h * stride + k + stride, w * stride + k + stride, out_c))
+    for i in range(h):
+        for j in range(w):
+            full[:, i * stride : i * stride + k, j * stride : j * stride + k] += np.einsum(
+                "nc,oabc->nabo", x[:, i, j].astype(np.float64), weights.astype(np.float64)
+            )
+    first = max(k - stride, 0) // 2 if padding is Padding.SAME else 0
+    with build(graph) as model:
+        near(model(x), full[:, first : first + size[0], first : first + size[1]] + bias)
