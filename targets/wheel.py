@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from edgeq.targets.rename import renamed
 from edgeq.targets.strip import asked_for, strip
 from edgeq.targets.table import TARGETS
 from edgeq.targets.target import Target
+from edgeq.targets.unreached import unreached, without
 
 PACKAGE = Path(__file__).parent.parent
 BUILT = "edgeq/targets/built"
@@ -49,7 +50,7 @@ _API = ("__init__", "__main__", "customs", "interpreter/__init__", "loader", "ma
 
 _STAYS = (
     "archive", "build", "closure", "constants", "crosscompile", "emit", "here", "link", "outdated", "rename", "softmath",
-    "strip", "wheel",
+    "strip", "unreached", "wheel",
 )  # fmt: skip
 """Modules of edgeq/targets that make objects and wheels."""
 
@@ -85,12 +86,21 @@ def device_files(target: Target) -> dict[str, bytes]:
 def _without_words(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Modules without what is for who reads them; docstrings of commands stay: they are their help."""
     sources = {name: content.decode() for name, content in files.items() if name.endswith(".py")}
+    callers = [path.read_text() for path in sorted((PACKAGE / "deploy").glob("*.py"))]  # who sends programs to devices
+    api = [name for name in sources if name.startswith("edgeq/cli/") or name in {f"edgeq/{m}.py" for m in _API}]
     asked = asked_for(sources)
-    stripped = {
-        name: renamed(strip(source, docstrings=not name.startswith("edgeq/cli/"), wanted=asked[name])).encode()
-        for name, source in sources.items()
-    }
-    return {**files, **stripped}
+    stripped = {name: _stripped(name, source, asked[name]) for name, source in sources.items()}
+    while left := unreached(stripped, callers, api):  # what only these have named goes with them
+        for name, gone in left.items():
+            sources[name], stripped[name] = without(sources[name], gone), without(stripped[name], gone)
+    changed = {name for name, text in sources.items() if text.encode() != files[name]}
+    stripped |= {name: _stripped(name, sources[name], asked[name]) for name in changed}
+    short = {name: renamed(source).encode() for name, source in stripped.items()}
+    return {**files, **short}
+
+
+def _stripped(name: str, source: str, asked: Collection[str]) -> str:
+    return strip(source, docstrings=not name.startswith("edgeq/cli/"), wanted=asked)
 
 
 def package_files() -> dict[str, bytes]:

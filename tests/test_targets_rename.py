@@ -12,6 +12,7 @@ import pytest
 from edgeq.targets import wheel
 from edgeq.targets.constants import in_one
 from edgeq.targets.rename import renamed
+from edgeq.targets.unreached import unreached, without
 
 CASES = {
     "a variable": ("def f(value):\n total=value+1\n return total\n", {"total"}),
@@ -147,3 +148,18 @@ def test_the_words_of_the_wheel_are_those_of_the_package() -> None:
     finally:
         for name in [n for n in sys.modules if n.startswith("words_of_the_wheel")]:
             del sys.modules[name]
+
+
+def test_functions_that_nothing_names_are_left_out() -> None:
+    """What is named once goes; what another module, a string, a caller outside or a decorator names stays, and lines do."""
+    sources = {
+        "p/a.py": "def used(): return 1\n\n\ndef alone():\n    return deeper()\n\n\ndef deeper(): return 2\n",
+        "p/b.py": "from p.a import used\nTABLE = 'by_name'\ndef by_name(): return used()\ndef sent(): pass\n",
+        "p/c.py": "import click\n@click.command()\ndef command(): pass\ndef __getattr__(name): pass\n",
+        "p/api.py": "def public(): pass\n",
+    }
+    found = unreached(sources, ["import p\np.b.sent()\n"], ["p/api.py"])
+    assert found == {"p/a.py": {"alone"}}
+    less = {**sources, "p/a.py": without(sources["p/a.py"], found["p/a.py"])}
+    assert less["p/a.py"].count("\n") == sources["p/a.py"].count("\n")
+    assert unreached(less, ["p.b.sent()\n"], ["p/api.py"]) == {"p/a.py": {"deeper"}}
