@@ -65,7 +65,7 @@ def elements() -> Iterator[tuple[str, Graph]]:
 def pairs() -> Iterator[tuple[str, Graph]]:
     """Two values in, one out; the second a picture, a vector of channels or a number."""
     for t in TYPES:
-        for op in ("ADD", "SUB", "MUL"):
+        for op in ("ADD", "SUB", "MUL", "MAXIMUM"):
             for name, b in (("two pictures", PICTURE), ("channels", (1, 1, 1, 24)), ("a number", (1,))):
                 yield f"{op} {t} {name}", em.binary(op, t, a=PICTURE, b=b, constant=b != PICTURE)
 
