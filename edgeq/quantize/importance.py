@@ -28,7 +28,10 @@ from edgeq.reverse import Tape, lacking
 Array = npt.NDArray[Any]
 
 LOOKED = 64
-"""Inputs that tell what errors do."""
+"""Inputs that tell what errors do, at most."""
+
+WORK = 2.2e8
+"""Values that are computed for that, on all inputs together."""
 
 MIXED = 0.3
 """Of the moments of a layer's inputs, in units of F, added to F."""
@@ -67,10 +70,12 @@ def importances(
     inputs: Sequence[Inputs],
     means: Mapping[int, Array],
     seed: int = 0,
+    share: float = 1.0,
 ) -> dict[int, Importance]:
     """Of those of the named layers of a float graph whose weights nothing else reads; none where an operation has no gradient.
 
-    targets: the tensors that count as outputs; means: of the layers' inputs, as edgeq.quantize.bias.mean_inputs gives them.
+    targets: the tensors that count as outputs; means: of the layers' inputs, as edgeq.quantize.bias.mean_inputs gives them;
+    share: of WORK that may be done.
     """
     wanted = [n for n in layers if n in means and _alone(graph, n)]
     if not wanted or not targets or lacking(graph, targets):
@@ -78,7 +83,8 @@ def importances(
     tape, draw = Tape(graph, targets), np.random.default_rng(seed)
     wanted = [n for n in wanted if n in tape.path]
     learned = {i for n in wanted for i in graph.ops[n].inputs[1:3] if i >= 0}
-    samples = evenly(inputs, LOOKED)
+    each = sum(t.size for t in graph.tensors if t.data is None)
+    samples = evenly(inputs, max(2, min(LOOKED, int(share * WORK / max(each, 1)))))
     own: dict[int, Array | None] = {}
     trace: dict[int, Array] = {}
     for x in samples:

@@ -31,6 +31,10 @@ TRIED = 16
 """Inputs that tell whether a layer had better stay on its grid."""
 
 
+FORMS = 0.5
+"""Of the work of telling what errors do to the outputs, that is done for another form of the graph."""
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
     """A float graph on its way.
@@ -56,6 +60,8 @@ class Job:
     wider: bool = False
     outward: bool = False
     """Whether layers with one scale are rounded by what that does to the outputs (edgeq.quantize.importance)."""
+    share: float = 1.0
+    """Of the work that this may take."""
     alone: Mapping[int, float] = field(default_factory=dict)
     plain: dict[tuple[int, bool], Coded] = field(default_factory=dict, repr=False)
     """Weights at their nearest codes, once they were asked for; by operation and whether they have a scale per channel."""
@@ -88,7 +94,9 @@ class Job:
         new = histograms(graph, self.layout, ranges)
         touched = {self.layout.groups[i] for i in scaled if i in self.layout.groups}
         seen = {g: new[g] if g in touched else h for g, h in self.seen.items()}
-        other = replace(self, graph=graph, seen=seen, codes={}, biases={}, means=None, plain={}, met={}, important={})
+        other = replace(
+            self, graph=graph, seen=seen, codes={}, biases={}, means=None, plain={}, met={}, important={}, share=FORMS
+        )
         done = other.rounding(self.known) if self.known else other.graded(self.grades) if self.codes else other
         return done.correcting() if self.means is not None and done.means is None else done
 
@@ -124,7 +132,7 @@ class Job:
             wanted = [
                 n for n in self.layout.rules if n in means and not one_each(self.layout, n, self.graph.ops[n].code)
             ]
-            some = importances(self.graph, judged(self.graph), wanted, self.derive, means, self.recipe.seed)
+            some = importances(self.graph, judged(self.graph), wanted, self.derive, means, self.recipe.seed, self.share)
             self.important.update(some)
         return self.important if self.outward else {}
 
