@@ -27,6 +27,7 @@ from .simd import (
     mul_f32,
     mul_i32,
     multiply_double_rounded,
+    once,
     pack_codes,
     pack_u8,
     scale_to_i32,
@@ -188,6 +189,7 @@ def many_taps_f32(g, v, w, bias, lo, hi):
                 a0, a1, a2, a3 = zero_f32(), zero_f32(), zero_f32(), zero_f32()
                 at = w
                 for k in range(n_taps):
+                    once()
                     p, m = x + taps[k], load_f32(at)
                     a0 = add_f32(a0, mul_f32(load_f32(p), m))
                     a1 = add_f32(a1, mul_f32(load_f32(p + step), m))
@@ -202,6 +204,7 @@ def many_taps_f32(g, v, w, bias, lo, hi):
             else:
                 a0, at = zero_f32(), w
                 for k in range(n_taps):
+                    once()
                     a0 = add_f32(a0, mul_f32(load_f32(x + taps[k]), load_f32(at)))
                     at += pitch
                 _finished(a0, offset, low, high, y, left)

@@ -32,6 +32,7 @@ from .simd import (
     min_f32,
     mul_f32,
     mul_i32,
+    once,
     pack_codes,
     pack_high,
     prelu_f32,
@@ -303,6 +304,7 @@ def _f32_vectors(a, da, b, db, y, n, lo, hi, mode):
         store(y + 3 * pitch, v3)
         a, b, y, n = a + 4 * da, b + 4 * db, y + 4 * pitch, n - 4 * L
     while n >= L:
+        once()
         v = _combined(mode, load_f32(a), load_f32(b))
         store(y, clamp_f32(v, low, high) if clamped else v)
         a, b, y, n = a + da, b + db, y + pitch, n - L
