@@ -30,7 +30,7 @@ Array = npt.NDArray[Any]
 LOOKED = 64
 """Inputs that tell what errors do, at most."""
 
-WORK = 2.2e8
+WORK = 4.5e8
 """Values that are computed for that, on all inputs together."""
 
 MIXED = 0.3

@@ -31,7 +31,7 @@ TRIED = 16
 """Inputs that tell whether a layer had better stay on its grid."""
 
 
-FORMS = 0.5
+FORMS = 0.25
 """Of the work of telling what errors do to the outputs, that is done for another form of the graph."""
 
 
