@@ -14,6 +14,7 @@ from .fault import fault
 from .memory import u8
 from .runs import AT_ONCE, bytes_of, floats, greater, integers, put, spread
 from .simd import (
+    ISA,
     L,
     add_i32,
     and_quad,
@@ -64,6 +65,8 @@ from .words.elementwise import (
 )
 from .words.frame import DIVISION
 from .words.kinds import F32, S8, S16, S32, U8
+
+SMALL = ISA.small
 
 
 @njit(error_model="numpy")
@@ -195,7 +198,7 @@ def _vector_row(g, scratch, oa, ob, oy, n):
 
 @njit(error_model="numpy")
 def _integer_row(g, scratch, oa, ob, oy, n):
-    if _vector_row(g, scratch, oa, ob, oy, n):
+    if not SMALL and _vector_row(g, scratch, oa, ob, oy, n):
         return
     operation, kind = g[OPERATION], g[KIND]
     divides = operation in (QUOTIENT, FLOOR_DIV, FLOOR_MOD)
@@ -251,7 +254,7 @@ def _stands(operation, a, b):
 @njit(error_model="numpy")
 def _compare_row(g, scratch, oa, ob, oy, n):
     y, kind, operation = u8(g[Y]), g[KIND], g[OPERATION]
-    if kind in AT_ONCE:
+    if kind in AT_ONCE and not SMALL:
         size, to = bytes_of(kind), g[Y] + oy
         a, b, a_step, b_step = g[A] + oa * size, g[B] + ob * size, size * L * g[A_STEP], size * L * g[B_STEP]
         if not a_step:

@@ -9,6 +9,7 @@ from .cells import integer, put_integer
 from .memory import copy, f32, i32, i64
 from .runs import bytes_of, floats, greater, integers, turning
 from .simd import (
+    ISA,
     L,
     add_i32,
     as_f32,
@@ -30,6 +31,8 @@ from .simd import (
 )
 from .words.kinds import F32, S8, S16, S32, U8
 from .words.order import EXCLUSIVE, INDICES, INNER, KIND, LEAST, REVERSE, RUN, WIDE, K, N, X, Y
+
+SMALL = ISA.small
 
 
 @njit(error_model="numpy")
@@ -117,9 +120,9 @@ _find_f32, _find_i32 = _finder(floats, _least_f32), _finder(integers, _least_i32
 @njit(error_model="numpy")
 def arg_best(g, scratch, lo, hi):
     """Where along N the first greatest or least element stands; units are (outer, inner)."""
-    if g[KIND] == F32:
+    if g[KIND] == F32 and not SMALL:
         _find_f32(g, lo, hi)
-    elif g[KIND] in (U8, S8, S16, S32):
+    elif g[KIND] in (U8, S8, S16, S32) and not SMALL:
         _find_i32(g, lo, hi)
     else:
         for unit in range(lo, hi):

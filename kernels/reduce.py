@@ -12,7 +12,7 @@ from numba import njit
 
 from .cells import integer, put_integer
 from .fixedpoint import clamp, multiply_double
-from .memory import float_of_bits, i16, i32
+from .memory import f32, float_of_bits, i16, i32
 from .runs import bytes_of, floats, folded, greater, integers, put, turning
 from .simd import (
     ISA,
@@ -83,7 +83,7 @@ BLOCK = 256
 SHORT_SUM = 65536
 """16-bit numbers whose sum surely fits int32."""
 
-OFFSET = ISA.offset
+OFFSET, SMALL = ISA.offset, ISA.small
 """What dot_u8s8 takes off each byte."""
 
 
@@ -179,7 +179,7 @@ def _added_s16(x, pitch, count):
 def mean_s16(g, scratch, lo, hi):
     """16-bit mean."""
     sums, inner, reduced, unit, y = i32(scratch), g[INNER], g[REDUCED], lo, i16(g[Y])
-    while unit < hi and reduced <= SHORT_SUM:
+    while unit < hi and reduced <= SHORT_SUM and not SMALL:
         n, x = np.int64(1), g[X] + 2 * unit * reduced
         if inner == 1:
             rest = reduced % L
@@ -316,15 +316,23 @@ _over_f32, _over_i32 = _reducer(floats, _joined_f32, _start_f32), _reducer(integ
 @njit(error_model="numpy")
 def reduce_any(g, scratch, lo, hi):
     """Sums, products and extremes of float32 or of integers, which wrap; ANY is the greatest bool."""
-    if g[KIND] == F32:
+    if g[KIND] == F32 and not SMALL:
         _over_f32(g, lo, hi)
-    elif g[KIND] != S64:
+    elif g[KIND] != S64 and not SMALL:
         _over_i32(g, lo, hi)
     else:
         operation = g[OPERATION]
         for unit in range(lo, hi):
             outer = unit // g[INNER]
             first = outer * g[REDUCED] * g[INNER] + unit - outer * g[INNER]
+            if SMALL and g[KIND] == F32:
+                x = f32(g[X])
+                total = x[first]
+                for r in range(1, g[REDUCED]):
+                    once()
+                    total = np.float32(joined(operation, total, x[first + r * g[INNER]]))
+                f32(g[Y])[unit] = total
+                continue
             whole = integer(g[X], g[KIND], first)
             for r in range(1, g[REDUCED]):
                 once()
