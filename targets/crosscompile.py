@@ -35,7 +35,10 @@ def install(target: Target) -> Any:
     if not version.startswith(VERSIONS):
         raise MachineError(f"numba {version} is installed, the cross compiler knows {VERSIONS[0]}x to {VERSIONS[-1]}x")
     import llvmlite.binding as llvm
+    from numba.core import config
 
+    if target.small:  # what matters is written in vectors; loops that LLVM widens would be a tenth of the object
+        config.LOOP_VECTORIZE = config.SLP_VECTORIZE = 0
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     isa.select(target.kernels_isa)
