@@ -18,17 +18,20 @@ from edgeq.tflite import read, write
 SINGLE = {
     name: make
     for name, make in engine_models.cases().items()
-    # MUL of five dimensions has no integer form; see test_what_has_no_integer_form.
-    if name.endswith("float32") and not name.startswith(("quantize", "MUL broadcast"))
+    # MUL of five dimensions has no integer form, nor has where the greatest is; see test_what_has_no_integer_form.
+    if name.endswith("float32") and not name.startswith(("quantize", "MUL broadcast", "ARG_"))
 }
-NOWHERE = "softmax of 300, beta 2 float32"  # most scores are below the 1/256 that a code can say
+NOWHERE = (
+    "softmax of 300, beta 2 float32",  # most scores are below the 1/256 that a code can say
+    "AVERAGE_POOL_2D of 17 by 17 float32",  # means lie in a few codes of what they are means of, whose scale they keep
+)
 
 
 def codes(graph: Graph) -> list[str]:
     return [op.code for op in graph.ops]
 
 
-@pytest.mark.parametrize("name", [n for n in SINGLE if n != NOWHERE])
+@pytest.mark.parametrize("name", [n for n in SINGLE if n not in NOWHERE])
 def test_single_operations(name):
     """Each operation in its integer form is near the float one, in every runtime and in both rounding families."""
     graph = SINGLE[name]()
@@ -38,7 +41,9 @@ def test_single_operations(name):
     assert done.graph.tensors[done.graph.inputs[0]].dtype == done.graph.tensors[done.graph.outputs[0]].dtype == "int8"
     wanted = answers(graph, inputs)
     found = {family: answers(done.graph, inputs, family) for family in ("xnnpack", "tflite")}
-    found |= {r: peer_answers(done.graph, inputs, r) for r in runtimes()}
+    # The runtimes' reference SUM reads int8 as uint8 (docs/exactness.md).
+    reading = [r for r in runtimes() if not (name.startswith("SUM") and r.endswith("REF"))]
+    found |= {r: peer_answers(done.graph, inputs, r) for r in reading}
     for where, outputs in found.items():
         assert min(sqnr(wanted, outputs)) > 30.0, where
 

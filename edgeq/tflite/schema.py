@@ -283,7 +283,7 @@ class Layout:
 def _rows(text: str) -> dict[str, str]:
     """First word of each line (a line goes on where it is indented) → the rest."""
     rows = text.strip().replace("\n    ", " ").split("\n")
-    return {name: rest for name, _, rest in (row.partition(" ") for row in rows)}
+    return {name: rest for name, _, rest in (row.partition(" ") for row in rows if row)}
 
 
 def _lines(text: str) -> dict[str, list[str]]:
