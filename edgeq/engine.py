@@ -182,6 +182,8 @@ class Model:
                 StopIteration
             ):  # a model that watches itself (edgeq.drift.model) gave out so many blanks, and looks now
                 found = None
+            except MemoryError:  # said below, where there is none for the long way either
+                found = None
             if found is not None:
                 return found
         return self._call(x, dequantize)

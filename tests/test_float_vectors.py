@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from engine_models import binary
 from naive.cases import constant, out_size, single, tensor
 from naive.cases_numbers import OPTIONS
 
@@ -174,3 +175,12 @@ def test_transposed_convolutions(k: int, stride: int, out_c: int, padding: Paddi
     first = max(k - stride, 0) // 2 if padding is Padding.SAME else 0
     with build(graph) as model:
         near(model(x), full[:, first : first + size[0], first : first + size[1]] + bias)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8", "int16"])
+@pytest.mark.parametrize("shape", [(0, 4, 6), (2, 0, 6)], ids=str)
+def test_pairs_of_no_rows(dtype: str, shape: tuple[int, ...]) -> None:
+    """A row of channels joined to no rows at all gives no rows."""
+    with build(binary("ADD", dtype, a=shape, b=(6,))) as model:
+        x = {p.name: np.zeros(p.shape, p.dtype) for p in model.inputs}
+        assert model(x).shape == shape

@@ -120,7 +120,8 @@ def emit(b: Builder, op: Op, kernel: str, words: Words) -> None:
         return
     a, c, y = b.read(op, 0), b.read(op, 1), b.write(op)
     size_a, size_y = itemsize(b.tensor(op, 0)), itemsize(b.output(op))
-    if len(dims) == 2 and dims[1].a == dims[1].b == 1 and dims[1].size < LONG and 0 in (dims[0].a, dims[0].b):
+    short = len(dims) == 2 and dims[1].a == dims[1].b == 1 and 0 < dims[1].size < LONG
+    if short and dims[0].size and 0 in (dims[0].a, dims[0].b):
         emit_long(b, op, kernel, words, dims, a, c, y)
         return
     if len(dims) == 1:
