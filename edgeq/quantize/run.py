@@ -223,7 +223,7 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
             job, line = _by_outputs(job, judging)
             search = Search(job.make, judging)
             best = replace(search.candidate(best.name, best.spans), steps=(*best.steps, line))
-        if job.known and once(job.graph, layers_of(job.layout)):
+        if job.known and job.grades and once(job.graph, layers_of(job.layout)):  # one scale per layer only loses by it
             job, line = _for_wider(job, judging)
             search = Search(job.make, judging)
             best = replace(search.candidate(best.name, best.spans), steps=(*best.steps, line))
