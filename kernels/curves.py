@@ -7,7 +7,7 @@ from C's functions. tests/test_curves.py holds all of them against float64 over 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,9 @@ from .memory import f32
 from .simd import (
     L,
     add_f32,
+    as_i32,
+    div_f32,
+    first_lanes,
     load_f32,
     max_f32,
     min_f32,
@@ -31,9 +34,11 @@ from .simd import (
     sub_f32,
     sub_i32,
     to_f32,
+    where_equal,
+    where_less,
 )
 from .transcendental import sin_f64
-from .vec import I32, VF32, VI32, call, const, llvm, splat
+from .vec import I32, VF32, call, const, llvm
 
 # erf(√t)/√t over t = 8(u + 1), |u| ≤ 1, highest power first: interpolated at Chebyshev's points.
 _ERF = (
@@ -53,12 +58,6 @@ SHIFTER = 12582912.0
 
 
 @intrinsic
-def as_i32(typingctx, v):
-    """The same bits as int32."""
-    return VI32(v), lambda context, builder, signature, args: builder.bitcast(args[0], llvm("i32", L))
-
-
-@intrinsic
 def exponent(typingctx, n):
     """2^n as float32 of whole numbers −127 < n < 128."""
 
@@ -68,12 +67,6 @@ def exponent(typingctx, n):
         )
 
     return VF32(n), codegen
-
-
-@intrinsic
-def div_f32(typingctx, a, b):
-    """Lane-wise quotient."""
-    return VF32(a, b), lambda context, builder, signature, args: builder.fdiv(*args)
 
 
 @intrinsic
@@ -103,67 +96,26 @@ fraction = _masked(0x7FFFFF, 0x7F800000)
 """v's bits behind the exponent, with the other's exponent."""
 
 
-def _where(order: str) -> Any:
+def _across(join: Callable[[Any, Any, Any], Any]) -> Any:
     @intrinsic
-    def where(typingctx, a, b, x, y):
-        """x in lanes in which the comparison of a and b holds, else y; none holds of what is not a number."""
+    def across(typingctx, v):
+        """All lanes joined to one number, halves first."""
 
         def codegen(context, builder, signature, args):
-            a, b, x, y = args
-            return builder.select(builder.fcmp_ordered(order, a, b), x, y)
+            v, n = args[0], L
+            while n > 1:
+                n //= 2
+                halves = (ir.Constant(ir.VectorType(I32, n), list(range(k, k + n))) for k in (0, n))
+                v = join(builder, *(builder.shuffle_vector(v, v, half) for half in halves))
+            return builder.extract_element(v, ir.Constant(I32, 0))
 
-        return VF32(a, b, x, y), codegen
+        return types.float32(v), codegen
 
-    return where
-
-
-where_less, where_equal = _where("<"), _where("==")
-
-
-@intrinsic
-def first_lanes(typingctx, v, count, other):
-    """The first `count` lanes of v, behind them those of the other."""
-
-    def codegen(context, builder, signature, args):
-        ids = ir.Constant(llvm("i32", L), list(range(L)))
-        mine = builder.icmp_signed("<", ids, splat(builder, builder.trunc(args[1], I32), L))
-        return builder.select(mine, args[0], args[2])
-
-    return VF32(v, types.int64, other), codegen
+    return across
 
 
-@intrinsic
-def sum_lanes(typingctx, v):
-    """The sum of all lanes, halves first."""
-
-    def codegen(context, builder, signature, args):
-        v, n = args[0], L
-        while n > 1:
-            n //= 2
-            parts = [
-                builder.shuffle_vector(v, v, ir.Constant(ir.VectorType(I32, n), list(range(k, k + n)))) for k in (0, n)
-            ]
-            v = builder.fadd(*parts)
-        return builder.extract_element(v, ir.Constant(I32, 0))
-
-    return types.float32(v), codegen
-
-
-@intrinsic
-def most_lanes(typingctx, v):
-    """The greatest of all lanes."""
-
-    def codegen(context, builder, signature, args):
-        v, n = args[0], L
-        while n > 1:
-            n //= 2
-            a, b = (
-                builder.shuffle_vector(v, v, ir.Constant(ir.VectorType(I32, n), list(range(k, k + n)))) for k in (0, n)
-            )
-            v = builder.select(builder.fcmp_ordered(">", b, a), b, a)
-        return builder.extract_element(v, ir.Constant(I32, 0))
-
-    return types.float32(v), codegen
+sum_lanes = _across(lambda builder, a, b: builder.fadd(a, b))
+most_lanes = _across(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", b, a), b, a))
 
 
 @njit(error_model="numpy", inline="always")

@@ -272,7 +272,7 @@ down1, down2, down4, down8 = (_down(by) for by in (1, 2, 4, 8))
 def _where(order: str) -> Any:
     @intrinsic
     def where(typingctx, a, b, x, y):
-        """Lanes of x where those of a are greater than (equal) those of b, which NaN never is, else lanes of y."""
+        """Lanes of x where those of a are greater than (less than, equal) those of b, which NaN never is, else lanes of y."""
 
         def codegen(context, builder, signature, args):
             a, b, x, y = args
@@ -284,7 +284,7 @@ def _where(order: str) -> Any:
     return where
 
 
-where_greater, where_equal = _where(">"), _where("==")
+where_greater, where_less, where_equal = _where(">"), _where("<"), _where("==")
 
 
 @intrinsic

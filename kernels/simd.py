@@ -46,6 +46,7 @@ from .lanes import (
     turned,
     where_equal,
     where_greater,
+    where_less,
     zero_f32,
     zero_i32,
 )
@@ -288,6 +289,7 @@ __all__ = [
     "unpack16_low",
     "where_equal",
     "where_greater",
+    "where_less",
     "wide_high",
     "wide_low",
     "widened0",

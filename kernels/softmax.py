@@ -9,10 +9,22 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .curves import exp_below, first_lanes, most_lanes, sum_lanes
+from .curves import exp_below, most_lanes, sum_lanes
 from .fixedpoint import clamp, doubling_high_multiply, multiply_double, rounding_shift_right
 from .memory import f32, float_of_bits, i16, i32, u8
-from .simd import L, add_f32, load_f32, max_f32, mul_f32, splat_f32, store, store_f32_some, sub_f32, zero_f32
+from .simd import (
+    L,
+    add_f32,
+    first_lanes,
+    load_f32,
+    max_f32,
+    mul_f32,
+    splat_f32,
+    store,
+    store_f32_some,
+    sub_f32,
+    zero_f32,
+)
 from .words.softmax import BETA, FLOAT_TABLE, MODE, MULTIPLIER, SHIFT, TABLE, TABLE2, N, X, Y
 
 

@@ -12,15 +12,14 @@ import numpy as np
 
 from edgeq.finetune.goal import Target, distribution
 from edgeq.finetune.student import Parameters, Student
-from edgeq.graph import Activation, Array, Op
+from edgeq.graph import Array, Op
+from edgeq.plan.multiplier import float_bounds
 
 DRAWS = 2
 """Answers that are drawn for each sample."""
 
 DAMPING = 0.1
 """In means of the diagonal: what few samples' gradients hardly tell."""
-
-_ENDS = {Activation.RELU: (0.0, np.inf), Activation.RELU6: (0.0, 6.0), Activation.RELU_N1_TO_1: (-1.0, 1.0)}
 
 
 def curvature(
@@ -37,10 +36,10 @@ def curvature(
 
     def watching(n: int, op: Op) -> Callable[[Array, Array], None]:
         values = op.options.values if op.options is not None else {}
-        ends = _ENDS.get(Activation(int(values.get("fused_activation_function") or 0)))
+        least, most = float_bounds(int(values.get("fused_activation_function") or 0))
 
         def seen(v: Array, g: Array) -> None:
-            g = g if ends is None else g * ((v > ends[0]) & (v < ends[1]))
+            g = g * ((v > least) & (v < most))
             g = g.reshape(-1, g.shape[-1])
             sums[n] = sums.get(n, 0) + (g.T @ g).astype(np.float64)
 

@@ -25,7 +25,8 @@ import numpy.typing as npt
 
 from edgeq.calibrate import Inputs, Progress, silent
 from edgeq.feed import encode, quantmod_of
-from edgeq.graph import Activation, Graph, Op
+from edgeq.graph import Graph, Op
+from edgeq.plan.multiplier import float_bounds
 from edgeq.quantize.frontier import Frontier, Stage, gone
 from edgeq.quantize.gptq import MOST, ROWS, SHRINKAGE
 from edgeq.quantize.importance import Importance
@@ -54,8 +55,6 @@ OWED = 0.3
 
 JUDGED = 1024
 """Rows that tell which scale for all channels errs least."""
-
-_ENDS = {Activation.RELU: (0.0, np.inf), Activation.RELU6: (0.0, 6.0), Activation.RELU_N1_TO_1: (-1.0, 1.0)}
 
 
 def fitted(
@@ -296,5 +295,5 @@ def _through(op: Op, x: Array, w: Array, bias: Array) -> Array:
         y = np.matmul(w.astype(np.float32)[:, None, :], x)[:, 0]
     else:
         y = w.astype(np.float32) @ x.T
-    least, most = _ENDS.get(op.options.values.get("fused_activation_function", 0), (-np.inf, np.inf))
+    least, most = float_bounds(op.options.values.get("fused_activation_function", 0))
     return np.asarray(np.clip(y + bias.astype(np.float32)[:, None], least, most))
