@@ -21,7 +21,7 @@ from edgeq.check import check, sound
 from edgeq.errors import ConvertError, InputError, ModelError
 from edgeq.files import PathLike, read_limited
 from edgeq.graph import Graph
-from edgeq.shapes import resize
+from edgeq.shapes import by_index, resize
 from edgeq.tflite import read, write
 
 
@@ -132,10 +132,7 @@ def _resized(source: PathLike, batch: int | None, shapes: Mapping[str, Sequence[
     if batch is None and not shapes:
         raise InputError(f"{os.fspath(source)}: a .tflite already; expected shapes for its inputs, or a batch")
     graph = sound(read(read_limited(source, limits.PAYLOAD)))
-    names = dict(zip(graph.input_names(), graph.inputs, strict=True))
-    if unknown := [n for n in shapes if n not in names]:
-        raise InputError(f"expected shapes for {', '.join(map(repr, names))}, found {', '.join(map(repr, unknown))}")
-    given = {names[n]: tuple(s) for n, s in shapes.items()}
+    given = by_index(graph, shapes)
     if batch is not None:
         tensors = {i: graph.tensors[i] for i in graph.inputs if i not in given}
         open_ = {i: t for i, t in tensors.items() if t.shape and (t.shape_signature or (0,))[0] == -1}

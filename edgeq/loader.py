@@ -158,12 +158,13 @@ def load(
         changed = changes.from_bytes(content)
         graph, baseline = changes.apply(graph, changed), changed.baseline
         check(graph)
-    given = _by_index(shapes or {}, dict(zip(graph.input_names(), graph.inputs, strict=True)))
+    given: dict[int, Sequence[int]] = {}
     try:
         whole = graph
-        if given:
-            from edgeq.shapes import resize
+        if shapes:
+            from edgeq.shapes import by_index, resize
 
+            given = by_index(graph, shapes)
             whole = resize(graph, given)
         if selfcheck is not None:
             from edgeq.selfcheck import CheckedModel
@@ -242,9 +243,3 @@ def open_tflite(
             passphrase=passphrase,
         )
     )
-
-
-def _by_index(shapes: Mapping[str, Sequence[int]], inputs: Mapping[str, int]) -> dict[int, Sequence[int]]:
-    if unknown := shapes.keys() - inputs.keys():
-        raise InputError(f"shapes are given for {sorted(unknown)}, the inputs are named {sorted(inputs)}")
-    return {inputs[name]: shape for name, shape in shapes.items()}

@@ -7,6 +7,6 @@ RESHAPE to what SHAPE, STRIDED_SLICE and PACK made of the batch) is known before
 
 from __future__ import annotations
 
-from edgeq.shapes.infer import resize
+from edgeq.shapes.infer import by_index, resize
 
-__all__ = ["resize"]
+__all__ = ["by_index", "resize"]

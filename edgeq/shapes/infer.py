@@ -43,6 +43,14 @@ def resize(graph: Graph, shapes: Mapping[int, Sequence[int]], subgraph: int = 0)
     return replace(graph, subgraphs=tuple(walk.resized(s) for s in range(len(graph.subgraphs))))
 
 
+def by_index(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[int, Sequence[int]]:
+    """Shapes by the inputs' tensors, from shapes by the inputs' names. Raises InputError for a name that no input has."""
+    inputs = dict(zip(graph.input_names(), graph.inputs, strict=True))
+    if unknown := [name for name in shapes if name not in inputs]:
+        raise InputError(f"expected shapes for {', '.join(map(repr, inputs))}, found {', '.join(map(repr, unknown))}")
+    return {inputs[name]: shape for name, shape in shapes.items()}
+
+
 class _Walk:
     """Shapes found so far, by subgraph."""
 
