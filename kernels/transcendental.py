@@ -76,7 +76,7 @@ def tanh_f32(x):
 
 # --- in float64, for what is rounded to float32 once -------------------------------------------------------------------------
 #
-# Errors are below 1e-10 of the value (erf, atan, sin, cos: absolute), so that a float32 result is within an ulp of the true one.
+# Errors are below 1e-10 of the value (atan, sin, cos: absolute), so that a float32 result is within an ulp of the true one.
 
 
 @njit(error_model="numpy")
