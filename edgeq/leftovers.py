@@ -20,7 +20,7 @@ from pathlib import Path
 KEPT = 6
 UNUSED = 24 * 3600.0
 TOLD = 3600.0
-_NAME = re.compile(r"machine-([a-z0-9]+)-[0-9a-f]{32}\.(o|lock)")
+_NAME = re.compile(r"machine-([a-z0-9]+)-[0-9a-f]{32}\.(o|so|lock)")
 
 
 def used(path: Path) -> None:
@@ -33,13 +33,13 @@ def used(path: Path) -> None:
 def prune(folder: Path) -> list[str]:
     """Remove from the cache's folder what is left over; the names of the files removed."""
     now, removed = time.time(), []
-    objects: dict[str, list[tuple[float, str]]] = {}
+    objects: dict[tuple[str, str], list[tuple[float, str]]] = {}
     locks: dict[str, float] = {}
     for name, isa, kind, when in _ours(folder):
-        if kind == "o":
-            objects.setdefault(isa, []).append((when, name))
-        else:
+        if kind == "lock":
             locks[name] = when
+        else:
+            objects.setdefault((isa, kind), []).append((when, name))
     for found in objects.values():
         for when, name in sorted(found, reverse=True)[KEPT:]:
             if now - when > UNUSED and _remove(folder / name):

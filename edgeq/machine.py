@@ -6,6 +6,7 @@ which a device does not have. Where none fits, the kernels are compiled once and
 An object holds `edgeq_run(frame, thread)` and calls nothing but memcpy, memmove and memset. The file name of one compiled here
 carries a digest of everything that went in: the kernels' source, the versions of the compilers, the processor and its features.
 Its content carries a digest of itself: a damaged file is built anew, never run.
+On x86-64 Linux a shared object is made of it, once (linked.py), so that later starts need no LLVM, which takes 52 MiB.
 A folder that cannot be written means building for this process alone. Two processes that start at once wait for each other,
 so that one builds. What earlier versions left there goes when there is something new (leftovers.py).
 
@@ -22,7 +23,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -211,9 +212,19 @@ def _load_built(candidate: objects.Candidate, start: float) -> Machine:
 
 
 def _load_or_build(progress: Progress) -> Machine:
-    from edgeq import leftovers
+    from edgeq import leftovers, linked
 
     start = time.perf_counter()
+    cpu = detect()
+    like = _selected(cpu.features)
+    near = linked.place(like, cpu)
+    known = linked.whole(near) if near is not None else None
+    if near is not None and known is not None:
+        with contextlib.suppress(OSError):  # a folder from which nothing may be run
+            ready = _load_linked(near, like, known[0], start)
+            for file in (near, known[1]):
+                leftovers.used(file)
+            return ready
     on = host()
     isa.select(on.isa)
     path = cache_file(on)
@@ -225,9 +236,29 @@ def _load_or_build(progress: Progress) -> Machine:
                 built = build(on, progress)
                 _store(path, built)
                 leftovers.prune(path.parent)
+                if near is not None and like == on.isa:
+                    linked.keep(near, built, on.cpu, path)
                 return _load(built, on, "compiled", start)
     leftovers.used(path)
+    if near is not None and like == on.isa:
+        linked.keep(near, found, on.cpu, path)
     return _load(found, on, "cache", start)
+
+
+def _selected(features: Iterable[str]) -> isa.Isa:
+    """The instruction set for a processor with these features, or the plainer one that EDGEQ_ISA names."""
+    try:
+        return isa.detect(dict.fromkeys(features, True))
+    except ValueError as e:
+        raise MachineError(str(e)) from None
+
+
+def _load_linked(path: Path, on: isa.Isa, cpu: str, start: float) -> Machine:
+    library = ctypes.CDLL(os.fspath(path))
+    isa.select(on)
+    run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)((ENTRY, library))
+    call = ctypes.cast(library[CALL], ctypes.c_void_p).value or 0
+    return Machine(run, on, cpu, "cache", "", time.perf_counter() - start, (library,), call, source_digest())
 
 
 def _tell(done: int, total: int, what: str) -> None:

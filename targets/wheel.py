@@ -38,10 +38,10 @@ _COMMANDS = (
 """Modules of edgeq/cli that a device's wheel has."""
 
 _LEFT = (
-    "edgeq/kernels/decide.py", "edgeq/kernels/quantmod.py", "edgeq/leftovers.py", "edgeq/cli/lint.py", "edgeq/cli/tune.py",
-    "edgeq/quantize/run.py",
+    "edgeq/kernels/decide.py", "edgeq/kernels/quantmod.py", "edgeq/leftovers.py", "edgeq/linked.py", "edgeq/cli/lint.py",
+    "edgeq/cli/tune.py", "edgeq/quantize/run.py",
 )  # fmt: skip
-"""What others import only where it is wanted: the first three go with Numba, the rest is for where models are made."""
+"""What others import only where it is wanted: the first four go with Numba, the rest is for where models are made."""
 
 _NO_ROOM = ("edgeq/plan/renumber.py",)
 """What 32-bit ARM's wheel is left without besides: choosing ranges takes longer there."""
@@ -49,8 +49,8 @@ _NO_ROOM = ("edgeq/plan/renumber.py",)
 _API = ("__init__", "__main__", "customs", "interpreter/__init__", "loader", "masking", "quantmod")
 
 _STAYS = (
-    "archive", "build", "closure", "constants", "crosscompile", "emit", "here", "link", "outdated", "rename", "softmath",
-    "strip", "unreached", "wheel",
+    "archive", "build", "closure", "constants", "crosscompile", "emit", "here", "link", "outdated", "rename", "shared",
+    "softmath", "strip", "unreached", "wheel",
 )  # fmt: skip
 """Modules of edgeq/targets that make objects and wheels."""
 
