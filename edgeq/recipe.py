@@ -12,11 +12,6 @@ from edgeq.errors import InputError
 from edgeq.files import read_limited
 from edgeq.records import dataclass, fields, replace
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 RANGE_METHODS = ("minmax", "average", "percentile", "entropy", "mse", "best")
 PRECISIONS = ("int8", "int16x8", "dynamic", "weights", "float")
 ROUNDINGS = ("nearest", "gptq", "best")
@@ -160,6 +155,11 @@ def recipe(name: str) -> Recipe:
 
 def parse(data: bytes, where: str) -> Recipe:
     """The recipe that a TOML file spells: `base`, a recipe's name, and what is other; [[scope]] for some operations."""
+    if sys.version_info >= (3, 11):  # here, since who names a recipe needs none of it
+        import tomllib
+    else:
+        import tomli as tomllib
+
     try:
         document = tomllib.loads(data.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:

@@ -17,18 +17,19 @@ import ast
 import math
 import re
 import struct
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BufferedReader, BytesIO
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InputError
 from edgeq.files import PathLike, open_regular, write_atomic
+
+if TYPE_CHECKING:
+    import zipfile  # where an archive is at hand: with its compressions it takes longer to import than all of the rest
 
 Array = npt.NDArray[Any]
 
@@ -67,6 +68,8 @@ class Samples(Mapping[str, Array]):
     """
 
     def __init__(self, path: PathLike) -> None:
+        import zipfile
+
         self.path = path
         self._arrays: dict[str, Array] = {}
         self._inflated = 0
@@ -95,6 +98,9 @@ class Samples(Mapping[str, Array]):
         return name in self._members
 
     def _open(self, name: str) -> Array:
+        import zipfile
+        import zlib
+
         member = self._members[name]
         where = f"{self.path}: member {member.filename!r}"
         if member.flag_bits & 1:
@@ -131,6 +137,8 @@ class Samples(Mapping[str, Array]):
 
     def _inflate(self, member: zipfile.ZipInfo, where: str) -> Array:
         """The member's array in memory; what is announced is checked against the limit, what comes against that."""
+        import zipfile
+
         self._inflated += member.file_size
         if self._inflated > MAX_INFLATED:
             raise InputError(
@@ -249,6 +257,8 @@ def write_npz(path: PathLike, arrays: Mapping[str, Array], *, compressed: bool =
 
     Uncompressed, the same arrays always give the same bytes. Raises OutputError when the system refuses.
     """
+    import zipfile
+
     buffer = BytesIO()
     # Not np.savez(**arrays): an output may be called "file", which is the name of its first parameter.
     with zipfile.ZipFile(buffer, "w") as archive:

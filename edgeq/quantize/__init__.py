@@ -9,19 +9,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgeq.quantize.recalibrate import Recalibrated, recalibrate
-from edgeq.quantize.report import Layer, Quantized
-
 if TYPE_CHECKING:
+    from edgeq.quantize.report import Layer, Quantized
+    from edgeq.quantize.retune import Recalibrated, recalibrate
     from edgeq.quantize.run import quantize
 
 __all__ = ["Layer", "Quantized", "Recalibrated", "quantize", "recalibrate"]
 
 
 def __getattr__(name: str) -> Any:
-    """`quantize` at its first use: a device recalibrates and has no use for the rest."""
-    if name != "quantize":
+    """Each at its first use: a device recalibrates and has no use for the rest, and who quantizes none for what tunes."""
+    if name not in __all__:
         raise AttributeError(f"module 'edgeq.quantize' has no attribute {name!r}")
-    from importlib import import_module
+    if name == "quantize":
+        from importlib import import_module
 
-    return import_module("edgeq.quantize.run").quantize
+        value = import_module("edgeq.quantize.run").quantize
+    elif name in ("Recalibrated", "recalibrate"):
+        from edgeq.quantize import retune
+
+        value = getattr(retune, name)
+    else:
+        from edgeq.quantize import report
+
+        value = getattr(report, name)
+    globals()[name] = value
+    return value

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.calibrate import Inputs
 from edgeq.graph import Graph, Op
-from edgeq.quantize.frontier import Frontier, Stage, gone
-from edgeq.quantize.moments import Moments, moments
-from edgeq.quantize.windows import Windows, windows
+
+if TYPE_CHECKING:
+    from edgeq.quantize.frontier import Stage
+    from edgeq.quantize.moments import Moments
+    from edgeq.quantize.windows import Windows
 
 Array = npt.NDArray[Any]
 Nearest = Callable[[Array, int], Array]
@@ -62,6 +64,8 @@ def hessians(
     centred: of layers with a bias about the mean of x, for biases that take off what rounding does to the mean. Layers whose
     rows are longer than `longest`, and grouped convolutions, are left out.
     """
+    from edgeq.quantize.frontier import Frontier
+
     cuts = {n: _cut(graph, n) for n in sorted(layers) if _row(graph, n) <= longest}
     groups: dict[
         int, dict[int, Windows]
@@ -85,6 +89,8 @@ def _hessian(op: Op, seen: Moments, centred: bool) -> Array:
 
 def _whole(way: Stage, op: Op, cut: Windows, samples: int) -> Moments:
     """What a layer meets on all samples."""
+    from edgeq.quantize.frontier import gone
+    from edgeq.quantize.moments import Moments, moments
 
     def look(start: int, values: Sequence[Array]) -> Moments:
         return moments(cut, op.code == "DEPTHWISE_CONV_2D", values[0], None)
@@ -94,6 +100,8 @@ def _whole(way: Stage, op: Op, cut: Windows, samples: int) -> Moments:
 
 def _cut(graph: Graph, n: int) -> Windows | None:
     """The windows of layer n that a sample gives its Hessian, None where they cannot be told."""
+    from edgeq.quantize.windows import windows
+
     op = graph.ops[n]
     if graph.tensors[op.inputs[0]].data is not None:
         return None

@@ -11,11 +11,11 @@ in the file, and as slow as float.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from edgeq.calibrate import Progress
 from edgeq.graph import Op, Tensor
-from edgeq.quantize.compare import Judge, decibels
+from edgeq.quantize.compare import Judge
 from edgeq.quantize.gptq import FINE
 from edgeq.quantize.job import Job
 from edgeq.quantize.rules import hybrid_kernel
@@ -135,8 +135,3 @@ def _share(job: Job, some: Iterable[int], of: Iterable[int]) -> float:
     """Of the products of layers `of`, those of `some`."""
     ops, tensors = job.graph.ops, job.graph.tensors
     return sum(products(ops[n], tensors) for n in some) / sum(products(ops[n], tensors) for n in of)
-
-
-def told(alone: Mapping[int, float]) -> dict[int, float]:
-    """What outputs that a hybrid layer alone adds noise to are left with, in dB."""
-    return {n: decibels(1.0, cost) for n, cost in alone.items()}

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from edgeq.calibrate import Inputs, Progress, Ranges, evenly, observe, silent
 from edgeq.graph import Array, Graph
 from edgeq.histogram import Histogram
-from edgeq.quantize.alone import alone, weights_alone
 from edgeq.quantize.bias import correct, mean_inputs
 from edgeq.quantize.compare import Judge, judge_by, judged
-from edgeq.quantize.fitting import fitted
 from edgeq.quantize.gptq import MOST, hessians
-from edgeq.quantize.importance import Importance, importances
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.parameters import Rewritten, histograms, parameters
 from edgeq.quantize.rewrite import Codes, rewrite
 from edgeq.quantize.rounding import FINEST, Grade, all_rounded, clipped, layers, one_each, plain, rounded
 from edgeq.quantize.search import Spans
 from edgeq.quantize.weights import Coded
-from edgeq.quantize.wider import once, widened
 from edgeq.recipe import Recipe
 from edgeq.records import dataclass, field, replace
+
+if TYPE_CHECKING:
+    from edgeq.quantize.importance import Importance
 
 MEANS = 32
 """Inputs that tell the means of layers' inputs."""
@@ -109,6 +109,8 @@ class Job:
         corrected = self.recipe.bias_correction
         known = hessians(self.graph, layers(self.layout), self.derive, longest, corrected)
         if self.wider:
+            from edgeq.quantize.wider import once, widened
+
             found = dict(known)
             more = [*self.derive, *widened(self.derive)]
             found.update(hessians(self.graph, once(self.graph, found), more, longest, corrected))
@@ -128,6 +130,8 @@ class Job:
     def _importances(self) -> Mapping[int, Importance]:
         """Of the layers that have one scale, where they count."""
         if self.outward and not self.important:
+            from edgeq.quantize.importance import importances
+
             means = self.correcting().means or {}
             wanted = [
                 n for n in self.layout.rules if n in means and not one_each(self.layout, n, self.graph.ops[n].code)
@@ -143,6 +147,8 @@ class Job:
         """
         if not some:
             return self
+        from edgeq.quantize.alone import alone
+
         judge, means = judge_by(self.graph, evenly(self.derive, TRIED)), self.means or {}
 
         def noise(n: int, coded: Coded) -> float:
@@ -153,6 +159,8 @@ class Job:
 
     def weights_alone(self, judge: Judge) -> float:
         """Noise per signal at the outputs that the rounding of weights makes, all values between layers being float."""
+        from edgeq.quantize.alone import weights_alone
+
         return weights_alone(self.graph, self._codes(), self.means or {}, judge)
 
     def graded(self, grades: Mapping[int, Grade]) -> Job:
@@ -162,6 +170,8 @@ class Job:
 
     def fitting(self, at: Spans, longest: int = MOST, say: Progress = silent) -> Job:
         """With layers fitted one after another to what they meet at these spans."""
+        from edgeq.quantize.fitting import fitted
+
         at_scales = parameters(self.graph, self.layout, at)
         codes, biases = fitted(
             self.graph,

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.graph import Graph
 from edgeq.quantize import codebook, gptq, grid
-from edgeq.quantize.importance import Importance
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.rules import RULES, Rule
 from edgeq.quantize.weights import Coded, quantize_weights
 from edgeq.records import dataclass
+
+if TYPE_CHECKING:
+    from edgeq.quantize.importance import Importance
 
 Array = npt.NDArray[Any]
 

@@ -9,17 +9,14 @@ from edgeq.calibrate import Inputs, Keeper, Progress, Ranges, evenly, observe, s
 from edgeq.errors import QuantizeError
 from edgeq.feed import Source, count, feed, quantmod_of
 from edgeq.graph import Graph
-from edgeq.quantize import equalize, hybrid, mixed
-from edgeq.quantize.allocate import allocated
 from edgeq.quantize.bias import mean_inputs
 from edgeq.quantize.blas import one_thread
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune
-from edgeq.quantize.compare import Judge, compare, judge_by, judged
+from edgeq.quantize.compare import Judge, compare, decibels, judge_by, judged
 from edgeq.quantize.folding import fold_batch_norm, fold_pads
 from edgeq.quantize.gptq import FINE, MOST, hessians
 from edgeq.quantize.job import MEANS, Job, observed
 from edgeq.quantize.layout import INTEGERS, arrange
-from edgeq.quantize.links import links
 from edgeq.quantize.observation import Budget, looked_at
 from edgeq.quantize.parameters import histograms
 from edgeq.quantize.pooling import means
@@ -31,7 +28,6 @@ from edgeq.quantize.rounding import layers as layers_of
 from edgeq.quantize.rules import RULES, hybrid_kernel
 from edgeq.quantize.search import ENOUGH, Found, Search, chosen, noise, noisiest
 from edgeq.quantize.trim import give_back
-from edgeq.quantize.wider import once, widened
 from edgeq.recipe import RECIPES, Recipe
 from edgeq.records import replace
 
@@ -119,12 +115,16 @@ def quantize(
     judging = judge_by(given, judge)
     job, found = _search(Job(graph, layout, seen, recipe, derive), given, judging, say)
     if recipe.sqnr or recipe.size:
+        from edgeq.quantize import mixed
+
         job, found = mixed.raised(job, found, judging, say, lambda j: _rearranged(j, ranges))
     comparison = compare(given, found.done.graph, found.done.tensors, judge[: FEWEST if fast else COMPARED])
     say(STEPS, STEPS, "quantized")
     return Quantized(
         found.done.graph,
-        layers(job.graph, job.layout, found.done, comparison, hybrid.told(job.alone)),
+        layers(
+            job.graph, job.layout, found.done, comparison, {n: decibels(1.0, cost) for n, cost in job.alone.items()}
+        ),
         min(comparison.sqnr(i) for i in judged(given)),
         before,
         ranges.samples,
@@ -185,7 +185,11 @@ def _rearranged(job: Job, ranges: Ranges) -> Job:
 def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job, Found]:
     """The best form, ranges, weights and biases, as far as the recipe says to look for them."""
     recipe = job.recipe
-    job, later = hybrid.without(job)
+    later: list[int] = []
+    if job.layout.stored:
+        from edgeq.quantize import hybrid
+
+        job, later = hybrid.without(job)
     given_grades = grades(job.graph, job.layout)
     codebooks = bool(given_grades)
     shared: list[str] = []
@@ -217,6 +221,8 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
     on_coarse = codebooks or _coarse(job) or recipe.rounding == "gptq"
     rounds = codebooks or recipe.rounding != "nearest"
     if on_coarse and rounds:  # noise of coarse weights would hide what ranges do
+        from edgeq.quantize.wider import once
+
         say(1, STEPS, "rounding weights")
         attempt("weights rounded one after another", job.rounding(MOST))
         if job.known and recipe.bias_correction and any(not t.per_channel for t in job.layout.treatments.values()):
@@ -247,12 +253,17 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
         attempt("weights rounded one after another", job.rounding(FINE), gain=WORTH / 2)
     coarse = _coarse_products(job)
     if coarse:
+        from edgeq.quantize import hybrid
+
         attempt(
             f"{len(coarse)} FULLY_CONNECTED as 1 × 1 convolutions, a scale per channel",
             hybrid.as_convolutions(job, coarse),
             gain=WORTH,
         )
-    job, best = hybrid.settled(job, best, later, judging, lambda n, m, what: say(2, STEPS, what))
+    if job.layout.stored:
+        from edgeq.quantize import hybrid
+
+        job, best = hybrid.settled(job, best, later, judging, lambda n, m, what: say(2, STEPS, what))
     if recipe.bias_correction and job.means is None:
         say(3, STEPS, "correcting biases")
         attempt("bias correction", job.correcting(FEW if fast else MEANS))
@@ -286,6 +297,8 @@ def _ranged(job: Job, best: Found, methods: Sequence[str], given: Graph | None, 
 
 def _shared_out(job: Job, given: Graph, say: Progress) -> tuple[Job, str]:
     """The job with grades that its recipe's share of bytes pays for, and a line on it."""
+    from edgeq.quantize.allocate import allocated
+
     held = [k * BLOCKS // len(job.derive) % 4 == 1 for k in range(len(job.derive))]
     judge = [x for x, h in zip(job.derive, held, strict=True) if h] or job.derive
     rest = [x for x, h in zip(job.derive, held, strict=True) if not h] or job.derive
@@ -300,6 +313,8 @@ def _for_wider(job: Job, judging: Judge) -> tuple[Job, str]:
     outputs on such samples and on those that judge: off the geometric mean of both, so that what is won on one by losing as
     much on the other is nothing. Where bytes are shared out a thirtieth does: steps are coarsest there where samples tell least.
     """
+    from edgeq.quantize.wider import widened
+
     judges = judging, judge_by(job.graph, widened(judging.inputs))
     other = replace(job, wider=True).rounding(job.known)
     (near, far), (near_now, far_now) = ([of.weights_alone(by) for by in judges] for of in (job, other))
@@ -334,6 +349,9 @@ def _coarse_products(job: Job) -> list[int]:
 
 def _equalized(job: Job) -> Iterator[tuple[str, Job]]:
     """Forms of the graph with other scales between its channels, as far as they may be of use."""
+    from edgeq.quantize import equalize
+    from edgeq.quantize.links import links
+
     found = links(job.graph)
     coarse = _coarse(job)
     if not coarse:  # channels under RELU6 have like ranges
