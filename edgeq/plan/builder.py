@@ -12,13 +12,12 @@ import numpy as np
 from edgeq.errors import CheckError, DataDependentError, UnsupportedError
 from edgeq.graph import NUMPY_DTYPES, Activation, Array, Graph, Op, Tensor
 from edgeq.kernels.isa import Isa
-from edgeq.kernels.words import OPCODES
 from edgeq.kernels.words import frame as fw
-from edgeq.kernels.words import move as mw
-from edgeq.kernels.words.instruction import BRANCH, CONDITION, LIMIT, MEET, OP, ORIGIN, SHARE, TARGET, UNITS, WORDS
+from edgeq.kernels.words.instruction import CONDITION, LIMIT, TARGET
 from edgeq.packed import unpacked
 from edgeq.plan.arena import ALIGNMENT, Block, aligned, place, place_by_middle
-from edgeq.plan.cost import estimated_ns, shared, shared_word
+from edgeq.plan.assemble import assemble
+from edgeq.plan.cost import estimated_ns, shared
 from edgeq.plan.multiplier import activation_bounds, float_bits
 from edgeq.plan.runnable import SLACK, WORTH
 from edgeq.plan.types import CONSTANT, FLIPPED, Instruction, Lanes, Plan, Port, Ref, Rounding, Word
@@ -395,44 +394,7 @@ class Builder:
             raise UnsupportedError(
                 f"the model needs an arena of {arena_bytes} bytes, at most {MAX_ARENA_BYTES} are allowed"
             )
-        arena_words: list[int] = []
-        constant_words: list[int] = []
-        rows: list[list[int]] = []
-        for i, instruction in enumerate(self.instructions):
-            row = [0] * WORDS
-            row[OP], row[UNITS] = OPCODES.get(instruction.kernel, BRANCH), instruction.units
-            row[ORIGIN] = instruction.op
-            for w, v in instruction.words.items():
-                if isinstance(v, Ref):
-                    (constant_words if v.block == CONSTANT else arena_words).append(i * WORDS + w)
-                    v = v.offset if v.block == CONSTANT else offsets[v.block] + v.offset
-                row[w] = v
-            rows.append(row)
-        table = np.array(rows, np.int64).reshape(-1, WORDS)
-        table[:, SHARE] = [
-            shared_word(instruction, cost, self.isa) if flag else 0
-            for instruction, cost, flag in zip(self.instructions, costs, flags, strict=True)
-        ]
-        solo = table[:, SHARE] == 0
-        # Nobody waits between two instructions of thread 0; behind the last small outputs are thread 0's too.
-        following = np.append(solo[1:], all(p.size < fw.SHARED_BYTES for p in outputs))
-        table[:, MEET] = ~(solo & following)
-        for i, instruction in enumerate(self.instructions):
-            if instruction.beside and not solo[i + 1]:
-                table[i, MEET] = 0
-        borders = [
-            i.kernel == "pad_image" and mw.X not in i.words and not flag
-            for i, flag in zip(self.instructions, flags, strict=True)
-        ]
-        for i in [i for i, border in enumerate(borders) if border]:
-            # Who comes next writes what is inside these borders of thread 0's: it waits for what was before them alone.
-            table[i, MEET] = 0
-            if i and not borders[i - 1]:
-                table[i - 1, MEET] = 1
-        for i, instruction in enumerate(self.instructions):
-            if instruction.kernel == "branch":  # everybody comes to a branch, and to where it leads, at the same time
-                before = [i, i - 1, int(table[i, TARGET]) - 1]
-                table[[k for k in before if k >= 0], MEET] = 1
+        words = assemble(self.instructions, offsets, costs, flags, self.isa, [p.size for p in outputs])
         constants = self._laid_out()
         live = {
             t: r
@@ -443,9 +405,9 @@ class Builder:
             and (self.keep or shown or self.last[r.block] >= end)
         }
         return Plan(
-            table=table,
-            arena_words=np.array(arena_words, np.int64),
-            constant_words=np.array(constant_words, np.int64),
+            table=words.table,
+            arena_words=words.arena,
+            constant_words=words.constants,
             constants=constants,
             arena_bytes=arena_bytes,
             offsets=offsets,
