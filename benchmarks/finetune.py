@@ -30,7 +30,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
-from accuracy import MODELS, PRIVATE, TASKS, edgeq
+from accuracy import edgeq
+from accuracy_tasks import MODELS, PRIVATE, TASKS
 
 from edgeq.finetune import Options, finetune
 from edgeq.graph import Array

@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
-from accuracy import MODELS, TASKS
+from accuracy_tasks import MODELS, TASKS
 
 from edgeq.graph import Array
 from edgeq.quantize import quantize
