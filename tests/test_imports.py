@@ -122,7 +122,7 @@ UNWANTED = {
     "edgeq.root": "a device that believes a key",
     "edgeq.overlay": "a model as it was sealed",
     "edgeq.tflite.writer": "a device reads",
-    "edgeq.plan.lower.recurrent": "an operation that this model does not have",
+    "edgeq.plan.lower.lstm": "an operation that this model does not have",
 }
 """What a sealed model's first answer must not import, and what that would be for."""
 
