@@ -7,7 +7,7 @@ call for all of them. A graph whose plan branches, remembers, or calls back is r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -18,7 +18,7 @@ from edgeq.errors import InputError
 from edgeq.graph import NUMPY_DTYPES, Array, Graph
 from edgeq.kernels.isa import Isa
 from edgeq.kernels.words import frame as fw
-from edgeq.kernels.words.instruction import SCRATCH_BYTES, WORDS
+from edgeq.kernels.words.instruction import ORIGIN, SCRATCH_BYTES, WORDS
 from edgeq.machine import get
 from edgeq.plan import Plan, make_plan
 from edgeq.plan.refit import OtherLayoutError, Refit
@@ -33,6 +33,9 @@ LANE_BYTES = 2 << 20
 
 WALK_BYTES = 8 << 20
 """Of the arenas of samples that go side by side all the way."""
+
+FEWEST = 4
+"""Samples that are to go side by side all the way, if there are as many."""
 
 
 class Stepper:
@@ -100,10 +103,10 @@ class Stepper:
             for i, view in shown:
                 values = view[: len(arrays)]
                 yield i, (values ^ FLIPPED).view(np.int8) if self.graph.tensors[i].dtype == "int8" else values
-            self._again(used, start, end)
+            self._again(used, end)
 
-    def _again(self, used: Sequence[tuple[Array, int, int]], start: int, end: int) -> None:
-        """Whoever changes what is being run (Walk) runs the last step once more."""
+    def _again(self, used: Sequence[tuple[Array, int, int]], end: int) -> None:
+        """Whoever changes what is being run (Walk) runs the last operation once more."""
 
     def _fitting(self, x: Sequence[Array]) -> list[Array]:
         out = []
@@ -121,47 +124,75 @@ class Stepper:
         return self._arenas[:, start : start + t.size * dtype.itemsize].view(dtype)
 
 
-class Walk(Stepper):
-    """One way through a graph with all samples at once, on which scales and biases may change: what was computed last is computed
-    again, and the rest follows from that."""
+class Forms:
+    """Plans that run operation by operation, of graphs that differ in scales and biases alone: the first is planned whole, the
+    others where they differ (edgeq.plan.refit)."""
 
-    def __init__(self, graph: Graph, samples: int) -> None:
-        """Raises OtherLayoutError for a graph that does not go operation by operation, or needs more than WALK_BYTES."""
+    def __init__(self) -> None:
+        self._refit: Refit | None = None
+
+    def of(self, graph: Graph) -> Refit:
+        """What plans the graph's forms, made by the first that is asked for. Raises OtherLayoutError if none can be."""
+        if self._refit is None:
+            self._refit = Refit(graph, get().isa, shown=True)
+        if not self._refit.able:
+            raise OtherLayoutError
+        return self._refit
+
+    def remember(self, graph: Graph) -> None:
+        """Steppers of this graph need no plan of their own, if it is a form of what was planned."""
+        if self._refit is not None and "xnnpack" not in _PLANS.setdefault(graph, {}):
+            plan = self._refit.of(graph)
+            if plan is not None:
+                _PLANS[graph]["xnnpack"] = plan, False
+
+
+class Walk(Stepper):
+    """One way through a graph with several samples at once, on which scales and biases may change: the operation that was
+    computed last is computed again, and the rest follows from that."""
+
+    def __init__(self, graph: Graph, forms: Forms, samples: int, shown: Collection[int]) -> None:
+        """samples: at most, `lanes` go; shown: the tensors that are.
+
+        Raises OtherLayoutError for a graph that does not go operation by operation, or of which WALK_BYTES hold too few samples.
+        """
         self._machine = get()
         self.graph = sound(graph)
-        self._refit = Refit(self.graph, self._machine.isa, shown=True)
-        self.plan, self.lanes = self._refit.plan, samples
-        if not self._refit.able or samples * (self.plan.arena_bytes + SCRATCH_BYTES) > WALK_BYTES:
+        self._refit = forms.of(self.graph)
+        plan = self._refit.of(self.graph)
+        if plan is None:
             raise OtherLayoutError
-        wanted = {i for op in graph.ops for i in op.outputs}
+        self.plan, self.lanes = plan, min(samples, WALK_BYTES // (plan.arena_bytes + SCRATCH_BYTES))
+        if self.lanes < min(samples, FEWEST):
+            raise OtherLayoutError
         self._fed = []
-        self._steps = _steps(graph, self.plan, wanted, False)
+        self._steps = _steps(graph, plan, set(shown), False)
         self._open()
         self._tables = np.stack([c.table.reshape(-1) for c in self._contexts])
         for context, table in zip(self._contexts, self._tables, strict=True):
             context.table = table.reshape(-1, WORDS)
         self._bases = np.array([[a.ctypes.data] for a in self._arenas])
-        self._current = self.plan
-        self._changed = False
+        self._kept: list[Array] = []
+        self._again_from: int | None = None
 
-    def change(self, graph: Graph) -> None:
-        """Go on with this graph, from the operation on whose output was shown last. Raises OtherLayoutError if it is no form of
-        the first."""
-        plan = self._refit.of(graph)
-        if plan is None:
-            raise OtherLayoutError
-        self._tables[:] = plan.table.reshape(-1)
-        self._tables[:, plan.arena_words] += self._bases
-        self._tables[:, plan.constant_words] += plan.constants.ctypes.data
-        self._current, self._changed = plan, True  # its constants must be there while it runs
+    def change(self, graph: Graph, n: int) -> None:
+        """Go on with this graph, another in the numbers of operation n alone, the one whose output was shown last. Raises
+        OtherLayoutError if it is no form of the first."""
+        patch = self._refit.patch(graph, n)
+        words = self._tables[:, patch.start : patch.start + len(patch.words)]
+        words[:] = patch.words
+        words[:, patch.arena] += self._bases
+        words[:, patch.constants] += self._refit.plan.constants.ctypes.data
+        self._kept.append(patch.kept)  # must be there while it runs
+        self._again_from = patch.start // WORDS
 
-    def _again(self, used: Sequence[tuple[Array, int, int]], start: int, end: int) -> None:
-        if not self._changed:
+    def _again(self, used: Sequence[tuple[Array, int, int]], end: int) -> None:
+        if self._again_from is None:
             return
         for frame, address, table in used:
-            frame[fw.INSTRUCTIONS], frame[fw.COUNT] = table + start * WORDS * 8, end - start
+            frame[fw.INSTRUCTIONS], frame[fw.COUNT] = table + self._again_from * WORDS * 8, end - self._again_from
             judge(self._machine.run(address, 0))
-        self._changed = False
+        self._again_from = None
 
 
 _PLANS: WeakKeyDictionary[Graph, dict[str, tuple[Plan, bool]]] = WeakKeyDictionary()
@@ -183,12 +214,12 @@ def _planned(graph: Graph, isa: Isa, rounding: Rounding) -> tuple[Plan, bool]:
 
 def _steps(graph: Graph, plan: Plan, wanted: set[int], whole: bool) -> list[tuple[int, int, list[int]]]:
     """Instructions start … end − 1, and the watched tensors that can be seen then."""
-    count = len(plan.instructions)
+    count = len(plan.table)
     if whole:
         return [(0, count, sorted(wanted & set(plan.places)))]
     ends = [0] * len(graph.ops)
-    for at, instruction in enumerate(plan.instructions):
-        ends[instruction.op] = at + 1
+    for at, op_index in enumerate(plan.table[:, ORIGIN].tolist()):
+        ends[op_index] = at + 1
     steps: list[tuple[int, int, list[int]]] = []
     start = end = 0
     for n, op in enumerate(graph.ops):

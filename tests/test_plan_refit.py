@@ -10,9 +10,10 @@ from quantize_models import MODELS, inputs_of
 from tflite_models import int8_cnn, uint8_residual
 
 from edgeq import stepping
+from edgeq.feed import encode
 from edgeq.graph import Graph
 from edgeq.machine import get
-from edgeq.plan.refit import Refit
+from edgeq.plan.refit import OtherLayoutError, Refit
 from edgeq.quantize import quantize
 from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.rescale import rescale, scales
@@ -111,3 +112,34 @@ def test_biases_settle_alike_in_one_pass_and_in_many(name, monkeypatch):
     monkeypatch.setattr(stepping, "WALK_BYTES", 0)
     often = settle(graph, matched, wanted, inputs)
     assert write(once) == write(often) != write(graph)
+
+
+@pytest.mark.parametrize("name", ["classifier", "int8 layers", "uint8 residual"])
+def test_remembered_forms_show_what_a_plan_of_their_own_shows(name):
+    """A stepper of a form whose plan is remembered plans nothing, and shows the same bits."""
+    graph = GRAPHS[name]()
+    forms = stepping.Forms()
+    forms.of(graph)
+    inputs = [encode(graph, x) for x in inputs_of(graph, 3)] if name in MODELS else inputs_of(graph, 3)
+    for other in others(graph, 3)[:3]:
+        forms.remember(other)
+        ready, anew = stepping.Stepper(other), stepping.Stepper(replace(other))
+        assert not ready.plan.instructions
+        assert anew.plan.instructions
+        given = inputs[: min(ready.lanes, anew.lanes)]
+        for (i, found), (j, wanted) in zip(ready.run(given), anew.run(given), strict=True):
+            assert i == j
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_walk_goes_with_as_many_samples_as_fit(monkeypatch):
+    """Of samples that need more memory than there is, some settle the biases; of too few none do."""
+    graph = GRAPHS["classifier"]()
+    shown = {op.outputs[0] for op in graph.ops}
+    one = stepping.Forms().of(graph).plan.arena_bytes + stepping.SCRATCH_BYTES
+    monkeypatch.setattr(stepping, "WALK_BYTES", 5 * one)
+    assert stepping.Walk(graph, stepping.Forms(), 7, shown).lanes == 5
+    monkeypatch.setattr(stepping, "WALK_BYTES", 3 * one)
+    assert stepping.Walk(graph, stepping.Forms(), 3, shown).lanes == 3
+    with pytest.raises(OtherLayoutError):
+        stepping.Walk(graph, stepping.Forms(), 7, shown)

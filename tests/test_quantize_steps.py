@@ -11,18 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quantize_models import MODELS, Net, answers, classifier, inputs_of, sqnr
 
-from edgeq.calibrate import calibrate, tracer
+from edgeq.calibrate import calibrate, sparse, tracer
 from edgeq.graph import Graph, Quantization
-from edgeq.quantize import refine, search
+from edgeq.quantize import quantize, refine, search
 from edgeq.quantize.bias import correct, mean_inputs
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune, real
-from edgeq.quantize.compare import CEILING, compare, decibels, judge_by, judged
+from edgeq.quantize.compare import CEILING, compare, compare_with, decibels, elements, judge_by, judged
 from edgeq.quantize.layout import arrange
 from edgeq.quantize.parameters import Rewritten, histograms, parameters
+from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.refine import refined, spans
 from edgeq.quantize.rewrite import rewrite
 from edgeq.quantize.search import Search
 from edgeq.quantize.weights import INT32_MAX, MOST_MULTIPLIER, quantize_bias, quantize_weights
+from edgeq.stepping import Stepper
 
 # --- weights and biases -------------------------------------------------------------------------------------------------
 
@@ -168,6 +170,20 @@ def test_a_graph_compared_with_itself():
     found = compare(graph, graph, place, inputs)
     assert {found.sqnr(i) for i in place} == {CEILING}
     assert judge_by(graph, inputs).error(graph, place) == 0.0
+
+
+@pytest.mark.parametrize("seen", [7, 8192])
+def test_a_comparison_with_what_is_known(seen, monkeypatch):
+    """Where it is known what the float graph says, the integer graph alone runs, and the sums are the same."""
+    monkeypatch.setattr("edgeq.quantize.compare.SEEN", seen)
+    coded = quantize(classifier(), inputs_of(classifier())).graph
+    graph, inputs = reconstruct(coded), inputs_of(classifier(), 3)
+    place = {i: i for i, t in enumerate(graph.tensors) if t.data is None}
+    most = elements(graph, place, seen)
+    said = {i: np.stack([sparse(row, most[i]) for row in v]) for i, v in Stepper(graph, list(place)).run(inputs)}
+    wanted, found = compare(graph, coded, place, inputs), compare_with(graph, coded, place, inputs, said)
+    assert found.signal == wanted.signal
+    assert found.noise == wanted.noise
 
 
 def test_the_judge_measures_noise_per_signal():

@@ -53,6 +53,19 @@ class _Form:
     constants: Array
 
 
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """One operation in other numbers: `start`, where its rows begin among the words of the table; words: (n,) those rows, flat;
+    arena, constants: which of them are offsets into the arena, or from the start of the plan's constants; kept: what else they
+    point at."""
+
+    start: int
+    words: Array
+    arena: Array
+    constants: Array
+    kept: Array
+
+
 class Refit:
     """The plan of one graph, and plans of others in the same memory. able: whether there can be any."""
 
@@ -100,6 +113,27 @@ class Refit:
             return self._refitted(graph)
         except OtherLayoutError:
             return None
+
+    @bounded
+    def patch(self, graph: Graph, n: int) -> Patch:
+        """What of the plan changes where another graph, one that `of` has a plan for, has other numbers in operation n alone.
+
+        Raises OtherLayoutError where it would be another plan.
+        """
+        old, op = self._graph.ops[n], graph.ops[n]
+        if not self.able or (op.code, op.outputs, len(op.inputs)) != (old.code, old.outputs, len(old.inputs)):
+            raise OtherLayoutError
+        form = self._lowered(_Again(self._builder, self._graph, graph, self._laid), n, op)
+        start = self._starts[n][0] * WORDS
+        words = form.rows.reshape(-1).copy()
+        own = aligned(form.constants.nbytes + SLACK)
+        own[: form.constants.nbytes] = form.constants
+        words[form.own] += own.ctypes.data - self.plan.constants.ctypes.data
+        arena, constants = (
+            there[(there >= start) & (there < start + len(words))] - start
+            for there in (self.plan.arena_words, self.plan.constant_words)
+        )
+        return Patch(start, words, arena, constants, own)
 
     @bounded
     def _refitted(self, graph: Graph) -> Plan:

@@ -67,26 +67,69 @@ def compare(real: Graph, coded: Graph, place: Mapping[int, int], inputs: Iterabl
     """
     from edgeq.stepping import Stepper
 
-    pairs = [(i, j, quantmod_of(coded.tensors[j])) for i, j in place.items() if _comparable(real, i, coded, j)]
-    whole = frozenset(judged(real))
-    most = {i: real.tensors[i].size if i in whole else SEEN for i, _, _ in pairs}
-    signal = {i: 0.0 for i, _, _ in pairs}
-    noise = dict(signal)
+    pairs = _pairs(real, coded, place)
+    most = elements(real, (i for i, _, _ in pairs), SEEN)
+    sums = _Sums(pairs)
     exact, rounded = Stepper(real, [i for i, _, _ in pairs]), Stepper(coded, [j for _, j, _ in pairs])
-    readers: dict[int, list[tuple[int, QuantMod | None]]] = {}
-    for i, j, q in pairs:
-        readers.setdefault(j, []).append((i, q))
     at_once = min(exact.lanes, rounded.lanes, ABREAST)
     waiting = iter(inputs)
     while some := list(islice(waiting, at_once)):
         wanted = {i: np.stack([sparse(row, most[i]) for row in v]) for i, v in exact.run(some)}
-        for j, v in rounded.run([encode(coded, x) for x in some]):
-            for i, q in readers[j]:
+        sums.take(wanted, most, rounded.run([encode(coded, x) for x in some]))
+    return sums.comparison
+
+
+def compare_with(
+    real: Graph, coded: Graph, place: Mapping[int, int], inputs: Sequence[Inputs], said: Mapping[int, Array]
+) -> Comparison:
+    """As `compare`, where it is known what `real` says to these inputs: by tensor (inputs, n) of its elements, as many as
+    `elements` allows, as `sparse` picks them.
+    """
+    from edgeq.stepping import Stepper
+
+    pairs = [(i, j, q) for i, j, q in _pairs(real, coded, place) if i in said]
+    most = {i: said[i].shape[1] for i, _, _ in pairs}
+    sums = _Sums(pairs)
+    step = Stepper(coded, [j for _, j, _ in pairs])
+    for start in range(0, len(inputs), step.lanes):
+        part = slice(start, start + step.lanes)
+        sums.take({i: said[i][part] for i in most}, most, step.run([encode(coded, x) for x in inputs[part]]))
+    return sums.comparison
+
+
+def elements(real: Graph, tensors: Iterable[int], seen: int) -> dict[int, int]:
+    """How many elements of each tensor are compared: `seen` at most, of those that the graph is judged by all."""
+    whole = frozenset(judged(real))
+    return {i: real.tensors[i].size if i in whole else seen for i in tensors}
+
+
+def _pairs(real: Graph, coded: Graph, place: Mapping[int, int]) -> list[tuple[int, int, QuantMod | None]]:
+    return [(i, j, quantmod_of(coded.tensors[j])) for i, j in place.items() if _comparable(real, i, coded, j)]
+
+
+class _Sums:
+    """A comparison that grows."""
+
+    def __init__(self, pairs: Sequence[tuple[int, int, QuantMod | None]]) -> None:
+        self._signal = {i: 0.0 for i, _, _ in pairs}
+        self._noise = dict(self._signal)
+        self._readers: dict[int, list[tuple[int, QuantMod | None]]] = {}
+        for i, j, q in pairs:
+            self._readers.setdefault(j, []).append((i, q))
+
+    def take(self, wanted: Mapping[int, Array], most: Mapping[int, int], rounded: Iterable[tuple[int, Array]]) -> None:
+        """What the float graph says to some inputs, and what the integer graph does, tensor after tensor."""
+        for j, values in rounded:
+            for i, q in self._readers[j]:
                 if i in wanted:
-                    found = np.stack([sparse(row, most[i]) for row in v])
-                    signal[i] += _signal(wanted[i])
-                    noise[i] += float(_noise(wanted[i], _decoded(found, q)).sum())
-    return Comparison(MappingProxyType(signal), MappingProxyType(noise))
+                    found = np.stack([sparse(row, most[i]) for row in values])
+                    self._signal[i] += _signal(wanted[i])
+                    self._noise[i] += float(_noise(wanted[i], _decoded(found, q)).sum())
+
+    @property
+    def comparison(self) -> Comparison:
+        """What was taken in."""
+        return Comparison(MappingProxyType(self._signal), MappingProxyType(self._noise))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, evenly, in_chunks, stride
+from edgeq.calibrate import Inputs, evenly, in_chunks, sparse, stride
 from edgeq.errors import QuantizeError
 from edgeq.feed import quantmod_of
 from edgeq.graph import Graph
-from edgeq.quantize.compare import Judge, judged
+from edgeq.quantize.compare import Judge, elements, judged
 from edgeq.quantize.settle import Layer, channel_means
 from edgeq.quantize.stretch import Further, stretch_by
 from edgeq.records import dataclass
@@ -49,13 +49,17 @@ SURE: Final = 1.28
 SEEN: Final = 512
 """Values of an output that it does so by."""
 
+SHOWN: Final = 2048
+"""Values of any tensor, of those inputs of which all tensors are known."""
+
 
 @dataclass(frozen=True, eq=False)
 class Guide:
     """judge: by the float model's answers on inputs that are held back, and on those stretched. trainer: the same on `others`, of
     which `means` are: by operation of the integer graph, (len(others), channels) of its output. witnesses: some of all inputs;
     wanted: by target what the float model says of those, (witnesses, n) float32; said: by model that the codes leave open the
-    same, of as many as were asked so far; asking: what the next one says."""
+    same, of as many as were asked so far; asking: what the next one says. compared: of the judge's inputs, those of which all
+    tensors are known: by tensor of the float model, (compared, n) as edgeq.quantize.compare_with takes them."""
 
     judge: Judge
     trainer: Judge
@@ -65,6 +69,8 @@ class Guide:
     wanted: tuple[Array, ...]
     said: list[tuple[Array, ...]]
     asking: Iterator[tuple[Array, ...]]
+    compared: Sequence[Inputs]
+    all: Mapping[int, Array]
 
     def told(self, count: int) -> Sequence[tuple[Array, ...]]:
         """What `count` models say, or fewer if there are not as many."""
@@ -115,19 +121,23 @@ def guide_by(
     matched: Sequence[Layer],
     judges: Sequence[Inputs],
     others: Sequence[Inputs],
+    compared: int = 0,
 ) -> Guide:
     """What a float model says, and what those say that it may stand for.
 
     graph: the integer model, own: the tensors by which it is judged; wanted: the float model to come close to; models: those
     that tell the risk, none where that is `wanted` itself; judges, others: inputs for the judge, and those that are not held
-    back. Raises QuantizeError for models whose scores are not as many, or not of the sizes, that the integer model has.
+    back; compared: of so many of the judges all tensors are kept.
+
+    Raises QuantizeError for models whose scores are not as many, or not of the sizes, that the integer model has.
     """
     from edgeq.trials import Trials
 
     there, n, stretch = _targets(graph, own, wanted), len(others), stretch_by(others)
     trained, judging = list(Further(others, stretch)), Further(judges, stretch)
     plain = len(trained) + len(judges)
-    told, itself, means = _heard(wanted, there, matched, chain(trained, judging), n)
+    some = evenly([*range(len(trained), plain)], compared) if compared else []
+    told, itself, means, every = _heard(wanted, there, matched, chain(trained, judging), n, some)
     plans: dict[tuple[int, ...], Plans] = {}
     judge, trainer = (
         Judge(tuple(own), some, tuple(a[part] for a in told), SCORED, plans=plans)
@@ -144,20 +154,31 @@ def guide_by(
             trials[targets] = Trials(targets, witnesses, SEEN)
         return trials[targets].answers(model, checked=model is not wanted)
 
-    return Guide(judge, trainer, others, means, witnesses, tuple(a[shown] for a in itself), [], map(says, models))
+    those = [judges[k - len(trained)] for k in some]
+    wants = tuple(a[shown] for a in itself)
+    return Guide(judge, trainer, others, means, witnesses, wants, [], map(says, models), those, every)
 
 
 def _heard(
-    wanted: Graph, there: Sequence[int], matched: Sequence[Layer], inputs: Iterable[Inputs], count: int
-) -> tuple[list[Array], list[Array], dict[int, Array]]:
-    """What the float model says in one pass: by target (len(inputs), n) as much as is SCORED, and as much as is SEEN; and of
-    the first `count` inputs the mean of each channel, by operation of the integer graph.
+    wanted: Graph,
+    there: Sequence[int],
+    matched: Sequence[Layer],
+    inputs: Iterable[Inputs],
+    count: int,
+    compared: Sequence[int],
+) -> tuple[list[Array], list[Array], dict[int, Array], dict[int, Array]]:
+    """What the float model says in one pass: by target (len(inputs), n) as much as is SCORED, and as much as is SEEN; of
+    the first `count` inputs the mean of each channel, by operation of the integer graph; and of the inputs `compared` as much as
+    is SHOWN of every tensor.
     """
     layers = {layer.wanted: layer.op for layer in matched} if count else {}
     steps = {i: [stride(wanted.tensors[i].shape, most) for most in (SCORED, SEEN)] for i in there}
+    floats = [i for i, t in enumerate(wanted.tensors) if t.dtype == "float32" and t.data is None]
+    most = elements(wanted, floats if compared else (), SHOWN)
 
     def look(worker: int, step: Stepper, number: int, chunk: Sequence[Inputs]) -> dict[tuple[int, int], Array]:
         found: dict[tuple[int, int], Array] = {}
+        rows = [k - number for k in compared if number <= k < number + len(chunk)]
         for i, values in step.run(chunk):
             if i in steps:
                 found |= {(i, k): values[:, ::every].copy() for k, every in enumerate(steps[i])}
@@ -166,14 +187,18 @@ def _heard(
                     min(len(values), count - number), -1, wanted.tensors[i].shape[-1]
                 )
                 found[i, 2] = channel_means(some)
+            if rows and i in most:
+                found[i, 3] = np.stack([sparse(values[row], most[i]) for row in rows])
         return found
 
-    parts = list(in_chunks(wanted, inputs, look, [*there, *layers]))
+    parts = list(in_chunks(wanted, inputs, look, [*most] or [*there, *layers]))
 
     def whole(i: int, k: int) -> Array:
         return np.concatenate([part[i, k] for part in parts if (i, k) in part])
 
-    return [whole(i, 0) for i in there], [whole(i, 1) for i in there], {n: whole(i, 2) for i, n in layers.items()}
+    means = {n: whole(i, 2) for i, n in layers.items()}
+    every = {i: whole(i, 3) for i in most if any((i, 3) in part for part in parts)}
+    return [whole(i, 0) for i in there], [whole(i, 1) for i in there], means, every
 
 
 def _below(z: float) -> float:

@@ -18,7 +18,7 @@ from edgeq.quantize import guard
 from edgeq.quantize.blas import one_thread
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune
 from edgeq.quantize.cells import LEAST_MODELS, MODELS, drawn
-from edgeq.quantize.compare import compare, judged
+from edgeq.quantize.compare import compare, compare_with, judged
 from edgeq.quantize.guard import Verdict, judge
 from edgeq.quantize.guide import SCORED, WITNESSES, Guide, guide_by
 from edgeq.quantize.observation import HOLD_BACK, Budget, Observation, Saved, looked_at, observe_within
@@ -30,7 +30,7 @@ from edgeq.quantize.search import ENOUGH, FIXED, MOST_SLACK, Found, Search, Span
 from edgeq.quantize.settle import Layer, layers, settle
 from edgeq.quantize.stretch import BY
 from edgeq.records import dataclass, field, replace
-from edgeq.stepping import forget
+from edgeq.stepping import Forms, forget
 from edgeq.teacher import check_interface
 
 LEAST_GAIN = 0.1
@@ -137,9 +137,7 @@ def _chosen(
     place = {i: i for i, t in enumerate(graph.tensors) if t.data is None}
     guide = _guide(graph, real, known, matched, seen, say)
     for large in (g for g in (real, known) if g is not None and too_large(g)):
-        forget(
-            large
-        )  # what it says is known; its plan is as large as the float model, and is made again to compare layers
+        forget(large)  # what it says is known; its plan is as large as the float model
     say(0, 2, "choosing ranges")
     search = Search(_maker(graph, free, place), guide.trainer)
     old = search.candidate("the ranges it has", {})
@@ -149,10 +147,10 @@ def _chosen(
     found = _ranged(search, old, groups, _balanced(graph, free, seen.histograms))
     if found.spans and found.error >= ENOUGH and not late():
         found = search.climbed(found, noisiest(groups, found.spans), say, budget=REFINING, late=late)
-    wider = search
+    wider, forms = search, Forms()
     if settle_biases and not late():
         say(1, 2, "settling biases")
-        settled = _settled(found, search, matched, guide)
+        settled = _settled(found, search, matched, guide, forms)
         if settled.done is not found.done:  # wider ranges are to have these biases too
             wider = Search(_maker(settled.done.graph, free, place), guide.trainer)
         found = settled
@@ -167,8 +165,13 @@ def _chosen(
     found = _guarded(found, old, seen, guide, verdict, bool(groups))
     changed = found.done is not old.done
     result = found.done.graph if changed else (deployed or graph)
-    del guide, search, wider  # their plans and samples stretched are as large as what is compared now
-    comparison = compare(real, result, place, evenly(seen.judge.inputs, COMPARED))
+    forms.remember(result)  # whoever looks at the outcome goes operation by operation, too
+    some, every = guide.compared, guide.all
+    del guide, search, wider, forms  # their plans and samples stretched are as large as what is compared now
+    if every:
+        comparison = compare_with(real, result, place, some, every)
+    else:  # what a teacher said
+        comparison = compare(real, result, place, evenly(seen.judge.inputs, COMPARED))
     say(2, 2, "calibrated")
     return Recalibrated(
         result,
@@ -229,7 +232,7 @@ def _guide(
             say(k, count, "asking what the codes leave open")
             yield model
 
-    return guide_by(graph, own, real, told(), matched, judges, others)
+    return guide_by(graph, own, real, told(), matched, judges, others, COMPARED)
 
 
 def _ranged(search: Search, old: Found, seen: Mapping[int, Histogram], even: Spans) -> Found:
@@ -249,11 +252,11 @@ def _ranged(search: Search, old: Found, seen: Mapping[int, Histogram], even: Spa
     return best
 
 
-def _settled(found: Found, search: Search, matched: Sequence[Layer], guide: Guide) -> Found:
+def _settled(found: Found, search: Search, matched: Sequence[Layer], guide: Guide, forms: Forms) -> Found:
     """With biases settled on samples that do not judge, if that lowers the error clearly."""
     if not guide.others or not matched:
         return found
-    graph = settle(found.done.graph, matched, guide.means, guide.others)
+    graph = settle(found.done.graph, matched, guide.means, guide.others, forms)
     done = replace(found.done, graph=graph)
     error = search.judge.error(graph, done.tensors)
     kept = error < (1 - LEAST_GAIN) * found.error

@@ -24,7 +24,7 @@ from edgeq.quantize.weights import INT32_MAX
 from edgeq.records import dataclass, replace
 
 if TYPE_CHECKING:
-    from edgeq.stepping import Stepper
+    from edgeq.stepping import Forms, Stepper
 
 Array = npt.NDArray[Any]
 
@@ -65,15 +65,22 @@ def layers(coded: Graph, teacher: Graph) -> tuple[Layer, ...]:
     )
 
 
-def settle(coded: Graph, found: Sequence[Layer], wanted: Mapping[int, Array], inputs: Sequence[Inputs]) -> Graph:
+def settle(
+    coded: Graph,
+    found: Sequence[Layer],
+    wanted: Mapping[int, Array],
+    inputs: Sequence[Inputs],
+    forms: Forms | None = None,
+) -> Graph:
     """The integer graph with biases that bring each layer's mean output towards the wanted one.
 
-    wanted: by operation, (len(inputs), channels): the mean output of each channel on each of the inputs.
+    wanted: by operation, (len(inputs), channels): the mean output of each channel on each of the inputs; forms: where graphs like
+    this are planned.
     """
     able = [layer for layer in found if _bias(coded, layer.op) is not None and layer.op in wanted]
     fed = [tuple(encode(coded, x)) for x in inputs]
     try:
-        return _walked(coded, able, wanted, fed)
+        return _walked(coded, able, wanted, fed, forms)
     except OtherLayoutError:
         pass
     at_once = -(-len(able) // PASSES) or 1
@@ -86,19 +93,23 @@ def settle(coded: Graph, found: Sequence[Layer], wanted: Mapping[int, Array], in
     return graph
 
 
-def _walked(coded: Graph, able: Sequence[Layer], wanted: Mapping[int, Array], fed: Sequence[Inputs]) -> Graph:
-    """As `settle`, in one pass over the samples. Raises OtherLayoutError where that does not go."""
-    from edgeq.stepping import Walk
+def _walked(
+    coded: Graph, able: Sequence[Layer], wanted: Mapping[int, Array], fed: Sequence[Inputs], forms: Forms | None
+) -> Graph:
+    """As `settle`, in one pass over the samples, or over as many as can go side by side. Raises OtherLayoutError where that does
+    not go.
+    """
+    from edgeq.stepping import Forms, Walk
 
     graph, waiting = coded, {layer.output: layer for layer in able}
-    walk = Walk(coded, len(fed))
-    for i, values in walk.run(fed):
-        if i in waiting:
-            layer, q = waiting[i], quantmod_of(graph.tensors[i])
-            mean = channel_means(values.reshape(len(fed), -1, graph.tensors[i].shape[-1]))
-            real = mean if q is None else (mean - float(q.zero_point)) * float(q.scale)
-            graph = _moved(graph, layer.op, steady(wanted[layer.op] - real))
-            walk.change(graph)
+    walk = Walk(coded, forms or Forms(), len(fed), waiting)
+    some = np.linspace(0, len(fed) - 1, walk.lanes).round().astype(int)
+    for i, values in walk.run([fed[k] for k in some]):
+        layer, q = waiting[i], quantmod_of(graph.tensors[i])
+        mean = channel_means(values.reshape(len(some), -1, graph.tensors[i].shape[-1]))
+        real = mean if q is None else (mean - float(q.zero_point)) * float(q.scale)
+        graph = _moved(graph, layer.op, steady(wanted[layer.op][some] - real))
+        walk.change(graph, layer.op)
     return graph
 
 
