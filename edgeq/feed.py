@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -46,27 +46,41 @@ def _quantmod(scale: float, zero_point: int, dtype: str) -> QuantMod:
     return QuantMod.from_tflite(scale, zero_point, dtype)
 
 
-def feed(graph: Graph, samples: Source) -> Iterator[tuple[Array, ...]]:
+def feed(graph: Graph, samples: Source, named: Callable[[int], str] | None = None) -> Iterator[tuple[Array, ...]]:
     """One tuple of arrays per inference, in the order of the graph's inputs and of their shapes.
 
     Real numbers for float and for quantized inputs (float32): what comes in a quantized input's own dtype is taken for
-    codes and dequantized, all else for the numbers themselves. Other inputs get their own dtype. Raises InputError.
+    codes and dequantized, all else for the numbers themselves. Other inputs get their own dtype. named: what sample n is
+    called in errors, if not what `samples.named` says or "sample n". Raises InputError.
     """
+    call = named or getattr(samples, "named", None) or "sample {}".format
     if isinstance(samples, (np.ndarray, Mapping)):
-        yield from _rows(graph, _by_input(graph, samples))
+        yield from _rows(graph, _by_input(graph, samples), call)
         return
-    for sample in samples:
-        if isinstance(sample, (np.ndarray, Mapping)):
-            arrays = _by_input(graph, sample)
-        else:
+    for n, sample in enumerate(samples):
+        try:
+            yield from _inferences(graph, sample)
+        except InputError as error:
+            raise InputError(f"{call(n)}: {error}") from error
+
+
+def _inferences(graph: Graph, sample: Any) -> Iterator[tuple[Array, ...]]:
+    """What one sample of an iterable gives: an inference, or of an array of several rows as many."""
+    if isinstance(sample, (np.ndarray, np.generic, Mapping, int, float)):
+        arrays = _by_input(graph, sample if isinstance(sample, Mapping) else np.asarray(sample))
+    else:
+        try:
             arrays = [np.asarray(a) for a in sample]
-            if len(arrays) != len(graph.inputs):
-                raise InputError(f"a sample must hold {len(graph.inputs)} arrays, one per input, got {len(arrays)}")
-        shapes = [graph.tensors[i].shape for i in graph.inputs]
-        if all(a.size == math.prod(s) for a, s in zip(arrays, shapes, strict=True)):
-            yield _shaped(graph, arrays)
-        else:
-            yield from _rows(graph, arrays)
+        except (TypeError, ValueError) as error:
+            what = f"an array, arrays by name or one for each input is expected, got {type(sample).__name__}"
+            raise InputError(f"{what}: {error}") from None
+        if len(arrays) != len(graph.inputs):
+            raise InputError(f"a sample must hold {len(graph.inputs)} arrays, one per input, got {len(arrays)}")
+    shapes = [graph.tensors[i].shape for i in graph.inputs]
+    if all(a.size == math.prod(s) for a, s in zip(arrays, shapes, strict=True)):
+        yield _shaped(graph, arrays)
+    else:
+        yield from _rows(graph, arrays)
 
 
 def count(graph: Graph, samples: Source) -> int | None:
@@ -115,8 +129,10 @@ def _rows_a_run(graph: Graph, k: int, array: Array, shape: tuple[int, ...]) -> i
     raise InputError(f"input {graph.input_names()[k]!r}: expected samples (N, {wanted}), got shape {array.shape}")
 
 
-def _rows(graph: Graph, arrays: Sequence[Array]) -> Iterator[tuple[Array, ...]]:
-    """Inferences out of arrays (N, …), one per input."""
+def _rows(
+    graph: Graph, arrays: Sequence[Array], named: Callable[[int], str] | None = None
+) -> Iterator[tuple[Array, ...]]:
+    """Inferences out of arrays (N, …), one per input; named: what the n-th is called in errors."""
     shapes = [graph.tensors[i].shape for i in graph.inputs]
     rows = [_rows_a_run(graph, k, a, s) for k, (a, s) in enumerate(zip(arrays, shapes, strict=True))]
     runs = [len(a) // r for a, r in zip(arrays, rows, strict=True)]
@@ -129,7 +145,11 @@ def _rows(graph: Graph, arrays: Sequence[Array]) -> Iterator[tuple[Array, ...]]:
     fed = 0
     for n in range(runs[0]):
         piece = [a[n * r : (n + 1) * r] for a, r in zip(arrays, rows, strict=True)]
-        yield _shaped(graph, piece)
+        try:
+            made = _shaped(graph, piece)
+        except InputError as error:
+            raise error if named is None else InputError(f"{named(n)}: {error}") from None
+        yield made
         fed += sum(a.nbytes for a in piece)
         if mapped and fed >= RELEASED:
             # Pages of a file that was gone through count as the process's until they are given back.

@@ -105,13 +105,7 @@ def write_atomic(
     """
     name = os.fspath(path)
     pieces = (data,) if isinstance(data, bytes | bytearray | memoryview) else data
-    try:
-        target = Path(os.path.realpath(name))
-        if target.exists() and not target.is_file():
-            found = _kind(target.stat().st_mode)
-            raise OutputError(f"{name}: cannot be written: expected a regular file, found {found}")
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{name}: cannot be written: {_reason(error)}") from None
+    target = _target(name)
     beside = target.with_name(f".edgeq-{secrets.token_hex(8)}.tmp")  # _LEFTOVER, if this process dies
     try:
         _write(beside, pieces, mode)
@@ -133,6 +127,23 @@ def write_atomic(
         raise OutputError(f"{name}: written, but the disk did not confirm it: {_reason(error)}") from None
 
 
+def check_place(path: PathLike) -> None:
+    """See that `path` is a place for a result, before the work for it is done; a disk may still be full in the end.
+
+    Raises OutputError as `write_atomic` would.
+    """
+    name = os.fspath(path)
+    folder = _target(name).parent
+    try:
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            why = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(why, os.strerror(why))
+    except OSError as error:
+        raise OutputError(f"{name}: cannot be written: {_reason(error)}") from None
+
+
 def remove_leftovers(folder: PathLike) -> None:
     """Delete what processes that died inside `write_atomic` left in `folder`.
 
@@ -142,6 +153,18 @@ def remove_leftovers(folder: PathLike) -> None:
         for name in os.listdir(folder):
             if re.fullmatch(_LEFTOVER, name):
                 os.unlink(Path(folder, name))
+
+
+def _target(name: str) -> Path:
+    """The file that is to be there, behind symbolic links. Raises OutputError where something else is."""
+    try:
+        target = Path(os.path.realpath(name))
+        if target.exists() and not target.is_file():
+            found = _kind(target.stat().st_mode)
+            raise OutputError(f"{name}: cannot be written: expected a regular file, found {found}")
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{name}: cannot be written: {_reason(error)}") from None
+    return target
 
 
 def _write(path: Path, pieces: Iterable[bytes | bytearray | memoryview], mode: int) -> None:

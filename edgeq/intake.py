@@ -2,8 +2,9 @@
 
 - `FILE.npz`, `FILE.npy`: arrays as edgeq.samples and edgeq.feed take them; labels in `y`.
 - a folder: .npy, .wav, .png, .jpg and .jpeg files below it, in the order of their names, one sample each, but for sound, which
-  is cut into as many as fit. Sound becomes numbers in [−1, 1], one channel; images are squeezed to the input's height and width
-  and hold 0 to 255. With names like `folder/3/x.png`, below folders that are all named by whole numbers, those are the labels.
+  is cut into as many as fit. Sound becomes numbers in [−1, 1], one channel, all of one rate; images are turned as they are to be
+  shown, squeezed to the input's height and width and hold 0 to 255, of 16 bits too. With names like `folder/3/x.png`, below
+  folders that are all named by whole numbers, those are the labels.
 - `-`: frames on standard input, raw, little-endian, each as large as the model's inputs together.
 - `FILE.py:name`: a function without arguments that gives samples one by one.
 
@@ -13,22 +14,26 @@ A preprocessing function `FILE.py:name` may stand between: it gets a sample as d
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
-import math
 import os
+import select
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.errors import InputError
+from edgeq.errors import EdgeqError, InputError
 from edgeq.feed import Source
-from edgeq.files import open_regular
 from edgeq.graph import NUMPY_DTYPES, Graph, Tensor
 from edgeq.records import dataclass
+from edgeq.sounds import Sounds, mapped
 
 Array = npt.NDArray[Any]
 Function = Callable[..., Any]
@@ -39,16 +44,15 @@ KINDS: Final = (".npy", ".wav", *IMAGES)
 MAX_PIXELS: Final = 1 << 26
 """Of one image: a larger one is refused before it is decoded."""
 
-MAX_FILE: Final = 1 << 28
-"""Bytes of one sample's file."""
-
 
 @dataclass(frozen=True)
 class Local:
-    """Samples and, where they are known, a label for each: (N,) integers."""
+    """Samples and, where they are known, a label for each: (N,) integers; reach: what their numbers reach by their kind, as
+    pixels do, where nobody has mapped them."""
 
     samples: Source
     labels: Array | None = None
+    reach: tuple[float, float] | None = None
 
 
 def take(
@@ -59,24 +63,41 @@ def take(
     preprocess: str | None = None,
     raw: str | None = None,
     stdin: IO[bytes] | None = None,
+    seconds: float | None = None,
 ) -> Local:
-    """The samples that `where` names for this model. raw: the dtype of frames on standard input, by default the inputs'.
+    """The samples that `where` names for this model. raw: the dtype of frames on standard input, by default the inputs';
+    seconds: for so long standard input is waited for.
 
     Raises InputError for what is not there, or not what the rules above say.
     """
-    change = None if preprocess is None else function(preprocess)
+    change = None if preprocess is None else _called(preprocess, function(preprocess))
     if where == "-":
-        return Local(_changed(_frames(graph, raw, span, sys.stdin.buffer if stdin is None else stdin), change))
+        until = None if seconds is None else time.monotonic() + seconds
+        frames = _frames(graph, raw, span, sys.stdin.buffer if stdin is None else stdin, until)
+        reach = REACHES.get(raw or "") if span is None and change is None else None
+        return Local(_changed(frames, change), None, reach)
     if ".py:" in where:
-        made = function(where)()
+        made = _called(where, function(where))()
         if not hasattr(made, "__iter__"):
             raise InputError(
                 f"{where}: expected a function that gives samples one by one, it gave {type(made).__name__}"
             )
-        return Local(_changed(iter(made), change))
+        return Local(_changed(_given(where, made), change))
     if os.path.isdir(where):
         return _folder(Path(where), graph, span, change)
     return _file(where, change)
+
+
+def state(where: str) -> str:
+    """What tells the samples that lie there now from those that lay there before: names, sizes and dates of files, digested."""
+    path = Path(where.rpartition(":")[0] if ".py:" in where else where)
+    paths = _files(path) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for p in paths:
+        with suppress(OSError):  # no file: standard input, or what will be said when it is opened
+            found = p.stat()
+            digest.update(f"{p}\0{found.st_size} {found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def function(named: str) -> Function:
@@ -98,6 +119,28 @@ def function(named: str) -> Function:
             f"{path}: expected a function {name!r}, found {'none' if found is None else type(found).__name__}"
         )
     return found  # type: ignore[no-any-return]
+
+
+def _called(named: str, f: Function) -> Function:
+    """The user's function; what it raises is said in a line that names it."""
+
+    def call(*arguments: Any) -> Any:
+        try:
+            return f(*arguments)
+        except EdgeqError:
+            raise
+        except Exception as error:
+            raise InputError(f"{named}: {type(error).__name__}: {error}") from error
+
+    return call
+
+
+def _given(named: str, made: Iterable[Any]) -> Iterator[Any]:
+    """What the user's function gives, one by one."""
+    give, end = _called(named, next), object()
+    samples = iter(made)
+    while (sample := give(samples, end)) is not end:
+        yield sample
 
 
 def _changed(samples: Iterator[Any], change: Function | None) -> Iterator[Any]:
@@ -131,15 +174,15 @@ REACHES: Final = {"uint8": (0.0, 255.0), "int16": (-32768.0, 32768.0)}
 
 
 def _frames(
-    graph: Graph, raw: str | None, span: tuple[float, float] | None, stream: IO[bytes]
+    graph: Graph, raw: str | None, span: tuple[float, float] | None, stream: IO[bytes], until: float | None
 ) -> Iterator[tuple[Array, ...]]:
-    """Whole frames, until the stream ends; with a span those of pixels (uint8) or sound (int16) mapped onto it."""
+    """Whole frames, until the stream ends or time is up; with a span those of pixels (uint8) or sound (int16) mapped onto it."""
     tensors = [graph.tensors[i] for i in graph.inputs]
     dtypes = [_raw_dtype(t, raw) for t in tensors]
     if span is not None and (other := next((d for d in dtypes if d.name not in REACHES), None)) is not None:
         raise InputError(f"a span for frames of {other.name}: expected pixels (--raw uint8) or sound (--raw int16)")
     sizes = [t.size * d.itemsize for t, d in zip(tensors, dtypes, strict=True)]
-    while frame := _exactly(stream, sum(sizes)):
+    while frame := _exactly(stream, sum(sizes), until):
         arrays, at = [], 0
         for t, d, size in zip(tensors, dtypes, sizes, strict=True):
             values = np.frombuffer(frame, d, t.size, at).reshape(t.shape)
@@ -155,12 +198,17 @@ def _raw_dtype(t: Tensor, raw: str | None) -> np.dtype[Any]:
     return NUMPY_DTYPES[name].newbyteorder("<")
 
 
-def _exactly(stream: IO[bytes], size: int) -> bytes:
-    """A frame, or nothing at the end. Raises InputError where the stream ends inside one."""
+def _exactly(stream: IO[bytes], size: int, until: float | None) -> bytes:
+    """A frame, or nothing at the end, or where it is not whole in time. Raises InputError where the stream ends inside one."""
     parts: list[bytes] = []
     left = size
     while left:
-        part = stream.read(left)
+        if until is None:
+            part = stream.read(left)
+        elif select.select([stream], [], [], max(0.0, until - time.monotonic()))[0]:
+            part = os.read(stream.fileno(), left)  # a buffered read would wait for all of it
+        else:
+            return b""
         if not part:
             if parts:
                 raise InputError(f"standard input ends {left} bytes before the end of a frame of {size}")
@@ -185,26 +233,37 @@ class _Files(Sequence[Any]):
     def __getitem__(self, n: Any) -> Any:
         return self._decode(self._paths[n])
 
+    def named(self, n: int) -> str:
+        """What sample n is called where something is wrong with it."""
+        return str(self._paths[n])
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in KINDS and p.is_file())
+
 
 def _folder(folder: Path, graph: Graph, span: tuple[float, float] | None, change: Function | None) -> Local:
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in KINDS and p.is_file())
+    paths = _files(folder)
     if not paths:
         raise InputError(f"{folder}: expected files of {', '.join(KINDS)}, found none")
     if len(graph.inputs) != 1:
         raise InputError(f"{folder}: a folder holds samples for one input, the model has {len(graph.inputs)}")
     t = graph.tensors[graph.inputs[0]]
+    names = [p.parent.name for p in paths]
+    labels = np.array([int(n) for n in names]) if all(n.isdecimal() for n in names) else None
+    plain = span is None and change is None
     if any(p.suffix.lower() == ".wav" for p in paths):
         if not all(p.suffix.lower() == ".wav" for p in paths):
             raise InputError(f"{folder}: expected sound alone, or none")
-        return Local(_changed(_sounds(paths, t, span, whole=change is not None), change))
-    names = [p.parent.name for p in paths]
-    labels = np.array([int(n) for n in names]) if all(n.isdigit() for n in names) else None
+        sounds = Sounds(paths, t, span, change)
+        return Local(sounds, None if labels is None else labels[sounds.files()], (-1.0, 1.0) if plain else None)
 
     def decode(path: Path) -> Any:
         sample = _npy(path) if path.suffix.lower() == ".npy" else _image(path, t, span, squeeze=change is None)
         return (sample if change is None else change(sample),)
 
-    return Local(_Files(paths, decode), labels)
+    pictures = all(p.suffix.lower() in IMAGES for p in paths)
+    return Local(_Files(paths, decode), labels, (0.0, 255.0) if plain and pictures else None)
 
 
 def _npy(path: str | Path) -> Array:
@@ -220,76 +279,31 @@ def _npy(path: str | Path) -> Array:
 def _image(path: Path, t: Tensor, span: tuple[float, float] | None, squeeze: bool) -> Array:
     """(height, width, channels) float32, at the size of the model's input unless a function does that."""
     try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ImportError:
         raise InputError(f"{path}: images need Pillow (pip install 'edgeq[images]')") from None
-    if len(t.shape) != 4 or t.shape[3] not in (1, 3):
+    fits = len(t.shape) == 4 and t.shape[3] in (1, 3)
+    if squeeze and not fits:
         raise InputError(
             f"{path}: an image cannot be input {t.name!r} of shape {list(t.shape)}: 1 or 3 channels are expected"
         )
+    channels = t.shape[3] if fits else 3
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"{path}: {image.width}×{image.height} pixels, the limit is {MAX_PIXELS}")
-            shown = image.convert("L" if t.shape[3] == 1 else "RGB")
+            shown = ImageOps.exif_transpose(image)
+            if shown.mode.startswith("I"):  # 16 bits of grey, which a conversion would cut off at 255
+                shown = Image.fromarray(np.asarray(shown, np.float32) / np.float32(257))
+            else:
+                shown = shown.convert("L" if channels == 1 else "RGB")
             if squeeze and shown.size != (t.shape[2], t.shape[1]):
                 shown = shown.resize((t.shape[2], t.shape[1]), Image.Resampling.BILINEAR)
             pixels = np.asarray(shown, np.float32)
-    except (OSError, ValueError, SyntaxError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # a picture is anybody's, and its decoders raise what they come upon
         raise InputError(f"{path}: expected an image: {error}") from None
-    return mapped(pixels.reshape(*pixels.shape[:2], t.shape[3]), 0.0, 255.0, span)
-
-
-def _sounds(paths: Sequence[Path], t: Tensor, span: tuple[float, float] | None, whole: bool) -> Iterator[Any]:
-    """Each file cut into as many inputs as fit, or each file whole for a function that makes features of it."""
-    for path in paths:
-        sound = mapped(_wav(path), -1.0, 1.0, span)
-        if whole:
-            yield sound
-            continue
-        size = math.prod(t.shape)
-        if sum(d > 1 for d in t.shape) > 1:  # no waveform, but what somebody makes of one
-            raise InputError(
-                f"{path}: input {t.name!r} of shape {list(t.shape)} takes no plain sound: a function that makes of it what the "
-                "model takes is expected (--preprocess FILE.py:f)"
-            )
-        if len(sound) < size:
-            raise InputError(f"{path}: {len(sound)} samples of sound, input {t.name!r} takes {size}")
-        for start in range(0, len(sound) - size + 1, size):
-            yield (sound[start : start + size].reshape(t.shape),)
-
-
-def _wav(path: Path) -> Array:
-    """One channel of numbers in [−1, 1]: the mean of all channels."""
-    import wave
-
-    try:
-        with open_regular(path) as (file, size):
-            if size > MAX_FILE:
-                raise InputError(f"{path}: {size} bytes, the limit is {MAX_FILE}")
-            with wave.open(file, "rb") as sound:
-                width, channels = sound.getsampwidth(), sound.getnchannels()
-                frames = sound.readframes(sound.getnframes())
-    except (wave.Error, EOFError, OSError) as error:
-        raise InputError(f"{path}: expected a WAV file of PCM: {error}") from None
-    if width == 1:
-        values = (np.frombuffer(frames, np.uint8).astype(np.float32) - 128) / 128
-    elif width in (2, 4):
-        values = np.frombuffer(frames, f"<i{width}").astype(np.float32) / float(1 << (8 * width - 1))
-    elif width == 3:
-        bytes3 = np.frombuffer(frames, np.uint8).reshape(-1, 3).astype(np.int32)
-        codes = (bytes3[:, 0] | bytes3[:, 1] << 8 | bytes3[:, 2] << 16) << 8 >> 8
-        values = codes.astype(np.float32) / float(1 << 23)
-    else:
-        raise InputError(f"{path}: expected 8 to 32 bits a sample, found {8 * width}")
-    mono: Array = values.reshape(-1, channels).mean(axis=1, dtype=np.float32)
-    return mono
-
-
-def mapped(x: Array, low: float, high: float, span: tuple[float, float] | None) -> Array:
-    """x with [low, high] mapped onto `span`; as it is without one."""
-    if span is None:
-        return x
-    scale = (span[1] - span[0]) / (high - low)
-    out: Array = ((x - low) * scale + span[0]).astype(np.float32)
-    return out
+    whole = pixels.reshape(*pixels.shape[:2], -1)
+    return mapped(np.broadcast_to(whole, (*whole.shape[:2], channels)), 0.0, 255.0, span)

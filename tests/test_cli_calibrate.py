@@ -251,6 +251,46 @@ def test_an_interrupted_run_goes_on(here, capsys, monkeypatch) -> None:
     assert not (here / "o.eqo.part").exists()
 
 
+def test_other_samples_do_not_go_on(here, monkeypatch, capsys) -> None:
+    """A checkpoint is of the samples that lay there then: where others have come under their name, all are looked at."""
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr("edgeq.quantize.retune._chosen", interrupted)
+        assert main(CALIBRATE) == 130
+    assert (here / "o.eqo.part").exists()
+    shutil.copy("calibration.npz", "bright_calibration.npz")
+    capsys.readouterr()
+    assert main(CALIBRATE) == 0
+    assert "went on" not in capsys.readouterr().err
+
+
+def test_nowhere_to_write_is_said_first(here, capsys) -> None:
+    """A folder that is not there is found out before samples are looked at, for the result and for statistics."""
+    line = ["calibrate", "digits_int8.tflite", "-d", "none.npz", "-o"]
+    assert main([*line, "none/o.tflite"]) == 1
+    assert "none/o.tflite: cannot be written" in capsys.readouterr().err
+    assert main([*line, "o.tflite", "--epsilon", "1", "--statistics", "none/s.json"]) == 1
+    assert "none/s.json: cannot be written" in capsys.readouterr().err
+
+
+def test_pixels_that_nobody_mapped(here, capsys) -> None:
+    """Pictures hold 0 to 255; a model trained on 0 to 1 is not given them without a word."""
+    from PIL import Image
+
+    (here / "pictures").mkdir()
+    for n, x in enumerate(np.load("calibration.npz")["x"][:8]):
+        Image.fromarray((255 * x[..., 0]).astype(np.uint8)).save(here / "pictures" / f"{n}.png")
+    line = ["calibrate", "digits_int8.tflite", "-d", "pictures", "-o", "o.tflite"]
+    assert main(line) == 0
+    assert "samples reach from 0 to 255, input 'image' takes 0 to 1: --span LOW HIGH" in capsys.readouterr().err
+    assert main([*line, "--span", "0", "1"]) == 0
+    assert "--span" not in capsys.readouterr().err
+
+
 def test_another_device_cannot_go_on(here) -> None:
     """A checkpoint of another device, model or kind of run is not used."""
     from edgeq.checkpoint import Checkpoint
@@ -351,6 +391,43 @@ def test_monitor_serves_metrics(here, capsys) -> None:
     assert float(re.search(r"^edgeq_latency_seconds_count ([0-9]+)", body, re.MULTILINE)[1]) > 0
     assert 'edgeq_beyond_ratio{tensor="' in body
     assert "drift" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_with_a_summary(here, monkeypatch, capsys) -> None:
+    """Most watching ends by Ctrl-C: what was seen until then is said all the same."""
+    (here / "s.py").write_text(
+        "import numpy as np\ndef gen():\n    yield from np.load('held_out.npz')['x'][:50]\n    raise KeyboardInterrupt\n"
+    )
+    assert main(["monitor", "digits_int8.tflite", "-i", "s.py:gen"]) == 130
+    out, err = capsys.readouterr()
+    assert re.search(r"^inferences +50$", out, re.MULTILINE)
+    assert err == "edgeq: interrupted\n"
+
+
+def test_terminals_without_rich(here, monkeypatch, capsys) -> None:
+    """A device's wheel brings no rich: on a terminal there progress and the monitor are a line that is written anew."""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("edgeq.cli.show.find_spec", lambda name: None)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, terminal)
+    line = ["monitor", "digits_int8.tflite", "-i", "bright_held_out.npz", "--rate", "500"]
+    assert main([*line, "--seconds", "0.6", "--every", "1"]) == 0
+    lines = re.split("[\r\n]", terminal.getvalue())
+    assert any(re.match(r"learning  [0-9]+ inferences  p50 .*image [0-9.]+% beyond", text) for text in lines)
+    assert main(CALIBRATE) == 0
+    assert "\rcalibrating  1/100" in terminal.getvalue()
+
+
+def test_tensors_of_the_same_name_are_series_apart() -> None:
+    """Prometheus refuses two series alike: names that a file has given twice are counted."""
+    from edgeq.cli.monitor import Seen, metrics
+    from edgeq.drift import DriftReport, TensorDrift
+
+    twice = (TensorDrift("a", 0.1, None, 1.0), TensorDrift("a", 0.2, None, 1.0))
+    text = metrics(Seen(), DriftReport("steady", 1, 1, 0, 0.0, 1.0, 1, None, twice))
+    assert 'edgeq_beyond_ratio{tensor="a"} 0.1' in text
+    assert 'edgeq_beyond_ratio{tensor="a #2"} 0.2' in text
 
 
 def test_the_view_draws(here) -> None:

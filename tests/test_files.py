@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgeq.errors import InputError, OutputError
-from edgeq.files import PRIVATE, read_limited, write_atomic
+from edgeq.files import PRIVATE, check_place, read_limited, write_atomic
 
 
 def missing(folder: Path) -> Path:
@@ -145,3 +145,29 @@ def test_write_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
         write_atomic(tmp_path / "out", b"second", replace=False)
     assert (tmp_path / "out").read_bytes() == b"first"
     assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("none/file", "cannot be written: No such file or directory"),
+        ("file/file", "cannot be written: Not a directory"),
+        ("folder", "expected a regular file, found a directory"),
+    ],
+)
+def test_places_without_room(tmp_path: Path, place: str, says: str) -> None:
+    """Where a result could not be put is said before the work, in the words of the writing itself."""
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    for ask in (check_place, lambda path: write_atomic(path, b"")):
+        with pytest.raises(OutputError, match=says):
+            ask(tmp_path / place)
+
+
+def test_places_with_room(tmp_path: Path) -> None:
+    """A new file, one that is there and one behind a link are places for a result, and asking makes nothing."""
+    (tmp_path / "there").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("there")
+    for name in ("new", "there", "link"):
+        check_place(tmp_path / name)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "there"]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
+import time
 import wave
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +28,7 @@ def taken(where, graph, **options) -> list[tuple[np.ndarray, ...]]:
     return list(feed(graph, intake.take(str(where), graph, **options).samples))
 
 
-def wav(path: Path, values: np.ndarray, width: int) -> None:
+def wav(path: Path, values: np.ndarray, width: int, rate: int = 16000) -> None:
     """(frames, channels) numbers in [−1, 1) as PCM of that many bytes."""
     codes = np.round(values * (1 << (8 * width - 1))).astype(np.int64)
     if width == 1:
@@ -33,7 +37,7 @@ def wav(path: Path, values: np.ndarray, width: int) -> None:
     with wave.open(str(path), "wb") as out:
         out.setnchannels(values.shape[1])
         out.setsampwidth(width)
-        out.setframerate(16000)
+        out.setframerate(rate)
         out.writeframes(raw)
 
 
@@ -61,6 +65,114 @@ def test_sound_where_features_are_expected(tmp_path) -> None:
     wav(tmp_path / "a.wav", np.zeros((4000, 1)), 2)
     with pytest.raises(InputError, match=r"takes no plain sound: .* expected \(--preprocess FILE.py:f\)"):
         taken(tmp_path, conv("int8"))
+
+
+def test_sound_is_counted_before_it_is_read(tmp_path) -> None:
+    """A folder of sound is a sequence: samples looked at can be spread over all of it, and have the label of their file."""
+    for label, n in ((0, 250), (3, 120)):
+        (tmp_path / str(label)).mkdir()
+        wav(tmp_path / str(label) / "a.wav", np.linspace(-0.5, 0.5, n)[:, None], 2)
+    local = intake.take(str(tmp_path), SOUND)
+    assert (len(local.samples), local.labels.tolist()) == (3, [0, 0, 3])
+    (last,) = local.samples[2]
+    np.testing.assert_allclose(last.reshape(-1), np.linspace(-0.5, 0.5, 120)[:100], atol=1e-4)
+
+
+def test_sound_of_two_rates(tmp_path) -> None:
+    """Files of another rate than the first one's would be heard too fast: both rates are said, before anything starts."""
+    wav(tmp_path / "a.wav", np.zeros((200, 1)), 2)
+    wav(tmp_path / "b.wav", np.zeros((200, 1)), 2, rate=44100)
+    with pytest.raises(InputError, match=r"b\.wav: 44100 Hz, .*a\.wav has 16000 Hz: expected sound of one rate"):
+        intake.take(str(tmp_path), SOUND)
+
+
+def test_sound_that_was_cut_off(tmp_path) -> None:
+    """Of a recording that ended before its header says, the whole inputs that are there are taken."""
+    wav(tmp_path / "a.wav", np.linspace(-0.5, 0.5, 450)[:, None], 2)
+    content = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(content[: 44 + 2 * 250 + 1])
+    assert len(taken(tmp_path, SOUND)) == 2
+
+
+def test_grey_of_16_bits(tmp_path) -> None:
+    """A picture of 16 bits holds 0 to 255 like any other, and is not cut off there."""
+    from PIL import Image
+
+    values = np.linspace(0, 65535, 24).reshape(4, 6).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    ((x,),) = taken(tmp_path, PICTURE)
+    np.testing.assert_allclose(x[0], np.repeat((values / 257)[..., None], 3, axis=2), rtol=1e-5)
+
+
+def test_pictures_are_turned_as_they_are_to_be_shown(tmp_path) -> None:
+    """A camera that was held on its side says so in EXIF: what is above is above."""
+    from PIL import Image
+
+    turned = np.zeros((12, 8, 3), np.uint8)
+    turned[:, :4] = 255  # the left half, which is above once it was turned by a quarter
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(turned).save(tmp_path / "a.png", exif=exif)
+    ((x,),) = taken(tmp_path, PICTURE)
+    assert x[0, 0].min() > 250
+    assert x[0, -1].max() < 5
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1", "CMYK", "L"])
+def test_other_kinds_of_pictures(tmp_path, mode) -> None:
+    """Grey, palettes, transparency and ink become the channels that the model takes, without a warning."""
+    from PIL import Image
+
+    Image.new("RGB", (7, 5), (255, 255, 255)).convert(mode).save(tmp_path / "a.tif")
+    (tmp_path / "a.tif").rename(tmp_path / "a.png")
+    ((x,),) = taken(tmp_path, PICTURE)
+    assert x.min() > 250
+
+
+def test_a_picture_for_a_function(tmp_path) -> None:
+    """What a function makes of a picture need not look like one."""
+    from PIL import Image
+
+    Image.new("RGB", (10, 10), (255, 255, 255)).save(tmp_path / "a.png")
+    (tmp_path / "f.py").write_text("def flat(x):\n    return x.mean(axis=2).reshape(1, 100) / 255\n")
+    ((x,),) = taken(tmp_path, SOUND, preprocess=f"{tmp_path}/f.py:flat")
+    assert (x == 1).all()
+
+
+def test_which_file_is_wrong(tmp_path) -> None:
+    """Of a folder the file is named that does not fit, holds no number, or is broken; of others the sample's number."""
+    np.save(tmp_path / "a.npy", np.zeros((1, 100), np.float32))
+    for wrong in (np.zeros((3, 3), np.float32), np.full((1, 100), np.nan, np.float32)):
+        np.save(tmp_path / "b.npy", wrong)
+        with pytest.raises(InputError, match=r"b\.npy: input 'x': "):
+            taken(tmp_path, SOUND)
+        with pytest.raises(InputError, match=r"^sample 1: input 'x': "):
+            list(feed(SOUND, [np.zeros((1, 100)), wrong]))
+    with pytest.raises(InputError, match=r"^sample 2: input 'x': samples must be finite"):
+        list(feed(SOUND, np.where(np.arange(4)[:, None] == 2, np.nan, np.zeros((4, 100)))))
+
+
+def test_a_stream_that_stalls(tmp_path) -> None:
+    """Standard input is waited for no longer than asked: what was whole by then is what there is."""
+    reads, writes = os.pipe()
+    os.write(writes, bytes(250))
+    with open(reads, "rb") as stream:
+        start = time.monotonic()
+        assert len(taken("-", SOUND, stdin=stream, seconds=0.2)) == 2
+        assert 0.15 < time.monotonic() - start < 5
+    os.close(writes)
+
+
+def test_what_lies_there_has_a_state(tmp_path) -> None:
+    """Samples that were replaced by others of the same name are told from those before."""
+    file = tmp_path / "a.npy"
+    np.save(file, np.zeros(4, np.float32))
+    before = intake.state(str(file)), intake.state(str(tmp_path))
+    assert before == (intake.state(str(file)), intake.state(str(tmp_path)))
+    np.save(file, np.zeros(5, np.float32))
+    assert before[0] != intake.state(str(file))
+    assert before[1] != intake.state(str(tmp_path))
+    assert intake.state("-") == intake.state(str(tmp_path / "none"))
 
 
 def test_images_and_labels(tmp_path) -> None:
@@ -151,6 +263,9 @@ def _python(text: str, name: str = "f"):
     return make
 
 
+HUGE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+HUGE += struct.pack(">I", zlib.crc32(HUGE[12:])) + b"\0\0\0\0IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+
 WRONG = {
     "nothing there": (lambda folder: str(folder / "no.npz"), SOUND, "there is no such file"),
     "empty folder": (str, SOUND, "expected files of .npy, .wav"),
@@ -178,6 +293,17 @@ WRONG = {
     "not a function": (_python("f = 1\n"), SOUND, "expected a function 'f', found int"),
     "no samples": (_python("def f():\n    return 3\n"), SOUND, "that gives samples one by one, it gave int"),
     "broken Python": (_python("def f(:\n"), SOUND, "SyntaxError"),
+    "Python that fails": (
+        _python("def f():\n    yield [[0.0] * 100]\n    raise OSError('the camera is gone')\n"),
+        SOUND,
+        "s.py:f: OSError: the camera is gone",
+    ),
+    "a sample that is none": (
+        _python("def f():\n    yield None\n"),
+        SOUND,
+        "sample 0: an array, arrays by name or one for each input is expected, got NoneType",
+    ),
+    "a picture of billions of pixels": (_write("a.png", HUGE), PICTURE, "a.png: expected an image"),
     "no such Python file": (lambda folder: f"{folder}/none.py:f", SOUND, "there is no such Python file"),
 }
 

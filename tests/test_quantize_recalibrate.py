@@ -8,14 +8,16 @@ from fractions import Fraction
 import engine_models
 import numpy as np
 import pytest
+from control_models import counter
 from quantize_models import MODELS, answers, classifier, inputs_of, peer_answers, runtimes, sqnr
 from tflite_models import int8_cnn, uint8_residual
 
 from edgeq.check import check
 from edgeq.errors import QuantizeError
 from edgeq.feed import encode, feed, quantmod_of
-from edgeq.graph import Graph, Quantization
+from edgeq.graph import Graph, Quantization, Tensor
 from edgeq.quantize import quantize, recalibrate
+from edgeq.quantize.canonical import real
 from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.rescale import rescale, scales
 from edgeq.recipe import Recipe
@@ -231,6 +233,7 @@ def test_a_relu_that_the_codes_imply():
         (classifier(), 8, "expected a model with quantized activations, found none: quantize it first"),
         (int8_cnn(), 3, "expected at least 4 samples, of which one judges, got 3"),
         (int8_cnn(), 0, "at least one sample"),
+        (counter("int8"), 8, "operation 1 (VAR_HANDLE) keeps something from one sample to the next"),
     ],
 )
 def test_refusals(graph, n, message):
@@ -247,3 +250,20 @@ def test_same_samples_same_bytes():
     before = loosely_quantized(classifier())
     one, two = (write(recalibrate(before, inputs_of(classifier(), 16)).graph) for _ in range(2))
     assert one == two
+
+
+def test_the_same_sample_again_and_again_decides_nothing():
+    """A covered lens gives one picture many times; ranges that fit it alone are not taken for better."""
+    graph = classifier()
+    before = loosely_quantized(graph)
+    dark = tuple(np.zeros_like(a) for a in inputs_of(graph, 1)[0])
+    for local in ([dark] * 200, [dark, *inputs_of(graph, 3, seed=2)] * 50):
+        done = recalibrate(before, local)
+        assert not done.changed
+        assert "samples held back do not decide" in done.steps[-1] or "comes" in done.steps[-1]
+
+
+def test_a_constant_without_dimensions_becomes_real():
+    """A scalar constant of an integer model has a real value like any other."""
+    q = Quantization(np.array([0.5], np.float32), np.array([2], np.int64))
+    assert real(Tensor("c", (), "int8", np.array(7, np.int8), q)).tolist() == 2.5

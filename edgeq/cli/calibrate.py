@@ -96,6 +96,7 @@ def calibrate(
         return
     if data is None:
         raise click.UsageError("Missing option '-d' / '--data'.")
+    from edgeq.files import check_place
     from edgeq.quantize.observation import Budget
 
     share = None if statistics is None else Share(statistics, owner, epsilon)
@@ -104,6 +105,8 @@ def calibrate(
     if share is not None and owner is None and epsilon is None:
         raise click.UsageError("--statistics leave the device masked (--statistics-for) or with noise (--epsilon).")
     budget = Budget(samples, None if minutes is None else 60.0 * minutes, memory << 20)
+    for path in (output, *([] if share is None else [share.path])):
+        check_place(path)
     if output.endswith(OVERLAY):
         _to_overlay(model, data, output, teacher, budget, keep_io, source, share, access)
     else:
@@ -132,6 +135,7 @@ def _to_overlay(
     from edgeq import changes, opening, overlay
     from edgeq.check import sound
     from edgeq.checkpoint import Checkpoint
+    from edgeq.intake import state
     from edgeq.tflite import read
 
     if access.identity is None:
@@ -142,7 +146,8 @@ def _to_overlay(
     )
     graph = sound(read(found.data))
     deployed = _deployed(graph, found, output, identity)
-    purpose = "\n".join([found.base.payload_sha256, data, str(budget.samples), str(keep_io), str(source), str(teacher)])
+    asked = [data, state(data), str(budget.samples), str(keep_io), str(source), str(teacher)]
+    purpose = "\n".join([found.base.payload_sha256, *asked])
     checkpoint = Checkpoint(output, identity, purpose.encode())
     done, begun = _recalibrated(graph, deployed, data, teacher, budget, keep_io, source, checkpoint)
     if begun:
@@ -178,7 +183,8 @@ def _recalibrated(
 
     _no_core()
     models.say_of_frames(data, graph, source)
-    local = intake.take(data, graph, **source)
+    local = intake.take(data, graph, seconds=budget.seconds, **source)
+    models.say_of_reach(graph, local)
     begun = None
     if checkpoint is not None and (earlier := checkpoint.read()) is not None:
         begun = observation.from_bytes(earlier)

@@ -53,12 +53,13 @@ def finetune(
 
     Ctrl-C writes the best so far; the same command later goes on from there.
     """
-    from edgeq.files import write_atomic
+    from edgeq.files import check_place, write_atomic
     from edgeq.finetune import Options
     from edgeq.finetune import finetune as learn
     from edgeq.samples import Samples
     from edgeq.tflite import write
 
+    check_place(output)
     graph = models.read_graph(model, access, "calibrate", "export")
     samples = Samples(data)
     held = Samples(validation) if validation is not None else None

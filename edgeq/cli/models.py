@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from edgeq.dynamic import DynamicModel
     from edgeq.fallback import AnyModel
     from edgeq.graph import Graph
+    from edgeq.intake import Local
     from edgeq.opening import Opened
     from edgeq.recipients import Identity
     from edgeq.samples import Array
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Result = TypeVar("Result")
+
+FARTHER = 16.0
+"""Times that samples of a known kind may reach further than an input takes before it is said."""
 
 CHUNK_BYTES = 1 << 24
 """About how many bytes of samples go through a model in one call."""
@@ -120,6 +124,25 @@ def say_of_frames(where: str, graph: Graph, source: Mapping[str, Any]) -> None:
         show.note(
             f"frames on standard input are read as {kinds}, the model's own codes; --raw uint8 for pixels, and so on"
         )
+
+
+def say_of_reach(graph: Graph, local: Local) -> None:
+    """Say where numbers that were not mapped reach much further than the model's input, or much less far, as pixels do."""
+    from edgeq.feed import quantmod_of
+
+    if local.reach is None:
+        return
+    low, high = local.reach
+    for name, i in zip(graph.input_names(), graph.inputs, strict=True):
+        q = quantmod_of(graph.tensors[i])
+        if q is None:
+            continue
+        least, most = (float(v) + 0.0 for v in q.limits)  # no −0
+        if not 1 / FARTHER < high / max(most, -least) < FARTHER:
+            show.note(
+                f"samples reach from {low:g} to {high:g}, input {name!r} takes {least:.4g} to {most:.4g}: "
+                "--span LOW HIGH maps them onto what the model was trained on"
+            )
 
 
 def rounding_option(command: Command) -> Command:

@@ -6,8 +6,8 @@ import itertools
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -96,11 +96,16 @@ def monitor(
     with models.open_model(model, access, rounding, threads, "native", drift=True, drift_every=every) as engine:
         assert isinstance(engine, WatchedModel)
         models.say_of_frames(data, engine.graph, source)
-        local = intake.take(data, engine.graph, **source)
+        local = intake.take(data, engine.graph, seconds=seconds, **source)
+        models.say_of_reach(engine.graph, local)
         rounds = itertools.repeat(local.samples, repeat if data != "-" else 1)
         seen = Seen()
-        with _served(seen, engine, prometheus, address), _drawn(seen, engine):
-            _run(engine, rounds, seen, rate, seconds)
+        try:
+            with _served(seen, engine, prometheus, address), _drawn(seen, engine):
+                _run(engine, rounds, seen, rate, seconds)
+        except KeyboardInterrupt:  # how most watching ends
+            _summary(seen, engine)
+            raise
         _summary(seen, engine)
 
 
@@ -132,23 +137,45 @@ def _drawn(seen: Seen, engine: WatchedModel) -> Iterator[None]:
     if not sys.stdout.isatty():
         yield
         return
+    if not show.draws():
+        with show.line(sys.stdout) as say, _again(lambda: say(brief(seen, engine.drift()))):
+            yield
+        return
     from rich.console import Console
     from rich.live import Live
 
+    with (
+        Live(console=Console(), auto_refresh=False, transient=True) as live,
+        _again(lambda: live.update(view(seen, engine.drift()), refresh=True)),
+    ):
+        yield
+
+
+@contextmanager
+def _again(draw: Callable[[], None]) -> Iterator[None]:
+    """Call `draw` every REFRESH seconds, in a thread of its own, while it lasts."""
     over = threading.Event()
-    with Live(console=Console(), auto_refresh=False, transient=True) as live:
 
-        def draw() -> None:
-            while not over.wait(REFRESH):
-                live.update(view(seen, engine.drift()), refresh=True)
+    def go_on() -> None:
+        while not over.wait(REFRESH):
+            draw()
 
-        drawing = threading.Thread(target=draw, daemon=True)
-        drawing.start()
-        try:
-            yield
-        finally:
-            over.set()
-            drawing.join()
+    drawing = threading.Thread(target=go_on, daemon=True)
+    drawing.start()
+    try:
+        yield
+    finally:
+        over.set()
+        drawing.join()
+
+
+def brief(seen: Seen, report: DriftReport) -> str:
+    """The dashboard in a line, for terminals where rich is not there: what is clipped most comes before the answers."""
+    parts = [report.status, f"{seen.inferences} inferences"]
+    parts += [f"{name} {figures.duration(s)}" for name, s in seen.percentiles().items() if name in ("p50", "p99")]
+    for t in sorted(report.tensors, key=lambda t: -t.beyond)[:2]:
+        parts.append(f"{show.tensor(t.name, 24)} {t.beyond:.1%} beyond")
+    return "  ".join([*parts, *_tops(seen)])
 
 
 def view(seen: Seen, report: DriftReport) -> Any:
@@ -258,7 +285,12 @@ def metrics(seen: Seen, report: DriftReport) -> str:
     add("drift_alarms_total", "counter", "Alarms so far.", [("", report.alarms)])
     add("drift_looks_total", "counter", "Inferences that were looked at.", [("", report.looks)])
     add("recalibrate", "gauge", "1 where the model should be calibrated again.", [("", report.status == "recalibrate")])
-    rows = [(f'{{tensor="{_label(t.name)}"}}', t) for t in report.tensors]
+    named: Counter[str] = Counter()
+    rows = []
+    for t in report.tensors:  # of the same name in a file, which no two series may have
+        named[t.name] += 1
+        again = f" #{named[t.name]}" if named[t.name] > 1 else ""
+        rows.append((f'{{tensor="{_label(t.name + again)}"}}', t))
     add("beyond_ratio", "gauge", "Share of a tensor's values beyond its codes.", [(n, t.beyond) for n, t in rows])
     add("unusual", "gauge", "How unusual a tensor has been lately.", [(n, t.unusual) for n, t in rows])
     return "\n".join(lines) + "\n"

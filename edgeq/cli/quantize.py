@@ -63,6 +63,7 @@ def quantize(
     """
     from dataclasses import replace
 
+    from edgeq.files import check_place
     from edgeq.intake import take
     from edgeq.quantize import quantize as make
     from edgeq.quantize.run import foreseen
@@ -82,6 +83,7 @@ def quantize(
             raise click.UsageError("--tune needs samples to decide by: -v VALIDATION.npz")
         search(model, data, validation, test, tune, output, chosen, minutes, None, access)
         return
+    check_place(output)
     graph = models.exported_graph(model, access)
     samples = take(data, graph, **source).samples
     for line in foreseen(graph, chosen):

@@ -30,10 +30,11 @@ def report(real: str, coded: str, data: str, output: str, as_json: bool, access:
     Tensors inside a bundle are looked at, so it must be granted for load and debug.
     """
     from edgeq import __version__
-    from edgeq.files import write_atomic
+    from edgeq.files import check_place, write_atomic
     from edgeq.report import document, measure, page
     from edgeq.samples import Samples
 
+    check_place(output)
     samples = Samples(data)
     floats, ints = (models.read_graph(path, access, "load", "debug") for path in (real, coded))
     with show.progress("comparing") as advance:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import click
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from edgeq.drift import DriftReport
 
 _HASH = re.compile(r"[0-9a-f]{16,}…?")  # names a key, a grant or a file, and is no figure though it may begin like one
+
+
+_TO_THE_END = "\x1b[K"
+"""Clears a terminal's line from the cursor on."""
 
 
 class Advance(Protocol):
@@ -72,7 +78,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str |
     """A table: ruled on a terminal, aligned columns elsewhere. A column whose cells are all numbers is set right."""
     cells = [[plain(c) for c in row] for row in rows]
     right = [bool(cells) and all(_numeric(row[i]) for row in cells) for i in range(len(columns))]
-    if sys.stdout.isatty() and _draws():
+    if sys.stdout.isatty() and draws():
         from rich import box
         from rich.console import Console
         from rich.table import Table
@@ -93,9 +99,27 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str |
         )
 
 
-def _draws() -> bool:
+def draws() -> bool:
     """Whether rich is there; a device may do without it."""
     return find_spec("rich") is not None
+
+
+@contextmanager
+def line(terminal: TextIO) -> Iterator[Callable[[str], None]]:
+    """One line of a terminal, written anew with each text it is given but ten times a second at most, and empty in the end."""
+    last = [0.0]
+
+    def say(text: str) -> None:
+        if time.monotonic() - last[0] > 0.1:
+            terminal.write(f"\r{plain(text)[: shutil.get_terminal_size().columns - 1]}{_TO_THE_END}")
+            terminal.flush()
+            last[0] = time.monotonic()
+
+    try:
+        yield say
+    finally:
+        terminal.write(f"\r{_TO_THE_END}")
+        terminal.flush()
 
 
 def _numeric(cell: str) -> bool:
@@ -143,8 +167,18 @@ def progress(label: str, total: int = 0) -> Iterator[Advance]:
     Yields `advance(done, total=0, what="")`: `done` is the count reached so far, and a total or label that is not given
     stays as it was.
     """
-    if not (sys.stderr.isatty() and _draws()):
+    if not sys.stderr.isatty():
         yield lambda done, total=0, what="": None
+        return
+    if not draws():
+        with line(sys.stderr) as say:
+            now = [0, total, label]
+
+            def tell(done: int, total: int = 0, what: str = "") -> None:
+                now[:] = done, total or now[1], what or now[2]
+                say(f"{now[2]}  {now[0]}" + (f"/{now[1]}" if now[1] else ""))
+
+            yield tell
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

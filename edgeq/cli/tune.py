@@ -52,11 +52,12 @@ def search(
     journal: str | None, access: Access,
 ) -> None:  # fmt: skip
     """Tune, write the model, say what was found: for `edgeq tune` and `edgeq quantize --tune`."""
-    from edgeq.files import write_atomic
+    from edgeq.files import check_place, write_atomic
     from edgeq.samples import Samples
     from edgeq.tflite import write
     from edgeq.tuning import tune as look
 
+    check_place(output)
     samples, held = Samples(data), Samples(validation)
     apart = Samples(test) if test is not None else None
     graph = models.read_graph(model, access, "calibrate", "export")

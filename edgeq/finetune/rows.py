@@ -64,4 +64,4 @@ class Rows:
             a = np.asarray(arrays[name])
             step = len(a) // self._count
             cut[name] = a[k * step : (k + 1) * step]
-        return next(feed(self._graph, cut))
+        return next(feed(self._graph, cut, lambda _: f"sample {k}"))

@@ -61,9 +61,9 @@ def real(tensor: Tensor) -> Array:
     scale = q.scale.astype(np.float64).reshape(shape)
     zero = zero.reshape(shape if len(zero) > 1 else (1,) * data.ndim)
     # In float64, and rounded once: an int32 bias has more bits than a float32. Only an int64 one may have more than a float64.
-    steps = np.subtract(data, zero, dtype=np.int64 if data.dtype.itemsize > 4 else np.float64)
+    steps = np.asarray(np.subtract(data, zero, dtype=np.int64 if data.dtype.itemsize > 4 else np.float64))  # of () too
     reals = np.multiply(scale, steps, out=steps if steps.dtype == np.float64 else None)
-    return reals.astype(np.float32)
+    return np.asarray(reals, np.float32)
 
 
 _FUSES = {"RELU": Activation.RELU, "RELU6": Activation.RELU6, "RELU_N1_TO_1": Activation.RELU_N1_TO_1}

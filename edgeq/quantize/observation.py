@@ -125,8 +125,9 @@ def _picked(graph: Graph, samples: Any, wanted: Sequence[int], labels: Array | N
             return piece if isinstance(samples, Mapping) else piece[""]
 
     mapped = [] if isinstance(samples, Sequence) else [m for m in map(mapping_of, named.values()) if m is not None]
+    call = getattr(samples, "named", "sample {}".format)
     for n in wanted:
-        for x in feed(graph, cut(n)):
+        for x in feed(graph, cut(n), lambda _, n=n: call(n)):  # type: ignore[misc]
             yield x, -1 if labels is None else int(labels[n])
         for m in mapped:  # the system maps more than was looked at, up to megabytes around each sample
             m.madvise(mmap.MADV_DONTNEED)

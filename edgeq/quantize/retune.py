@@ -56,6 +56,9 @@ COMPARED = 4
 DRAWING = 2e9
 """Values that drawn models may compute, as REFINING counts."""
 
+KEEPING = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
+"""Operations of a state."""
+
 BUDGET = Budget()
 
 
@@ -102,6 +105,12 @@ def recalibrate(
     """
     if not any(t.data is None and quantmod_of(t) is not None for t in graph.tensors):
         raise QuantizeError("expected a model with quantized activations, found none: quantize it first")
+    for n, op in enumerate(graph.ops):
+        if op.code in KEEPING or any(i >= 0 and graph.tensors[i].is_variable for i in op.inputs):
+            raise QuantizeError(
+                f"operation {n} ({op.code}) keeps something from one sample to the next, and calibration looks at samples one "
+                "by one: a model without a state is expected"
+            )
     say, start = progress or silent, time.monotonic()
     real = reconstruct(graph)
     known = None if teacher is None else _prepared(graph, teacher)
@@ -221,7 +230,7 @@ def _guide(
     own = judged(real)
     answer = 4 * sum(min(SCORED, real.tensors[i].size) for i in own)
     most = min(JUDGES, max(LEAST_JUDGES, ANSWERS // max(answer, 1)))
-    judges, others = evenly(seen.judge.inputs, most), evenly(seen.derive.inputs, min(most, OTHERS))
+    judges, others = evenly(_different(seen.judge.inputs), most), evenly(seen.derive.inputs, min(most, OTHERS))
     if teacher is not None:
         return guide_by(graph, own, teacher, [], matched, judges, others)
     cost = sum(t.size for t in real.tensors if t.data is None) * min(WITNESSES, len(judges) + len(others)) + FIXED
@@ -233,6 +242,13 @@ def _guide(
             yield model
 
     return guide_by(graph, own, real, told(), matched, judges, others, COMPARED)
+
+
+def _different(inputs: Sequence[Inputs]) -> Sequence[Inputs]:
+    """Each once, however often it came: what a covered lens or a silent microphone gives again and again is one sample,
+    and tells no more than one."""
+    found = {tuple(hash(a.tobytes()) for a in x): x for x in reversed(inputs)}
+    return tuple(reversed(found.values()))
 
 
 def _ranged(search: Search, old: Found, seen: Mapping[int, Histogram], even: Spans) -> Found:
