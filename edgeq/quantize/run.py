@@ -49,8 +49,13 @@ WORTH = 0.2
 """Of the noise that moving scale between channels has to save: it spends room that channels have beyond what was seen. Half of
 it where weights are coarse: evening their ranges is good for what was not seen, too."""
 
+PLAIN = 0.5
+"""Of the noise that fitting layers has to save for rounding, which it goes through too, not to be tried beside it."""
+
 LOOKED = 64
 """Inferences that ranges come from where it has to be fast, evenly spread over the samples."""
+
+FITTED = "layers fitted to what they meet"
 
 FEW = 16
 """Inputs that judge, and that tell means, where it has to be fast."""
@@ -205,8 +210,9 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
     method = "mse" if look else recipe.ranges
     best = search.candidate(f"{method} ranges", spans(job.seen, method))
 
-    def attempt(name: str, other: Job, again: bool = False, gain: float = 0.0) -> None:
-        """Keep another job where it has less noise, by a share of `gain` and more; with `again`, its ranges are its own."""
+    def attempt(name: str, other: Job, again: bool = False, gain: float = 0.0) -> bool:
+        """Keep another job where it has less noise, by a share of `gain` and more; with `again`, its ranges are its own. Whether
+        it was kept."""
         nonlocal job, best, search
         give_back()
         trial = Search(other.make, judging)
@@ -217,6 +223,7 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
         if kept:
             job, search = other, trial
         best = replace(found if kept else best, steps=steps)
+        return kept
 
     on_coarse = codebooks or _coarse(job) or recipe.rounding == "gptq"
     rounds = codebooks or recipe.rounding != "nearest"
@@ -247,6 +254,21 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
         for name, other in _equalized(job):
             attempt(name, other, again=True, gain=WORTH / 2 if on_coarse else WORTH)
             del other  # its weights, and their plan, need not be there beside the next one's
+
+    def fitting() -> Job:
+        say(4, STEPS, "fitting layers")
+        return job.fitting(best.spans, MOST if on_coarse else FINE, lambda n, m, what: say(4, STEPS, what))
+
+    fits = not fast and recipe.rounding != "nearest" and bool(job.layout.rules)
+    fit: Job | None = None
+    if (
+        fits and not on_coarse and not job.layout.stored
+    ):  # it rounds by itself what rounding would, and most often wins by far
+        fit = fitting()
+        if attempt(FITTED, fit, gain=PLAIN):
+            fits = rounds = False
+        else:
+            best = replace(best, steps=best.steps[:-1])  # its turn comes again
     if rounds and not on_coarse and not fast:
         say(1, STEPS, "rounding weights")
         # It leans on the samples, so on a fine grid it must be worth that.
@@ -264,13 +286,11 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
         from edgeq.quantize import hybrid
 
         job, best = hybrid.settled(job, best, later, judging, lambda n, m, what: say(2, STEPS, what))
-    if recipe.bias_correction and job.means is None:
+    if recipe.bias_correction and job.means is None and not job.biases:
         say(3, STEPS, "correcting biases")
         attempt("bias correction", job.correcting(FEW if fast else MEANS))
-    if not fast and recipe.rounding != "nearest" and job.layout.rules:
-        say(4, STEPS, "fitting layers")
-        fitting = job.fitting(best.spans, MOST if on_coarse else FINE, lambda n, m, what: say(4, STEPS, what))
-        attempt("layers fitted to what they meet", fitting, gain=0.0 if on_coarse else WORTH / 2)
+    if fits:
+        attempt(FITTED, fit or fitting(), gain=0.0 if on_coarse else WORTH / 2)
     if look and not fast and best.error >= ENOUGH:
         best = refined(search, best, noisiest(job.seen, best.spans, job.layout), lambda n, m, what: say(4, STEPS, what))
     if look:
