@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -172,3 +173,21 @@ def test_time_that_is_up_ends_fitting() -> None:
     done = finetune(graph, x, start, options=Options(epochs=9, minutes=1e-4))
     assert done.best == 1
     assert not done.finished
+
+
+def test_learning_goes_on_from_what_was_fitted() -> None:
+    """Layers that keep all codes are not drawn back to where they were before they were fitted."""
+    graph, x = deep(), pictures(64)
+    start = quantize(graph, x, PLAIN).graph
+    tensors = list(start.tensors)
+    for i in layers(start):  # steps eight times as wide: weights are fitted many codes away from these
+        w, q = np.asarray(tensors[i].data), tensors[i].quantization
+        assert q is not None
+        wide = np.rint(w / 8.0 + np.random.default_rng(i).uniform(-2, 2, w.shape))
+        data = np.clip(wide, -127, 127).astype(np.int8)
+        tensors[i] = replace(tensors[i], data=data, quantization=replace(q, scale=8 * q.scale), buffer=0)
+    damaged = start.with_main(tensors=tuple(tensors))
+    done = finetune(graph, x, damaged, options=Options(epochs=2, rate=1e-9))
+    fitted, learned = done.history[1:-2], done.history[-2:]
+    assert min(fitted).distance < 0.2 * done.history[0].distance
+    assert max(learned).distance < 1.1 * min(fitted).distance

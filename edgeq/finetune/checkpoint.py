@@ -21,7 +21,7 @@ from edgeq.samples import Samples, write_npz
 class Standing:
     """A run after `epoch` epochs. now, best_point: parameters; history: the start's figure and those since; best: which of
     them; sound: what that one counts for; rate: that it learns at; begun: the epoch since which that falls; mean: of
-    the parameters, of late."""
+    the parameters, of late; around: parameters from which weights that keep all codes may not go far."""
 
     epoch: int
     now: Mapping[str, Array]
@@ -33,6 +33,7 @@ class Standing:
     rate: float = 1.0
     begun: int = 0
     mean: Mapping[str, Array] = field(default_factory=dict)
+    around: Mapping[str, Array] = field(default_factory=dict)
 
 
 def digest(*parts: bytes | str) -> str:
@@ -53,7 +54,7 @@ def save(path: PathLike, run: str, at: Standing) -> None:
         "sound": np.array([at.sound.wrong, at.sound.distance]),
         "history": np.array([(f.wrong, f.distance, f.nearer) for f in at.history], np.float64).reshape(-1, 3),
     }
-    for kind, point in (("now", at.now), ("best", at.best_point), ("mean", at.mean)):
+    for kind, point in (("now", at.now), ("best", at.best_point), ("mean", at.mean), ("around", at.around)):
         arrays |= {f"{kind}/{k}": np.asarray(v) for k, v in point.items()}
     for kind, moments in (("first", at.adam.first), ("second", at.adam.second)):
         arrays |= {f"{kind}/{k}": np.asarray(v) for k, v in moments.items()}
@@ -77,4 +78,6 @@ def load(path: PathLike, run: str) -> Standing | None:
     history = tuple(Figure(*(float(v) for v in row)) for row in arrays["history"])
     adam, rate = Adam(step, group("first"), group("second")), float(np.ravel(arrays["rate"])[0])
     sound = Figure(*(float(v) for v in arrays["sound"]))
-    return Standing(epoch, group("now"), adam, best, group("best"), sound, history, rate, begun, group("mean"))
+    return Standing(
+        epoch, group("now"), adam, best, group("best"), sound, history, rate, begun, group("mean"), group("around")
+    )

@@ -170,7 +170,7 @@ class Course:
         point, figure = self.student.initial, self._figure(self.student.start)
         # Where rates are tried, those start with others.
         rate = self.options.rate * (CODEBOOKS_FACTOR if self.student.codebooks else 1.0)
-        return Standing(0, point, Adam(), 0, point, figure, (figure,), rate, 0, point)
+        return Standing(0, point, Adam(), 0, point, figure, (figure,), rate, 0, point, point)
 
     @cached_property
     def trials(self) -> tuple[tuple[float, int], ...]:
@@ -270,7 +270,7 @@ class Course:
             rate = at.rate * falling(max(gone, spent()))
             point, adam = adam.moved(point, gradients, {n: r * rate for n, r in RATES.items()})
             if self._labels is None:  # labels may teach what the float model does not know
-                point = self.student.held(point)
+                point = self.student.held(point, at.around)
             mean = _averaged(mean, point, adam.step)
             advance(1)
         return replace(at, epoch=at.epoch + 1, now=point, adam=adam, mean=mean)

@@ -88,7 +88,7 @@ def finetune(
             if spent() < 1:
                 at = run.fitted(at, k, fitting)
         if fittings:
-            at = replace(at, now=at.best_point, mean=at.best_point)
+            at = replace(at, now=at.best_point, mean=at.best_point, around=at.best_point)
         fitted, known = at, len(at.history)
         for rate, end in trials:
             trial = replace(fitted, rate=rate)

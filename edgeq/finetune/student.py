@@ -269,14 +269,14 @@ class Student:
 
         return values, gradient
 
-    def held(self, at: Parameters) -> dict[str, Array]:
-        """The parameters with each coded weight within REACH codes of where it started; those of codebooks go where they like."""
+    def held(self, at: Parameters, around: Parameters) -> dict[str, Array]:
+        """The parameters with each coded weight within REACH codes of `around`; those of codebooks go where they like."""
         out = dict(at)
         for y in self.layers:
             if y.weights in self._reach and y.weights not in self._books:
                 name = f"w{y.weights}"
                 reach = (REACH * self._reach[y.weights] / self._units[name]).astype(np.float32)
-                out[name] = np.clip(at[name], self.initial[name] - reach, self.initial[name] + reach)
+                out[name] = np.clip(at[name], around[name] - reach, around[name] + reach)
         return out
 
     # --- a layer by itself --------------------------------------------------------------------------------------------
