@@ -170,18 +170,25 @@ def _sections(coded: memoryview, count: int, size: int) -> tuple[list[Section], 
 
 def _weights(s: Section) -> bytes:
     """The weights of a section."""
-    if s.packing == DEFLATED:
-        indices = _inflate(memoryview(s.indices), s.size, f"the indices of the weights at {s.offset}")
-        if indices.translate(None, bytes(range(1 << s.bits))):
-            raise CodingError(f"the weights at {s.offset} have an index of {1 << s.bits} or more")
-    else:
-        indices = _unpack(s.indices, s.size, s.bits)
+    indices = unpack(memoryview(s.indices), s.size, s.bits, s.packing, f"the weights at {s.offset}")
     run, count = s.share * s.row, 1 << s.bits
     fill = bytes(256 - count)
     return b"".join(
         indices[g * run : (g + 1) * run].translate(s.levels[g * count : (g + 1) * count] + fill)
         for g in range(s.groups)
     )
+
+
+def unpack(data: memoryview, count: int, bits: int, packing: int, what: str) -> bytes:
+    """`count` indices, one to a byte, of what `pack` or `deflate` made of them. Raises CodingError for anything else."""
+    if packing == DEFLATED:
+        indices = _inflate(data, count, f"the indices of {what}")
+        if indices.translate(None, bytes(range(1 << bits))):
+            raise CodingError(f"{what} have an index of {1 << bits} or more")
+        return indices
+    if len(data) != packed_size(count, bits):
+        raise CodingError(f"{what}: {len(data)} bytes for {count} indices of {bits} bits")
+    return _unpack(bytes(data), count, bits)
 
 
 def _unpack(data: bytes, count: int, bits: int) -> bytes:

@@ -23,6 +23,9 @@ EFFORTS = ("fast", "full")
 MAX_FILE = 1 << 18
 """Bytes of a recipe file."""
 
+MOST_PARTS = 64
+"""Of a weight's cell, that are told apart: a weight further off than its code's neighbour still is told."""
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -88,6 +91,9 @@ class Recipe:
     `raise_to`, those first that gain most) until it is reached; size: bytes that the file may then have. 0: neither.
     hybrid: in dB, how far below the outputs the noise must stay that "dynamic" layers add by quantizing their inputs: those that
     would add more have their weights dequantized instead. 0: none has.
+    remainders: into how many parts the cell of a weight's code is cut, to remember in which of them the weight lay: what
+    calibration on a device leans on in place of the float model (edgeq.quantize.remainders). 4 are 2 bits of each weight; 0:
+    none. Models of few levels, and those that would not keep to `size`, remember nothing.
     seed: of whatever is drawn. effort: "fast" tries two ways to ranges and the correction of biases, judged by few samples;
     coarse weights are rounded and equalised as ever. "full" tries everything.
     """
@@ -108,6 +114,7 @@ class Recipe:
     size: int = 0
     raise_to: str = "int16x8"
     hybrid: float = 40.0
+    remainders: int = 4
     seed: int = 0
     effort: str = "full"
 
@@ -125,6 +132,8 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 2**53:
                 raise InputError(f"{name} must be a number ≥ 0, got {value!r}")
+        if isinstance(self.remainders, bool) or self.remainders not in range(MOST_PARTS + 1):
+            raise InputError(f"remainders must be a whole number from 0 to {MOST_PARTS}, got {self.remainders!r}")
         if self.bundle > 1:
             raise InputError(f"bundle must be a share from 0 to 1, got {self.bundle!r}")
 

@@ -19,6 +19,7 @@ from edgeq.finetune.options import Finetuned, Options
 from edgeq.graph import Array, Graph
 from edgeq.quantize.blas import one_thread
 from edgeq.quantize.canonical import fold_weights
+from edgeq.quantize.remainders import without
 from edgeq.quantize.run import prepare
 from edgeq.recipe import RECIPES
 from edgeq.records import replace
@@ -109,7 +110,7 @@ def finetune(
                 checkpoint.save(saved, key, at)
     except KeyboardInterrupt:
         interrupted = True
-    best = run.student.graph_of(at.best_point) if at.best else start
+    best = without(run.student.graph_of(at.best_point)) if at.best else start  # they are of the weights before
     return Finetuned(
         best,
         at.history,

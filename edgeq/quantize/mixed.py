@@ -60,11 +60,13 @@ def raised(job: Job, found: Found, judge: Judge, say: Progress, arranged: Callab
 
     low, high = 0, len(order)  # of the order's first ones: `low` are too few
     best: tuple[int, Job, Found] | None = None
+    tried = set()
     while low < high:
         middle = (low + high + 1) // 2 if best is None and high == len(order) and low == 0 else (low + high) // 2
         middle = max(middle, low + 1) if best is None else middle
-        if middle in (low, high) and best is not None:
+        if (middle in (low, high) and best is not None) or middle in tried:  # the latter where nothing fits
             break
+        tried.add(middle)
         other, one = made(order[:middle], judge)
         reached = not fits(one) or (bool(recipe.sqnr) and decibels(1.0, one.error) >= recipe.sqnr)
         if fits(one) and (best is None or one.error < best[2].error or reached):

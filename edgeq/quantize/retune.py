@@ -16,7 +16,6 @@ from edgeq.lasting import Lasting
 from edgeq.plan.repack import too_large
 from edgeq.quantize import guard
 from edgeq.quantize.blas import one_thread
-from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune
 from edgeq.quantize.cells import LEAST_MODELS, MODELS, drawn
 from edgeq.quantize.compare import compare, compare_with, judged
 from edgeq.quantize.guard import Verdict, judge
@@ -24,14 +23,14 @@ from edgeq.quantize.guide import SCORED, WITNESSES, Guide, guide_by
 from edgeq.quantize.observation import HOLD_BACK, Budget, Observation, Saved, looked_at, observe_within
 from edgeq.quantize.parameters import Rewritten
 from edgeq.quantize.reconstruct import reconstruct
+from edgeq.quantize.remainders import remembered
 from edgeq.quantize.report import Quantized, integer_layers
 from edgeq.quantize.rescale import Counted, Scales, rescale, scales
 from edgeq.quantize.search import ENOUGH, FIXED, MOST_SLACK, Found, Search, Spans, chosen, noise, noisiest
-from edgeq.quantize.settle import Layer, layers, settle
+from edgeq.quantize.settle import Layer, layers, prepared, settle
 from edgeq.quantize.stretch import BY
 from edgeq.records import dataclass, field, replace
 from edgeq.stepping import Forms, forget
-from edgeq.teacher import check_interface
 
 LEAST_GAIN = 0.1
 """Of the noise: for less than this it is not worth to give up ranges that were made from more samples."""
@@ -87,8 +86,9 @@ def recalibrate(
 ) -> Recalibrated:
     """A quantized model with new activation ranges and biases from `samples` (edgeq.feed says what those may be).
 
-    The measure is `teacher`, the float model that this one was made of, or without one the float model that the codes
-    stand for (edgeq.quantize.reconstruct). Every fourth sample is held back: what is new is kept only if it brings the
+    The measure is `teacher`, the float model that this one was made of; without one what the remainders of its weights say of
+    that (edgeq.quantize.remainders), where it carries those, or else the float model that the codes stand for
+    (edgeq.quantize.reconstruct). Every fourth sample is held back: what is new is kept only if it brings the
     integer model clearly closer to the float model on those, and, with `labels` (one per sample, for a classifier), if it
     gets no fewer of them right; else the model comes back as it was, with `changed` False and the reason in `steps`.
     Ranges reach beyond the local extremes, as far as more such samples are expected to (edgeq.histogram). Weights stay as
@@ -113,7 +113,9 @@ def recalibrate(
             )
     say, start = progress or silent, time.monotonic()
     real = reconstruct(graph)
-    known = None if teacher is None else _prepared(graph, teacher)
+    if (nearer := remembered(graph, real)) is not None:
+        real = nearer
+    known = nearer if teacher is None else prepared(graph, teacher)
     matched = layers(graph, real if known is None else known)
     free = _inputs_free(graph, scales(graph, keep_io=False)) if not keep_io else scales(graph)
     total, stream = looked_at(graph, samples, labels, budget)
@@ -202,12 +204,6 @@ def _late(budget: Budget, start: float) -> Callable[[], bool]:
     return lambda: limit is not None and time.monotonic() - start > limit
 
 
-def _prepared(graph: Graph, teacher: Graph) -> Graph:
-    """The teacher, said as the quantizer says what it quantizes, so that its layers end where the integer ones do."""
-    check_interface(graph, teacher)
-    return prune(fuse_activations(fold_weights(fold_dequantize(teacher))))[0]
-
-
 def _inputs_free(graph: Graph, found: Scales) -> Scales:
     """Scales of which those of the outputs keep theirs: what reads them may know them by heart."""
     pinned = {found.groups[i] for i in graph.outputs if i in found.groups}
@@ -232,7 +228,7 @@ def _guide(
     most = min(JUDGES, max(LEAST_JUDGES, ANSWERS // max(answer, 1)))
     judges, others = evenly(_different(seen.judge.inputs), most), evenly(seen.derive.inputs, min(most, OTHERS))
     if teacher is not None:
-        return guide_by(graph, own, teacher, [], matched, judges, others)
+        return guide_by(graph, own, teacher, [], matched, judges, others, COMPARED if teacher is real else 0)
     cost = sum(t.size for t in real.tensors if t.data is None) * min(WITNESSES, len(judges) + len(others)) + FIXED
     count = min(MODELS, max(LEAST_MODELS, int(DRAWING / cost)))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from edgeq.calibrate import Inputs, Keeper, Progress, Ranges, evenly, observe, silent
 from edgeq.errors import QuantizeError
 from edgeq.feed import Source, count, feed, quantmod_of
-from edgeq.graph import Graph
+from edgeq.graph import Activation, Graph
 from edgeq.quantize.bias import mean_inputs
 from edgeq.quantize.blas import one_thread
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune
@@ -22,6 +22,7 @@ from edgeq.quantize.parameters import histograms
 from edgeq.quantize.pooling import means
 from edgeq.quantize.probe import runs
 from edgeq.quantize.refine import refined, spans, winners
+from edgeq.quantize.remainders import reals, with_remainders
 from edgeq.quantize.report import Quantized, layers
 from edgeq.quantize.rounding import grades
 from edgeq.quantize.rounding import layers as layers_of
@@ -30,6 +31,7 @@ from edgeq.quantize.search import ENOUGH, Found, Search, chosen, noise, noisiest
 from edgeq.quantize.trim import give_back
 from edgeq.recipe import RECIPES, Recipe
 from edgeq.records import replace
+from edgeq.tflite import write
 
 METHODS = ("minmax", "percentile", "mse", "average", "entropy")
 """What "best" tries for all tensors, the last two on small models only: they seldom win."""
@@ -126,7 +128,7 @@ def quantize(
     comparison = compare(given, found.done.graph, found.done.tensors, judge[: FEWEST if fast else COMPARED])
     say(STEPS, STEPS, "quantized")
     return Quantized(
-        found.done.graph,
+        _remembering(job, given, found),
         layers(
             job.graph, job.layout, found.done, comparison, {n: decibels(1.0, cost) for n, cost in job.alone.items()}
         ),
@@ -135,6 +137,24 @@ def quantize(
         ranges.samples,
         (*line, *found.steps),
     )
+
+
+def _remembering(job: Job, given: Graph, found: Found) -> Graph:
+    """The integer graph with the remainders of its weights, where its recipe asks for them and its size leaves room.
+
+    Few levels are few so as to be small. Where a RELU6 became a RELU, the weights are those of another function.
+    """
+    done, recipe = found.done, job.recipe
+    if not recipe.remainders or job.grades or not job.layout.rules or _caps(job.graph) < _caps(given):
+        return done.graph
+    graph = with_remainders(done.graph, reals(job.graph, done), recipe.remainders)
+    return done.graph if recipe.size and len(write(graph)) > recipe.size else graph
+
+
+def _caps(graph: Graph) -> int:
+    """Operations that end at 6."""
+    fused = [op.options.values.get("fused_activation_function") for op in graph.ops if op.options is not None]
+    return sum(op.code == "RELU6" for op in graph.ops) + fused.count(Activation.RELU6)
 
 
 def foreseen(graph: Graph, recipe: Recipe) -> tuple[str, ...]:

@@ -19,9 +19,11 @@ from edgeq.errors import InputError
 from edgeq.feed import encode, quantmod_of
 from edgeq.graph import Graph, Op
 from edgeq.plan.refit import OtherLayoutError
+from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.weights import INT32_MAX
 from edgeq.records import dataclass, replace
+from edgeq.teacher import check_interface
 
 if TYPE_CHECKING:
     from edgeq.stepping import Forms, Stepper
@@ -43,6 +45,15 @@ class Layer:
     op: int
     output: int
     wanted: int
+
+
+def prepared(graph: Graph, teacher: Graph) -> Graph:
+    """The teacher of an integer graph, said as the quantizer says what it quantizes, so that its layers end where those do.
+
+    Raises InputError for one with other inputs or outputs.
+    """
+    check_interface(graph, teacher)
+    return prune(fuse_activations(fold_weights(fold_dequantize(teacher))))[0]
 
 
 def layers(coded: Graph, teacher: Graph) -> tuple[Layer, ...]:
