@@ -1,7 +1,7 @@
 """What fine-tuning recovers: float models damaged by a coarse recipe, retrained on unlabelled samples, judged on others.
 
     python benchmarks/finetune.py [TASK…] [--from RECIPE,RECIPE] [--epochs N] [--seeds N,N] [--labels] [--more] [--kept FOLDER]
-                                   [--quick] [--json]
+                                   [--peer PYTHON] [--quick] [--json]
 
 Tasks are those of benchmarks/accuracy.py, which has their data: calibration samples are what the recipe and the training see,
 test samples and labels are seen by the metric alone. Every second test sample (the first, the third, …; of ToyCar: clip) was
@@ -9,6 +9,9 @@ looked at when constants were chosen; of the others theirs are the three figures
 (tuned − damaged) / (float − damaged). Accuracy on some hundred samples is told by the few that are near ties; so each row has
 how the test's answers differ from the float model's, too: the share with another first choice and the divergence Σ p·log(p/q) of
 classifiers (codes of less than half a step taken for half of one), the noise per variance of the float model's answers of others.
+Beside the recipes there are two damages: `naive-per-tensor` is int8 with one scale for all weights of a layer, ranges at the
+extremes seen, and nothing that makes up for it; `peer-per-tensor` is what ai-edge-quantizer makes with one scale per tensor
+(`--peer` names the Python of an environment that has it).
 The exit status is 0 if every model that had lost a point or more has half of its loss
 back, and none is worse than it was.
 
@@ -32,14 +35,20 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 from accuracy import edgeq
 from accuracy_tasks import MODELS, PRIVATE, TASKS
+from peers import peer_model
 
 from edgeq.finetune import Options, finetune
-from edgeq.graph import Array
+from edgeq.graph import Array, Graph
 from edgeq.quantize import quantize
-from edgeq.recipe import RECIPES, recipe
+from edgeq.recipe import RECIPES, Recipe
 from edgeq.tflite import read, write
 
-RECIPES_TRIED = ("codebook2", "int8-per-tensor")
+NAIVE = Recipe(
+    "naive-per-tensor", per_channel=False, ranges="minmax", equalize=False, rounding="nearest", bias_correction=False
+)
+PEER = "peer-per-tensor"
+DAMAGES = (*RECIPES, NAIVE.name, PEER)
+RECIPES_TRIED = ("codebook2", NAIVE.name)
 SAMPLES, LABELS, MORE = "samples", "samples and labels", "more samples"
 """What is learned from."""
 
@@ -83,6 +92,11 @@ class Result:
         return None if lost < LOST else (self.tuned - self.damaged) / lost
 
     @property
+    def approached(self) -> float:
+        """The share of the distance to the float model's answers to the test that is gone."""
+        return 1 - self.apart[1] / self.apart[0]
+
+    @property
     def good(self) -> bool:
         """Whether half came back, or nothing was made worse; rows that only tell what limits that are always good."""
         if self.learned_from != SAMPLES:
@@ -109,8 +123,24 @@ def flipped(found: Array, wanted: Array) -> float:
     return float((found.argmax(axis=1) != wanted.argmax(axis=1)).mean())
 
 
+def damaged_by(kind: str, graph: Graph, samples: Array, peer: str) -> Graph:
+    """The integer model that a recipe, or one of DAMAGES, makes. Raises ValueError with the peer's word where it makes none."""
+    if kind != PEER:
+        return quantize(graph, samples, {**RECIPES, NAIVE.name: NAIVE}[kind]).graph
+    made = peer_model(peer, graph, samples, "MIN_MAX_UNIFORM_QUANT", "TENSORWISE")
+    if isinstance(made, str):
+        raise ValueError(made)
+    return read(made)
+
+
 def measure(
-    name: str, kind: str, learnings: Sequence[Options], share: float, sources: Sequence[str], kept: Path | None
+    name: str,
+    kind: str,
+    learnings: Sequence[Options],
+    share: float,
+    sources: Sequence[str],
+    kept: Path | None,
+    peer: str = "",
 ) -> Iterator[Result]:
     """A row for each of what is learned from, and each way to."""
     task = TASKS[name]
@@ -118,7 +148,7 @@ def measure(
     graph, samples, (x, truth) = read(model), task.calibration(), task.test(share)
     run = edgeq("xnnpack")
     wanted = run(model, x)
-    start = quantize(graph, samples, recipe(kind)).graph
+    start = damaged_by(kind, graph, samples, peer)
 
     def scores(found: Array) -> tuple[float, float]:
         """On all of the test, and on its second half by turns."""
@@ -164,7 +194,7 @@ def line(r: Result) -> str:
     return (
         f"{r.task:18} {r.recipe:16} {r.learned_from:24} {r.metric:9} "
         f"float {r.float_:.4f}  damaged {r.damaged:.4f}  tuned {r.tuned:.4f}  {back:14}  "
-        f"untouched {other}  apart {r.apart[0]:.3g} to {r.apart[1]:.3g}  {flips}"
+        f"untouched {other}  apart {r.apart[0]:.3g} to {r.apart[1]:.3g} (−{100 * r.approached:.0f} %)  {flips}"
         f"seed {r.seed}: distance {r.distance_before:.3g} to {r.distance_after:.3g}  {r.epochs} epochs, {r.seconds:.0f} s"
         f"{'' if r.good else '  ← TOO LITTLE'}"
     )
@@ -174,7 +204,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"{', '.join(TASKS)}; all by default")
     parser.add_argument(
-        "--from", dest="recipes", default=",".join(RECIPES_TRIED), help="recipes, by default %(default)s"
+        "--from",
+        dest="recipes",
+        default=",".join(RECIPES_TRIED),
+        help=f"of {', '.join(DAMAGES)}; by default %(default)s",
     )
     parser.add_argument(
         "--epochs", type=int, help="passes over the samples, by default as many as edgeq finetune takes"
@@ -183,12 +216,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--labels", action="store_true", help="also learn from labels")
     parser.add_argument("--more", action="store_true", help="also learn from inputs of half the test")
     parser.add_argument("--kept", type=Path, help="a folder for checkpoints: a run that was stopped goes on")
+    parser.add_argument("--peer", metavar="PYTHON", help="the Python of an environment with ai-edge-quantizer")
     parser.add_argument("--quick", action="store_true", help="take a quarter of the test data")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
     kinds = options.recipes.split(",")
-    if unknown := (set(options.tasks) - set(TASKS)) | (set(kinds) - set(RECIPES)):
-        parser.error(f"tasks are {', '.join(TASKS)}, recipes {', '.join(RECIPES)}; got {', '.join(sorted(unknown))}")
+    if unknown := (set(options.tasks) - set(TASKS)) | (set(kinds) - set(DAMAGES)):
+        parser.error(f"tasks are {', '.join(TASKS)}, recipes {', '.join(DAMAGES)}; got {', '.join(sorted(unknown))}")
+    if PEER in kinds and not options.peer:
+        parser.error(f"{PEER} needs --peer PYTHON")
     sources = [SAMPLES, *([LABELS] if options.labels else []), *([MORE] if options.more else [])]
     learnings = [Options(epochs=options.epochs, seed=int(seed)) for seed in options.seeds.split(",")]
     share = 0.25 if options.quick else 1.0
@@ -196,14 +232,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.tasks or TASKS:
         for kind in kinds:
             try:
-                for row in measure(name, kind, learnings, share, sources, options.kept):
+                for row in measure(name, kind, learnings, share, sources, options.kept, options.peer or ""):
                     results.append(row)
                     if not options.json:
                         print(line(row), flush=True)
             except FileNotFoundError as error:
                 print(f"{name}: left out, {error.filename} is not there", file=sys.stderr)
+            except ValueError as error:
+                print(f"{name}: left out, no {kind}: {error}", file=sys.stderr)
     if options.json:
-        print(json.dumps([{**asdict(r), "recovered": r.recovered, "good": r.good} for r in results], indent=2))
+        print(
+            json.dumps(
+                [{**asdict(r), "recovered": r.recovered, "approached": r.approached, "good": r.good} for r in results],
+                indent=2,
+            )
+        )
     return 0 if all(r.good for r in results) else 1
 
 
