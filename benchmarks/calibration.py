@@ -1,6 +1,6 @@
 """What calibration on a device recovers of what a shift of its inputs costs, what it takes, and how well drift is found.
 
-    python benchmarks/calibration.py [recovery] [resources] [drift] [watching] [power] [--teacher] [--samples 64] [--draws 1]
+    python benchmarks/calibration.py [recovery] [resources] [drift] [watching] [power] [--known WHAT] [--samples 64] [--draws 1]
         [--tasks NAME…] [--chosen-on] [--json]
 
 recovery: real samples under a shift; noise per signal against the float model under the same shift (its ceiling), before the
@@ -8,8 +8,9 @@ shift, after it, and after `recalibrate` with unlabelled samples that the test d
 back. The weights' part is the noise of the float model that the codes stand for, which no ranges and roundings take off. What
 the codes leave open is the least that anybody who knows the codes alone errs by in the mean. The bound is what the same search
 gets with the teacher and the very samples that judge: about what ranges and biases can do at all.
---draws: so many choices of the samples that are calibrated on. Without --teacher the device has the integer model alone, with
-it the float model too. --chosen-on: the models and data that settings were chosen on, instead of those that judge them.
+--draws: so many choices of the samples that are calibrated on. --known: what the device has of the float model. "remainders", as
+`edgeq quantize` and `edgeq seal --teacher` put them into models; "teacher", the float model itself; "nothing", the integer model
+alone. --chosen-on: the models and data that settings were chosen on, instead of those that judge them.
 resources: peak memory and time of `edgeq calibrate` with few and many samples, beside those of `edgeq run`.
 drift: over 200 runs without a change how many alarms there were, against the stated rate; with each shift, looks until it.
 watching: what calls of a watched model take beside those of the same model unwatched.
@@ -38,7 +39,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from calibration_recovery import recovery, show_recovery
+from calibration_recovery import KNOWN, recovery, show_recovery
 from calibration_tasks import DEMO, MODELS, chosen_on, digits, judged
 
 from edgeq.drift.baseline import to_arrays
@@ -338,7 +339,7 @@ def show_power(rows: list[dict[str, Any]]) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("parts", nargs="*", choices=["recovery", "resources", "drift", "watching", "power", []])
-    parser.add_argument("--teacher", action="store_true")
+    parser.add_argument("--known", choices=KNOWN, default=KNOWN[0])
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--draws", type=int, default=1)
     parser.add_argument("--tasks", nargs="*", default=[])
@@ -349,7 +350,7 @@ def main() -> int:
     found = [t for t in found if not options.tasks or t.name in options.tasks]
     parts = options.parts or ["recovery", "resources", "drift", "watching", "power"]
     made: dict[str, tuple[Callable[[], list[dict[str, Any]]], Callable[[list[dict[str, Any]]], bool]]] = {
-        "recovery": (lambda: recovery(found, options.samples, options.teacher, options.draws), show_recovery),
+        "recovery": (lambda: recovery(found, options.samples, options.known, options.draws), show_recovery),
         "resources": (resources, show_resources),
         "drift": (drift, show_drift),
         "watching": (watching, show_watching),

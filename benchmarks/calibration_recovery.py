@@ -16,6 +16,8 @@ from edgeq.quantize import guard, quantize, recalibrate
 from edgeq.quantize.cells import drawn
 from edgeq.quantize.compare import answers, judged
 from edgeq.quantize.reconstruct import reconstruct
+from edgeq.quantize.remainders import without
+from edgeq.quantize.taught import taught
 
 Array = npt.NDArray[Any]
 
@@ -29,29 +31,35 @@ def scores(graph: Graph, x: Array, coded: bool) -> Array:
     return np.concatenate(parts, axis=1).astype(np.float64)
 
 
-def recovery(found: list[Task], samples: int, with_teacher: bool, draws: int) -> list[dict[str, Any]]:
+KNOWN = "remainders", "teacher", "nothing"
+"""What the device knows of the float model: what rounding took off the weights, all of it, nothing."""
+
+
+def recovery(found: list[Task], samples: int, known: str, draws: int) -> list[dict[str, Any]]:
     rows = []
     for task in found:
         forms = {"edgeq's int8": quantize(task.real, task.local[:100]).graph}
-        if task.published is not None:
-            forms["published int8"] = task.published
+        if task.published is not None:  # as `edgeq seal --teacher` seals it
+            carrying = taught(task.published, task.real) if known == "remainders" else None
+            forms["published int8"] = carrying or task.published
         for form, coded in forms.items():
+            coded = coded if known == "remainders" else without(coded)
             plain = scores(task.real, task.test, False)
             before = _noise(scores(coded, task.test, True), plain)
             for name, shift in task.shifts.items():
                 row = {"task": task.name, "model": form, "shift": name, "before": before}
-                rows.append(row | _recovered(task, coded, shift, before, samples, with_teacher, draws))
+                rows.append(row | _recovered(task, coded, shift, before, samples, known, draws))
                 print(".", end="", file=sys.stderr, flush=True)
     return rows
 
 
 def _recovered(
-    task: Task, coded: Graph, shift: Shift, before: float, samples: int, with_teacher: bool, draws: int
+    task: Task, coded: Graph, shift: Shift, before: float, samples: int, known: str, draws: int
 ) -> dict[str, Any]:
     test = shift(task.test).astype(np.float32)
     wanted, found = scores(task.real, test, False), scores(coded, test, True)
     shifted = _noise(found, wanted)
-    teacher = task.real if with_teacher else None
+    teacher = task.real if known == "teacher" else None
     start = time.perf_counter()
     made = [
         recalibrate(coded, shift(x).astype(np.float32), keep_io=False, teacher=teacher)
@@ -63,7 +71,7 @@ def _recovered(
     # The bound: everything known, the samples that judge among it, and nobody who says no.
     best = recalibrate(coded, test, keep_io=False, teacher=task.real)
     return {
-        "teacher": with_teacher,
+        "known": known,
         "shifted": shifted,
         "open": _left_open(coded, test, wanted),
         "weights": _noise(scores(reconstruct(coded), test, False), wanted),
@@ -120,7 +128,7 @@ def show_recovery(rows: list[dict[str, Any]]) -> bool:
             median, bound = float(np.median(back)), (r["shifted"] - r["oracle"]) / cost
             shares = [f"{100 * median:.0f} %", f"{100 * bound:.0f} %", f"{int((back >= 0.5).sum())} of {draws}"]
             half = 0.5 * (r["before"] + r["shifted"])
-            good &= median >= 0.5 or bound < 0.5 or (not r["teacher"] and r["open"] > half)
+            good &= median >= 0.5 or bound < 0.5 or (r["known"] == "nothing" and r["open"] > half)
         else:
             shares = ["no cost", "", ""]
         right = [r["ceiling"], r["right"], None if r["ceiling"] is None else float(np.median(r["right_after"]))]

@@ -12,12 +12,25 @@ from quantize_models import MODELS, classifier, inputs_of
 
 from edgeq import bundle
 from edgeq.cli import main
+from edgeq.coding import packed_size
 from edgeq.errors import InputError, ModelError
 from edgeq.graph import Graph, Metadata
 from edgeq.quantize import quantize, recalibrate
+from edgeq.quantize.cells import drawn
 from edgeq.quantize.compare import judge_by, judged
 from edgeq.quantize.reconstruct import reconstruct
-from edgeq.quantize.remainders import HEADER, LAYER, NAME, Real, remembered, weighted, with_remainders, without
+from edgeq.quantize.remainders import (
+    HEADER,
+    LAYER,
+    NAME,
+    Real,
+    cells,
+    left_open,
+    remembered,
+    weighted,
+    with_remainders,
+    without,
+)
 from edgeq.quantize.settle import layers
 from edgeq.quantize.taught import taught
 from edgeq.recipe import RECIPES, Recipe
@@ -69,7 +82,7 @@ def test_rounded_together_they_come_back_too():
     for layer in layers(done, graph):
         real = weights(graph, next(n for n, op in enumerate(graph.ops) if layer.wanted in op.outputs))
         far, left = (float(((weights(g, layer.op) - real) ** 2).mean()) for g in (floats, near))
-        assert left < 0.1 * far
+        assert left < 0.15 * far
 
 
 @pytest.mark.parametrize(
@@ -90,14 +103,25 @@ def test_which_models_carry_them(recipe, carried):
 
 
 def test_what_they_take():
-    """Four parts of a rounded weight are two bits and its layer's biases, and the codes stay what they were."""
+    """Four parts of a rounded weight are three bits at most, besides its layer's biases, and the codes stay what they were."""
     graph = classifier()
     some = [quantize(graph, inputs_of(graph, 24), replace(PLAIN, remainders=n)).graph for n in (4, 0)]
     assert write(without(some[0])) == write(some[1])
     own = weighted(some[0])
-    size = HEADER.size + sum(LAYER.size + -(-weights(some[0], n).size // 4) for n in own)
-    size += sum(4 * some[0].tensors[some[0].ops[n].inputs[2]].size for n in own)
-    assert len(told(some[0])) == size
+    most = HEADER.size + sum(LAYER.size + packed_size(weights(some[0], n).size, 3) for n in own)
+    most += sum(4 * some[0].tensors[some[0].ops[n].inputs[2]].size for n in own)
+    assert len(told(some[0])) <= most
+
+
+def test_weights_on_codes_stay_there():
+    """A weight that is what its code stands for is told as that, whatever the others of its layer are: errors do not add up."""
+    graph = without(quantize(classifier(), inputs_of(classifier(), 24), PLAIN).graph)
+    floats, n = reconstruct(graph), weighted(graph)[0]
+    at = graph.ops[n].inputs[1]
+    real = np.array(floats.tensors[at].data)
+    real.reshape(-1)[0] += 0.4 * float(graph.tensors[at].quantization.scale[0])
+    near = remembered(with_remainders(graph, {n: Real(real, None)}, 4), floats)
+    assert np.count_nonzero(weights(near, n) - weights(floats, n)) == 1
 
 
 def test_of_other_weights_they_say_nothing():
@@ -116,15 +140,16 @@ def test_weights_that_are_their_codes():
     graph = without(quantize(classifier(), inputs_of(classifier(), 24), PLAIN).graph)
     floats = reconstruct(graph)
     known = {n: Real(np.asarray(floats.tensors[floats.ops[n].inputs[1]].data), None) for n in weighted(graph)}
-    made = with_remainders(graph, known)
+    made = with_remainders(graph, known, 4)
     assert len(told(made)) == HEADER.size
     assert all(a is b for a, b in zip(remembered(made, floats).tensors, floats.tensors, strict=True))
 
 
-def field(data: bytes, which: int, value: int) -> bytes:
-    """The remainders with a field of the first layer's record set."""
+def field(data: bytes, which: int, value: int, packing: int | None = None) -> bytes:
+    """The remainders with a field of the first layer's record set, and how it is packed, if that is given."""
     values = list(LAYER.unpack_from(data, HEADER.size))
     values[which] = value
+    values[6] = values[6] if packing is None else packing
     return data[: HEADER.size] + LAYER.pack(*values) + data[HEADER.size + LAYER.size :]
 
 
@@ -145,9 +170,9 @@ HOSTILE = {
     "least above 0": lambda d: field(d, 4, 1),
     "no bits": lambda d: field(d, 5, 0),
     "nine bits": lambda d: field(d, 5, 9),
-    "eight bits side by side": lambda d: field(d, 5, 8),
+    "eight bits side by side": lambda d: field(d, 5, 8, packing=0),
     "another packing": lambda d: field(d, 6, 2),
-    "deflated that is not": lambda d: field(d, 6, 1),
+    "deflated that is not": lambda d: field(d, 5, 8, packing=1)[: HEADER.size + LAYER.size] + bytes(len(d)),
     "not zero": lambda d: field(d, 7, 1),
     "no bytes": lambda d: field(d, 8, 0),
     "2^32 bytes": lambda d: field(d, 8, 2**32 - 1),
@@ -189,6 +214,20 @@ def test_a_float_model_of_other_weights_does_not():
     tensors = [replace(t, data=4 * t.data) if t.data is not None and t.data.ndim > 1 else t for t in other.tensors]
     made = taught(graph, other.with_main(tensors=tuple(tensors)))
     assert (made is None) is True
+
+
+def test_what_is_still_open():
+    """Models drawn of what remainders leave open lie within a part of a cell of them, and are not all the same."""
+    graph = quantize(classifier(), inputs_of(classifier(), 24), PLAIN).graph
+    near = remembered(graph, reconstruct(graph))
+    steps = left_open(graph)
+    models = list(drawn(graph, near, 3, steps))
+    assert len(steps) == len(weighted(graph))
+    for at, step in steps.items():
+        moved = [(np.asarray(m.tensors[at].data) - near.tensors[at].data) / step for m in models]
+        assert 0.3 < np.abs(moved).max() <= 0.5 + 1e-3
+        assert np.abs(moved[0] - moved[1]).max() > 0.1
+        np.testing.assert_allclose(step, cells(graph, at) / 4)
 
 
 def test_calibration_leans_on_them():

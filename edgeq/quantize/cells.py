@@ -9,7 +9,7 @@ The draws are the same every time, and one model is there at a time: they take n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -28,12 +28,15 @@ LEAST_MODELS: Final = 8
 """Fewer do not tell how far they lie apart."""
 
 
-def drawn(graph: Graph, real: Graph, count: int = MODELS) -> Iterator[Graph]:
+def drawn(
+    graph: Graph, real: Graph, count: int = MODELS, left_open: Mapping[int, Array] | None = None
+) -> Iterator[Graph]:
     """`count` float models. graph: the integer model; real: what its codes stand for (edgeq.quantize.reconstruct).
 
-    `real` alone, where no weights are coded.
+    left_open: where more is known, by tensor the width within which a weight lies about that of `real`
+    (edgeq.quantize.remainders). `real` alone, where no weights are coded.
     """
-    steps = _steps(graph, real)
+    steps = _steps(graph, real) if left_open is None else left_open
     if not steps:
         yield real
         return

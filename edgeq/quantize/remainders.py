@@ -1,9 +1,11 @@
 """What rounding took off the weights, in a few bits of each: a float model that travels inside its integer form for little.
 
 A code says that a weight lay within half a step of what it stands for. What calibration needs beyond that is where in its
-cell, and to an eighth or a quarter of the cell is enough: b bits of each weight take 6·b dB off the error that the codes leave
-open. With the biases as reals this is the float model again, all but a little, at 1 or 2 bits of each weight where the
-model itself would take 32.
+cell, and to a quarter or an eighth of the cell is enough: that takes 12 or 18 dB off the error that the codes leave open. With
+the biases as reals this is the float model again, all but a little, at 2 or 3 bits of each weight where the model itself would
+take 32. What is still open is known, and asked before anything is changed (edgeq.quantize.cells).
+
+The parts' middles hold 0: weights that are what their codes stand for stay that, for on a grid all would err to one side.
 
 It lies in the model's metadata, which runtimes do not look at (docs/bundle-format.md, "Remainders"), and names by a digest
 the weights that it belongs to: where these have been changed since, it stands for nothing, and is passed over. A model file is
@@ -41,12 +43,6 @@ HEADER: Final = struct.Struct("<4s32sI")
 LAYER: Final = struct.Struct("<IIIHhBBHI")
 """Operation, weights, biases, parts of a cell, the least remainder in such parts, bits, packing, zero, bytes of remainders."""
 
-PARTS: Final = 4
-"""Of a cell, that are told apart: 2 bits of a weight, and an error of the weights that is 12 dB less."""
-
-BORDER: Final = 1e-3
-"""Parts, within which a remainder is on the border of two."""
-
 NOTHING: Final = 0.01
 """Of a cell: weights that are nowhere further from their codes were no others."""
 
@@ -75,7 +71,7 @@ def reals(graph: Graph, done: Rewritten) -> dict[int, Real]:
     return found
 
 
-def with_remainders(graph: Graph, layers: Mapping[int, Real], parts: int = PARTS) -> Graph:
+def with_remainders(graph: Graph, layers: Mapping[int, Real], parts: int) -> Graph:
     """The integer graph with what its layers were, by operation, in its metadata, in place of any that it had.
 
     parts: of a cell, that are told apart.
@@ -127,15 +123,12 @@ def _layer(graph: Graph, n: int, was: Real, parts: int) -> tuple[bytes, bytes] |
     away = (was.weights - real(graph.tensors[at])) * (np.float32(parts) / cells(graph, at))
     if np.abs(away).max(initial=0) < NOTHING * parts:
         return None
-    # A weight on the border of two cells is as far from the last part of either.
-    inner = np.floor(np.maximum(np.abs(away) - np.float32(BORDER), 0))
-    codes = np.clip(np.where(away < 0, -1 - inner, inner), -FURTHEST - 1, FURTHEST).astype(np.int16).reshape(-1)
+    codes = np.clip(np.rint(away), -FURTHEST - 1, FURTHEST).astype(np.int16).reshape(-1)
     low, high = int(codes.min(initial=0)), int(codes.max(initial=0))
     indices = (codes - low).astype(np.uint8).tobytes()
     bits = max(1, (high - low).bit_length())
     ways = [(PACKED, pack(indices, bits))] if bits <= 4 else []
-    if high - low + 1 != 1 << bits or bits > 2:  # of four parts each holds as many, and nothing is shorter
-        ways.append((DEFLATED, deflate(indices, zlib.Z_HUFFMAN_ONLY)))
+    ways.append((DEFLATED, deflate(indices, zlib.Z_HUFFMAN_ONLY)))
     packing, body = min(ways, key=lambda way: len(way[1]))
     there = _bias(graph, n)
     biases = np.zeros(0 if there is None else graph.tensors[there].size, "<f4")
@@ -143,6 +136,15 @@ def _layer(graph: Graph, n: int, was: Real, parts: int) -> tuple[bytes, bytes] |
         biases[:] = was.biases.reshape(-1)
     record = LAYER.pack(n, codes.size, len(biases), parts, low, bits, packing, 0, len(body))
     return record, body + biases.tobytes()
+
+
+def left_open(graph: Graph) -> dict[int, Array]:
+    """By tensor of weights how wide the part of a cell is in which each of them lay, to be broadcast; of a graph of which
+    something is `remembered`. What is not told is known."""
+    data = next(m.data for m in graph.metadata if m.name == NAME)
+    count = HEADER.unpack_from(data)[2]
+    records = (LAYER.unpack_from(data, HEADER.size + k * LAYER.size) for k in range(count))
+    return {_at(graph, n): cells(graph, _at(graph, n)) / np.float32(parts) for n, _, _, parts, *_ in records}
 
 
 def _told(data: memoryview, graph: Graph, floats: Graph) -> Graph | None:
@@ -187,9 +189,9 @@ def _layer_told(
     if end > len(data):
         raise CodingError(f"layer {n} ends at {end}, the remainders at {len(data)}")
     indices = unpack(data[place : place + length], size, bits, packing, f"layer {n}")
-    middles = (np.frombuffer(indices, np.uint8).astype(np.float32) + np.float32(low + 0.5)) / np.float32(parts)
+    away = (np.frombuffer(indices, np.uint8).astype(np.float32) + np.float32(low)) / np.float32(parts)
     t = floats.tensors[at]
-    weights = np.asarray(t.data) + middles.reshape(t.shape) * cells(graph, at)
+    weights = np.asarray(t.data) + away.reshape(t.shape) * cells(graph, at)
     tensors[at] = replace(t, data=weights.astype(np.float32), buffer=0)
     if channels and bias is not None:
         b = floats.tensors[bias]

@@ -23,7 +23,7 @@ from edgeq.quantize.guide import SCORED, WITNESSES, Guide, guide_by
 from edgeq.quantize.observation import HOLD_BACK, Budget, Observation, Saved, looked_at, observe_within
 from edgeq.quantize.parameters import Rewritten
 from edgeq.quantize.reconstruct import reconstruct
-from edgeq.quantize.remainders import remembered
+from edgeq.quantize.remainders import left_open, remembered
 from edgeq.quantize.report import Quantized, integer_layers
 from edgeq.quantize.rescale import Counted, Scales, rescale, scales
 from edgeq.quantize.search import ENOUGH, FIXED, MOST_SLACK, Found, Search, Spans, chosen, noise, noisiest
@@ -222,18 +222,22 @@ def _maker(graph: Graph, free: Scales, place: Mapping[int, int]) -> Callable[[Sp
 def _guide(
     graph: Graph, real: Graph, teacher: Graph | None, matched: Sequence[Layer], seen: Observation, say: Progress
 ) -> Guide:
-    """What to hold the model against: the teacher, or draws of what its codes leave open, as many as DRAWING allows."""
+    """What to hold the model against: the teacher; or what the codes stand for, with their remainders if there are any.
+
+    Then there are draws of what these leave open, too, as many as DRAWING allows.
+    """
     own = judged(real)
     answer = 4 * sum(min(SCORED, real.tensors[i].size) for i in own)
     most = min(JUDGES, max(LEAST_JUDGES, ANSWERS // max(answer, 1)))
     judges, others = evenly(_different(seen.judge.inputs), most), evenly(seen.derive.inputs, min(most, OTHERS))
-    if teacher is not None:
-        return guide_by(graph, own, teacher, [], matched, judges, others, COMPARED if teacher is real else 0)
+    if teacher is not None and teacher is not real:
+        return guide_by(graph, own, teacher, [], matched, judges, others)
+    steps = None if teacher is None else left_open(graph)
     cost = sum(t.size for t in real.tensors if t.data is None) * min(WITNESSES, len(judges) + len(others)) + FIXED
     count = min(MODELS, max(LEAST_MODELS, int(DRAWING / cost)))
 
     def told() -> Iterator[Graph]:
-        for k, model in enumerate(drawn(graph, real, count)):
+        for k, model in enumerate(drawn(graph, real, count, steps)):
             say(k, count, "asking what the codes leave open")
             yield model
 

@@ -21,8 +21,9 @@ from edgeq.quantize.observation import Budget, looked_at
 from edgeq.quantize.parameters import histograms
 from edgeq.quantize.pooling import means
 from edgeq.quantize.probe import runs
+from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.refine import refined, spans, winners
-from edgeq.quantize.remainders import reals, with_remainders
+from edgeq.quantize.remainders import reals, remembered, with_remainders
 from edgeq.quantize.report import Quantized, layers
 from edgeq.quantize.rounding import grades
 from edgeq.quantize.rounding import layers as layers_of
@@ -128,7 +129,7 @@ def quantize(
     comparison = compare(given, found.done.graph, found.done.tensors, judge[: FEWEST if fast else COMPARED])
     say(STEPS, STEPS, "quantized")
     return Quantized(
-        _remembering(job, given, found),
+        _remembering(job, given, found, judging),
         layers(
             job.graph, job.layout, found.done, comparison, {n: decibels(1.0, cost) for n, cost in job.alone.items()}
         ),
@@ -139,15 +140,20 @@ def quantize(
     )
 
 
-def _remembering(job: Job, given: Graph, found: Found) -> Graph:
+def _remembering(job: Job, given: Graph, found: Found, judging: Judge) -> Graph:
     """The integer graph with the remainders of its weights, where its recipe asks for them and its size leaves room.
 
-    Few levels are few so as to be small. Where a RELU6 became a RELU, the weights are those of another function.
+    Few levels are few so as to be small. Where a RELU6 became a RELU, the weights are those of another function. Else they are
+    those given by construction; where there is time, what they say is compared with that.
     """
     done, recipe = found.done, job.recipe
     if not recipe.remainders or job.grades or not job.layout.rules or _caps(job.graph) < _caps(given):
         return done.graph
     graph = with_remainders(done.graph, reals(job.graph, done), recipe.remainders)
+    if recipe.effort != "fast":
+        near = remembered(graph, reconstruct(graph))
+        if near is None or judging.error(near, done.tensors) > max(found.error, ENOUGH):
+            return done.graph
     return done.graph if recipe.size and len(write(graph)) > recipe.size else graph
 
 

@@ -13,11 +13,14 @@ from edgeq.graph import Graph
 from edgeq.quantize.canonical import real
 from edgeq.quantize.compare import answers, judged
 from edgeq.quantize.reconstruct import reconstruct
-from edgeq.quantize.remainders import PARTS, Real, cells, remembered, weighted, with_remainders
+from edgeq.quantize.remainders import Real, cells, remembered, weighted, with_remainders
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.settle import layers, prepared
 
 Array = npt.NDArray[Any]
+
+PARTS: Final = 8
+"""Of a cell: no samples tell how much it matters, and 3 bits of a weight are a tenth of the float model."""
 
 ASKED: Final = 8
 """Inputs on which both models are compared."""
