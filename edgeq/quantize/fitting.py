@@ -28,7 +28,8 @@ from edgeq.feed import encode, quantmod_of
 from edgeq.graph import Graph, Op
 from edgeq.plan.multiplier import float_bounds
 from edgeq.quantize.frontier import Frontier, Stage, gone
-from edgeq.quantize.gptq import MOST, ROWS, SHRINKAGE
+from edgeq.quantize.gptq import MOST, SHRINKAGE
+from edgeq.quantize.gptq import rows as rows_of
 from edgeq.quantize.importance import Importance
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.moments import Moments, moments
@@ -156,7 +157,7 @@ def _cut(graph: Graph, n: int, samples: int) -> Windows | None:
 def _each(graph: Graph, n: int, samples: int) -> int:
     """Rows of a sample at most."""
     positions = int(np.prod(graph.tensors[graph.ops[n].outputs[0]].shape[:-1]))
-    return max(1, min(positions, ROWS // samples))
+    return max(1, min(positions, rows_of(graph.ops[n]) // samples))
 
 
 @dataclass(frozen=True, eq=False)

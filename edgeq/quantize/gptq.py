@@ -31,6 +31,9 @@ Nearest = Callable[[Array, int], Array]
 ROWS = 4096
 """Rows that a layer's Hessian comes from."""
 
+DEPTHWISE_ROWS = 2048
+"""The same of a depthwise layer, whose windows have few taps."""
+
 SPREAD = 32
 """Samples at least that the rows of a layer with many of them come from."""
 
@@ -72,7 +75,7 @@ def hessians(
     ] = {}  # by samples that give ROWS: a dense layer may need all, where others need few
     for n, cut in cuts.items():
         if cut is not None:
-            groups.setdefault(min(len(inputs), -(-ROWS // len(cut))), {})[n] = cut
+            groups.setdefault(min(len(inputs), -(-rows(graph.ops[n]) // len(cut))), {})[n] = cut
     for samples, wanted in groups.items():
         way = Frontier(graph, inputs[:samples], [graph.ops[n].inputs[0] for n in wanted])
         for n, cut in wanted.items():
@@ -105,8 +108,13 @@ def _cut(graph: Graph, n: int) -> Windows | None:
     op = graph.ops[n]
     if graph.tensors[op.inputs[0]].data is not None:
         return None
-    each = min(int(np.prod(graph.tensors[op.outputs[0]].shape[:-1])), ROWS // SPREAD)
+    each = min(int(np.prod(graph.tensors[op.outputs[0]].shape[:-1])), rows(op) // SPREAD)
     return windows(op, graph.tensors[op.inputs[0]].shape, graph.tensors[op.inputs[1]].shape, each)
+
+
+def rows(op: Op) -> int:
+    """Rows that tell a layer's Hessian."""
+    return DEPTHWISE_ROWS if op.code == "DEPTHWISE_CONV_2D" else ROWS
 
 
 def _row(graph: Graph, n: int) -> int:

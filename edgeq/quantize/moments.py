@@ -2,8 +2,8 @@
 
 Rows of some samples at a time are centred about their own means, multiplied in float32 and added up in float64; what the means
 of different samples do is added at the end (as Chan, Golub & LeVeque, "Algorithms for computing the sample variance", 1983). So
-rows far from 0 lose nothing, and memory does not grow with their number. A depthwise layer whose windows all count is not laid
-out as rows at all: its taps are shifted views of the picture.
+rows far from 0 lose nothing, and memory does not grow with their number. A depthwise layer has a small product for each channel;
+where its windows all count it is not laid out at all: its taps are shifted views of the picture.
 """
 
 from __future__ import annotations
@@ -74,6 +74,17 @@ def of_rows(met: Array, exact: Array | None = None) -> Moments:
     return Moments(counts, means[0][None], h, means[1][None], exact.T @ met)
 
 
+def of_columns(met: Array, exact: Array | None = None) -> Moments:
+    """Of a depthwise layer's windows (channels, taps, n) float32, which are centred where they are."""
+    means = [np.asarray(r.mean(axis=2, dtype=np.float64)) for r in (met, exact) if r is not None]
+    met -= means[0].astype(np.float32)[..., None]
+    counts, h = np.array([met.shape[2]]), np.matmul(met, met.swapaxes(1, 2))
+    if exact is None:
+        return Moments(counts, means[0][None], h)
+    exact -= means[1].astype(np.float32)[..., None]
+    return Moments(counts, means[0][None], h, means[1][None], np.matmul(exact, met.swapaxes(1, 2)))
+
+
 Taps = tuple[Sequence[Array], Array]
 """What each tap of a depthwise layer meets, (…, channels) float32, less a value for each channel, (channels,)."""
 
@@ -109,7 +120,7 @@ def moments(windows: Windows, depthwise: bool, met: Array, q: QuantMod | None, e
     if not depthwise:
         return of_rows(*(_rows(windows, x, by) for x, by in ((met, q), (exact, None)) if x is not None))
     if windows.sides is None:
-        return of_taps(*(_taps(windows, x, by) for x, by in ((met, q), (exact, None)) if x is not None))
+        return of_columns(*(_columns(windows, x, by) for x, by in ((met, q), (exact, None)) if x is not None))
     found = None
     step = max(1, IMAGES // max(1, 4 * met[:1].size))
     for start in range(0, len(met), step):
@@ -126,9 +137,6 @@ def _rows(windows: Windows, x: Array, q: QuantMod | None) -> Array:
     return r.reshape(-1, r.shape[2] * r.shape[3])
 
 
-def _taps(windows: Windows, x: Array, q: QuantMod | None) -> Taps:
+def _columns(windows: Windows, x: Array, q: QuantMod | None) -> Array:
     r = windows.of(x, q)
-    own = np.moveaxis(r.reshape(-1, *r.shape[2:]), 1, 0)
-    about = own.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
-    own -= about
-    return [*own], about
+    return np.ascontiguousarray(r.reshape(-1, *r.shape[2:]).transpose(2, 1, 0))

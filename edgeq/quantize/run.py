@@ -52,8 +52,12 @@ WORTH = 0.2
 """Of the noise that moving scale between channels has to save: it spends room that channels have beyond what was seen. Half of
 it where weights are coarse: evening their ranges is good for what was not seen, too."""
 
+MOSTLY = 0.25
+"""Of the noise, that fitting layers may leave for nothing else to be tried on weights and biases: it corrects, rounds and makes
+up for itself what the other steps do apart."""
+
 PLAIN = 0.5
-"""Of the noise that fitting layers has to save for rounding, which it goes through too, not to be tried beside it."""
+"""Of the noise that it has to save, once biases are corrected, for rounding not to be tried beside it."""
 
 LOOKED = 64
 """Inferences that ranges come from where it has to be fast, evenly spread over the samples."""
@@ -271,31 +275,34 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
     best = replace(best, steps=(*shared, *best.steps))
     method = next((m for m in methods if best.name.startswith(m)), "mse")
 
-    # What is lost most is looked after first: coarse weights by rounding, fine ones are rounded once scale has moved.
-    if recipe.bias_correction and not fast:
-        say(1, STEPS, "correcting biases")
-        attempt("bias correction", job.correcting())
-    if recipe.equalize and (on_coarse or (best.error >= ENOUGH and not fast)):
-        say(2, STEPS, "equalising channels")
-        for name, other in _equalized(job):
-            attempt(name, other, again=True, gain=WORTH / 2 if on_coarse else WORTH)
-            del other  # its weights, and their plan, need not be there beside the next one's
-
     def fitting() -> Job:
         say(4, STEPS, "fitting layers")
         return job.fitting(best.spans, MOST if on_coarse else FINE, lambda n, m, what: say(4, STEPS, what))
 
+    def far(gain: float) -> bool:
+        """Whether fitting, of this graph, was kept for saving so much of the noise; if not, its turn comes again."""
+        nonlocal best
+        if fit is None or fit.graph is not job.graph:
+            return False
+        kept = attempt(FITTED, fit, gain=gain)
+        best = best if kept else replace(best, steps=best.steps[:-1])
+        return kept
+
+    # What is lost most is looked after first: coarse weights by rounding, fine ones by fitting, which has to save most of the
+    # noise for what it goes through too not to be tried by itself; fine weights are rounded once scale has moved.
     fits = not fast and recipe.rounding != "nearest" and bool(job.layout.rules)
-    fit: Job | None = None
-    if (
-        fits and not on_coarse and not job.layout.stored
-    ):  # it rounds by itself what rounding would, and most often wins by far
-        fit = fitting()
-        if attempt(FITTED, fit, gain=PLAIN):
-            fits = rounds = False
-        else:
-            best = replace(best, steps=best.steps[:-1])  # its turn comes again
-    if rounds and not on_coarse and not fast:
+    fit = fitting() if fits and not on_coarse and not job.layout.stored else None
+    done = far(1 - MOSTLY)
+    if recipe.bias_correction and not fast and not done:
+        say(1, STEPS, "correcting biases")
+        attempt("bias correction", job.correcting())
+    if recipe.equalize and (on_coarse or (best.error >= ENOUGH and not fast and not done)):
+        say(2, STEPS, "equalising channels")
+        for name, other in _equalized(job):
+            attempt(name, other, again=True, gain=WORTH / 2 if on_coarse else WORTH)
+            del other  # its weights, and their plan, need not be there beside the next one's
+    done = done or far(PLAIN)
+    if rounds and not on_coarse and not fast and not done:
         say(1, STEPS, "rounding weights")
         # It leans on the samples, so on a fine grid it must be worth that.
         attempt("weights rounded one after another", job.rounding(FINE), gain=WORTH / 2)
@@ -312,11 +319,12 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
         from edgeq.quantize import hybrid
 
         job, best = hybrid.settled(job, best, later, judging, lambda n, m, what: say(2, STEPS, what))
-    if recipe.bias_correction and job.means is None and not job.biases:
+    if recipe.bias_correction and job.means is None and not done:
         say(3, STEPS, "correcting biases")
         attempt("bias correction", job.correcting(FEW if fast else MEANS))
-    if fits:
-        attempt(FITTED, fit or fitting(), gain=0.0 if on_coarse else WORTH / 2)
+    if fits and not done:
+        other = fit if fit is not None and fit.graph is job.graph else fitting()
+        attempt(FITTED, other, gain=0.0 if on_coarse else WORTH / 2)
     if look and not fast and best.error >= ENOUGH:
         best = refined(search, best, noisiest(job.seen, best.spans, job.layout), lambda n, m, what: say(4, STEPS, what))
     if look:
