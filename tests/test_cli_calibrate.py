@@ -514,6 +514,14 @@ def test_statistics_leave_protected_or_not_at_all(here, capsys, monkeypatch) -> 
     """Without an owner or ε there are none; without OpenDP one line says what to install; no file is written."""
     assert main([*CALIBRATE, "--statistics", "s.json"]) != 0
     assert "masked (--statistics-for) or with noise (--epsilon)" in capsys.readouterr().err
+    absent = ["calibrate", "d.eqb", "-d", "none.npz", "-o", "o.eqo", *GRANTED, "--statistics", "s.json"]  # not come to
+    for extra, says in (
+        (["--epsilon", "0"], "epsilon is 0, expected more than 0"),
+        (["--epsilon", "5e-324"], "expected more than 0, from 1e-06"),
+        (["--statistics-for", "no.pub"], "no.pub: there is no such file"),
+    ):
+        assert main([*absent, *extra]) == 1
+        assert says in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "opendp.prelude", None)
     assert main([*CALIBRATE, "--statistics", "s.json", "--epsilon", "1"]) == 1
     assert capsys.readouterr().err.strip().endswith("differential privacy needs OpenDP (pip install 'edgeq[dp]')")

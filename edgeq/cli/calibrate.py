@@ -105,12 +105,26 @@ def calibrate(
     if share is not None and owner is None and epsilon is None:
         raise click.UsageError("--statistics leave the device masked (--statistics-for) or with noise (--epsilon).")
     budget = Budget(samples, None if minutes is None else 60.0 * minutes, memory << 20)
-    for path in (output, *([] if share is None else [share.path])):
-        check_place(path)
+    check_place(output)
+    if share is not None:
+        _check(share)
     if output.endswith(OVERLAY):
         _to_overlay(model, data, output, teacher, budget, keep_io, source, share, access)
     else:
         _to_plain(model, data, output, teacher, budget, keep_io, source, share, access)
+
+
+def _check(share: Share) -> None:
+    """See that statistics can be written as asked, before samples are looked at for them."""
+    from edgeq.files import check_place
+    from edgeq.keys import load_recipient
+    from edgeq.quantize.statistics import check_epsilon
+
+    check_place(share.path)
+    if share.owner is not None:
+        load_recipient(share.owner)
+    if share.epsilon is not None:
+        check_epsilon(share.epsilon)
 
 
 def _to_plain(

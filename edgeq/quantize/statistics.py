@@ -25,6 +25,10 @@ Array = npt.NDArray[Any]
 OCTAVES: Final = 8
 """The grid reaches that many powers of two below and above the range that the model was sealed with."""
 
+LEAST_EPSILON: Final = 1e-6
+MOST_EPSILON: Final = 1e6
+"""Beyond these there is nothing but noise, or none."""
+
 BINS: Final = 64
 """Half an octave each: 32 for negative values, from −2^8 to −2^−8 ranges, and 32 for the others, upwards."""
 
@@ -73,17 +77,24 @@ def _bin(value: float) -> int:
     return half + steps if value >= 0.0 else half - 1 - steps
 
 
+def check_epsilon(epsilon: float) -> None:
+    """See that there can be noise of this ε. Raises InputError without OpenDP, or for an ε that is none."""
+    if not LEAST_EPSILON <= epsilon <= MOST_EPSILON:
+        raise InputError(f"epsilon is {epsilon:g}, expected more than 0, from {LEAST_EPSILON:g} to {MOST_EPSILON:g}")
+    try:
+        import opendp.prelude  # noqa: F401
+    except ImportError:
+        raise InputError("differential privacy needs OpenDP (pip install 'edgeq[dp]')") from None
+
+
 def with_noise(found: Statistics, epsilon: float) -> Array:
     """The counts with discrete Laplace noise from OpenDP: one sample more or less is hidden with ε-differential privacy.
 
-    (len(tensors), BINS) int64; counts may be negative. Raises InputError without OpenDP, or for another ε than above 0.
+    (len(tensors), BINS) int64; counts may be negative. Raises InputError as `check_epsilon` does.
     """
-    if not 0.0 < epsilon < 1e6:
-        raise InputError(f"epsilon is {epsilon:g}, expected more than 0")
-    try:
-        import opendp.prelude as dp
-    except ImportError:
-        raise InputError("differential privacy needs OpenDP (pip install 'edgeq[dp]')") from None
+    check_epsilon(epsilon)
+    import opendp.prelude as dp
+
     dp.enable_features("contrib")
     space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l1_distance(T="i64")
     # A hair more noise than sensitivity / ε, so that OpenDP's own reckoning, which rounds up, comes to no more than ε.
