@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -189,6 +190,21 @@ def test_mixed_precision_reaches_its_goal(raise_to):
     assert "int8" in {t.dtype for t in done.graph.tensors if t.data is None}
     again = quantize(graph, inputs, replace(plainly, sqnr=plain.sqnr - 5))
     assert "without it" in again.steps[-1]
+
+
+def test_mixed_precision_out_of_reach():
+    """Too high a goal makes all layers finer that can be; where no byte is left the search ends with none, and says so."""
+    graph = classifier()
+    samples = inputs_of(graph, 24)
+    far = replace(recipe("mixed"), sqnr=200.0, effort="fast")
+    found = re.search(
+        r"int16x8 for ([0-9]+) of ([0-9]+) layers .*, 200 dB not reached", quantize(graph, samples, far).steps[-1]
+    )
+    assert found
+    assert found[1] == found[2]
+    none = quantize(graph, samples, replace(far, size=1000))
+    assert none.steps[-1].startswith("mixed precision: no layer finer, 1000 bytes are the limit and there are ")
+    assert len(write(none.graph)) > 1000
 
 
 @pytest.mark.parametrize("name", ["int8", "codebook4", "mixed"])

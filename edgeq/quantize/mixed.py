@@ -58,15 +58,11 @@ def raised(job: Job, found: Found, judge: Judge, say: Progress, arranged: Callab
     def fits(one: Found) -> bool:
         return not recipe.size or len(write(one.done.graph)) <= recipe.size
 
-    low, high = 0, len(order)  # of the order's first ones: `low` are too few
+    # Of the order's first ones: `low` are too few, `high` are enough, too large, or more than all.
+    low, high = 0, len(order) + 1
     best: tuple[int, Job, Found] | None = None
-    tried = set()
-    while low < high:
-        middle = (low + high + 1) // 2 if best is None and high == len(order) and low == 0 else (low + high) // 2
-        middle = max(middle, low + 1) if best is None else middle
-        if (middle in (low, high) and best is not None) or middle in tried:  # the latter where nothing fits
-            break
-        tried.add(middle)
+    while high - low > 1:
+        middle = (low + high) // 2
         other, one = made(order[:middle], judge)
         reached = not fits(one) or (bool(recipe.sqnr) and decibels(1.0, one.error) >= recipe.sqnr)
         if fits(one) and (best is None or one.error < best[2].error or reached):
@@ -75,6 +71,10 @@ def raised(job: Job, found: Found, judge: Judge, say: Progress, arranged: Callab
             high = middle
         else:
             low = middle
+    if best is None and recipe.size:
+        least = len(write(found.done.graph))
+        line = f"mixed precision: no layer finer, {recipe.size} bytes are the limit and there are {least} without any"
+        return job, replace(found, steps=(*found.steps, line))
     if best is None or best[2].error >= found.error:
         return job, replace(found, steps=(*found.steps, "mixed precision: no layer gains from it (not kept)"))
     count, other, one = best
