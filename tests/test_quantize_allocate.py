@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from quantize_models import answers, inputs_of, sqnr
+from quantize_models import Net, answers, inputs_of, sqnr
 from test_quantize_recipes import larger
 
 from edgeq import codebooks
 from edgeq.errors import InputError
+from edgeq.graph import Graph
 from edgeq.quantize import quantize
 from edgeq.quantize.allocate import AROUND, Offer, _shared
 from edgeq.quantize.rounding import Grade
@@ -51,6 +53,33 @@ def test_a_share_of_the_bytes():
         assert size(done.graph) <= 1.02 * share * whole
         found.append(min(sqnr(wanted, answers(done.graph, others))))
     assert found[0] + 2 < found[1]
+
+
+def pruned() -> Graph:
+    """[1, 8, 8, 3] → convolutions, of whose channels four of five are 0 → softmax."""
+    net = Net((1, 8, 8, 3))
+    a = 0
+    for width in (64, 128, 128):
+        a = net.conv(a, width, k=1, act=1)
+    graph = net.graph(net.softmax(net.dense(net.reshape(net.global_pool(a), 1, 128), 10)))
+    tensors = tuple(
+        replace(t, data=np.where(np.arange(t.shape[0]) % 5 == 0, t.data.T, 0).T.astype(np.float32).copy())
+        if t.data is not None and t.dtype == "float32" and t.size > 4096
+        else t
+        for t in graph.tensors
+    )
+    return graph.with_main(tensors=tensors)
+
+
+def test_weights_that_are_mostly_zero_keep_all_codes():
+    """Where all codes fit into the bytes, no layer but one has fewer of them."""
+    graph = pruned()
+    inputs = inputs_of(graph, 32)
+    done, whole = quantize(graph, inputs, RECIPES["codebook4"]), size(quantize(graph, inputs).graph)
+    assert any("codebooks for 0" in step for step in done.steps), done.steps
+    widest = [np.abs(t.data.astype(int)).max() for t in done.graph.tensors if t.dtype == "int8" and t.data is not None]
+    assert sum(w < 127 for w in widest) <= 1
+    assert size(done.graph) < 0.52 * whole
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, True, "half"])

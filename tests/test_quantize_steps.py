@@ -23,7 +23,7 @@ from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.refine import refined, spans
 from edgeq.quantize.rewrite import rewrite
 from edgeq.quantize.search import Search
-from edgeq.quantize.weights import INT32_MAX, MOST_MULTIPLIER, quantize_bias, quantize_weights
+from edgeq.quantize.weights import INT32_MAX, MOST_MULTIPLIER, Coded, quantize_bias, quantize_weights
 from edgeq.stepping import Stepper
 
 # --- weights and biases -------------------------------------------------------------------------------------------------
@@ -60,6 +60,18 @@ def test_a_bias_too_large_for_int32_widens_its_channel():
     assert np.abs(bias.data.astype(np.int64)).max() + 2 * 127 * 255 <= INT32_MAX
     np.testing.assert_allclose(bias.data * bias.scale, [1000.0, 0.1], rtol=1e-4)
     assert coded.scale[1] == pytest.approx(0.5 / 127)
+
+
+def test_codes_made_before_stay_beside_a_channel_that_needs_another_scale():
+    """Of codes made before, those of a channel whose scale is too small are told in a larger one, all others stay."""
+    w = np.float32([[0.5, -1.0], [0.0, 0.0], [3e-9, 1e-9]])
+    known = Coded(np.int8([[60, -127], [0, 0], [127, 42]]), np.float32([1 / 127, 1e-30, 3e-9 / 127]), 0)
+    bias = np.float32([0.1, 5.0, 5.0])
+    coded, counted = quantize_weights(w, 0, bias, 0.1, 0.1, known=known)
+    assert coded.data.tolist() == [[60, -127], [0, 0], [0, 0]]
+    assert coded.scale[0] == known.scale[0]
+    assert counted is not None
+    np.testing.assert_allclose(counted.data * counted.scale.astype(float), bias, rtol=1e-3)
 
 
 def test_a_channel_without_weights():

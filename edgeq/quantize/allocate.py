@@ -13,7 +13,7 @@ so that most layers end with even steps; codebooks stay where they are cheaper.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from edgeq.coding import deflate
 from edgeq.quantize.alone import alone
 from edgeq.quantize.compare import Judge
 from edgeq.quantize.job import Job
-from edgeq.quantize.rounding import Grade, all_rounded, rounded
+from edgeq.quantize.rounding import FINEST, Grade, all_rounded, rounded
 from edgeq.quantize.search import Spans
 from edgeq.quantize.weights import Coded
 from edgeq.records import dataclass, replace
@@ -35,6 +35,9 @@ Array = npt.NDArray[Any]
 
 STEPS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0)
 """Of the scale that uses all of int8: up to 8 bits, down to codes of ±7."""
+
+NARROWER = (1.25, 2.0, 4.0)
+"""Steps at which one layer has fewer codes than all, tried in turn: at some it may be too large to be coded."""
 
 TRIED = 6.0
 """The step at which noise is measured: so wide that a layer's noise stands out."""
@@ -87,13 +90,18 @@ def allocated(job: Job, at: Spans, known: Mapping[int, Array], judge: Judge, say
     chosen, room = dict(job.grades), aim - rest
     low, high = 0.0, float("inf")  # room that is known to be kept to, and not to
     for _ in range(ROUNDS):
-        other = {**job.grades, **_shared(offers, room)}
-        size = sizes.whole(other)
+        shared = _shared(offers, room)
+        finest = bool(shared) and all(g == FINEST for g in shared.values())
+        for other in _narrowed(offers, shared) if finest else (shared,):
+            other = {**job.grades, **other}
+            size = sizes.whole(other)
+            if size <= aim:
+                break
         if size <= aim:
             low = room
             if best > aim or size > best:
                 chosen, best = other, size
-            if size > (1 - NEAR) * aim:
+            if size > (1 - NEAR) * aim or finest:
                 break
         else:
             high = room
@@ -107,6 +115,15 @@ def allocated(job: Job, at: Spans, known: Mapping[int, Array], judge: Judge, say
     finer = sum(g.levels == 0 for g in chosen.values())
     line = f"bytes shared out by what layers lose: even steps for {finer} layers, codebooks for {len(chosen) - finer}"
     return job.graded({n: g for n, g in chosen.items() if g != Grade()}), line
+
+
+def _narrowed(offers: Mapping[int, Sequence[Offer]], finest: dict[int, Grade]) -> Iterator[dict[int, Grade]]:
+    """The finest grade for all layers but the one that loses least by a wider step: a model none of whose layers has fewer codes
+    is not coded at all (edgeq.codebooks), even where so many weights are 0 that it would be small.
+    """
+    some = {n: max(o.noise for o in of if o.grade.step == TRIED) for n, of in offers.items()}
+    n = min(some, key=lambda n: (some[n], n))
+    yield from ({**finest, n: Grade(step=step)} for step in NARROWER)
 
 
 def _samples(job: Job, most: int) -> int:

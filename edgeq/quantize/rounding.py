@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.codebooks import NARROWED
 from edgeq.graph import Graph
 from edgeq.quantize import codebook, gptq, grid
 from edgeq.quantize.layout import Layout
@@ -287,10 +288,11 @@ def _codes(w: Array, scale: Array, h: Array | None, grade: Grade, kind: str) -> 
         def nearest(column: Array, j: int) -> Array:
             return codebook.nearest(column, levels)
     else:
-        codes = np.clip(np.rint(real), -127, 127)
+        most = 127 if grade.step <= 1.0 else NARROWED  # what is made up for may move weights beyond the largest
+        codes = np.clip(np.rint(real), -most, most)
 
         def nearest(column: Array, j: int) -> Array:
-            return np.clip(np.rint(column), -127, 127)
+            return np.clip(np.rint(column), -most, most)
 
     if h is not None:
         better = gptq.rounded_depthwise(real, h, nearest) if h.ndim == 3 else gptq.rounded(real, h, nearest)

@@ -27,6 +27,10 @@ MOST_MULTIPLIER = 255.0
 """Of M: XNNPACK's convolutions want less than 256."""
 
 
+WIDENED = 1 + 2.0**-23
+"""A scale that was too small is the least that will do, rounded up to float32."""
+
+
 @dataclass(frozen=True, eq=False)
 class Coded:
     """A constant in integers. data: the codes; scale: (k,) float32; axis: of the scales."""
@@ -52,7 +56,7 @@ def quantize_weights(
     w: float32, output channels along `axis`; bias: (channels,) float32 or None. Scales come from each channel's largest
     weight; one whose bias would not fit int32 together with its sums, or whose multiplier would vanish, gets a larger
     scale (its weights are then too small to matter beside its bias or its output's steps). known: codes of these weights
-    made before, which are taken where none of their scales is too small.
+    made before, which are taken where their scales are not too small.
     """
     channels = w.shape[axis]
     least = np.full(channels, LEAST_MULTIPLIER * s_out / s_in)
@@ -63,8 +67,11 @@ def quantize_weights(
         room = WIDE_ROOM if wide else max(INT32_MAX - (w.size // max(channels, 1)) * 127 * 255, 2**30)
         least = np.maximum(least, np.abs(bias.astype(np.float64)) / (s_in * room))
     if known is not None and (known.axis, len(known.scale)) == ((axis, channels) if per_channel else (0, 1)):
-        bounds = least if per_channel else least.max(keepdims=True)
-        if (known.scale >= np.maximum(bounds, 2 * LEAST_MULTIPLIER)).all():
+        bounds = np.maximum(least if per_channel else least.max(keepdims=True), 2 * LEAST_MULTIPLIER)
+        small = known.scale < bounds
+        if per_channel and small.any():
+            known = _widened(known, np.where(small, bounds * WIDENED, known.scale).astype(np.float32), small)
+        if per_channel or not small.any():
             return known, None if bias is None else quantize_bias(bias, s_in, known.scale, wide)
     top = np.maximum(largest(w, axis).astype(np.float64), least * 127.0)
     if not per_channel:
@@ -73,6 +80,15 @@ def quantize_weights(
     scale = np.asarray(q.scale, np.float32)
     weights = Coded(q.quantize(w), scale if per_channel else scale[:1], axis if per_channel else 0)
     return weights, None if bias is None else quantize_bias(bias, s_in, weights.scale, wide)
+
+
+def _widened(coded: Coded, scale: Array, which: Array) -> Coded:
+    """The same weights at other scales (channels,) in the channels `which`; the codes of all others stay as they are."""
+    shape = [1] * coded.data.ndim
+    shape[coded.axis] = -1
+    share = (coded.scale.astype(np.float64) / scale).reshape(shape)
+    codes = np.where(which.reshape(shape), np.rint(coded.data * share), coded.data)
+    return Coded(codes.astype(np.int8), scale, coded.axis)
 
 
 def largest(w: Array, axis: int) -> Array:
