@@ -16,6 +16,7 @@ from edgeq.finetune.curvature import DAMPING, curvature
 from edgeq.finetune.descent import descended, levelled
 from edgeq.finetune.goal import Target
 from edgeq.finetune.refit import fittable, refitted
+from edgeq.finetune.spans import respanned
 from edgeq.finetune.student import Student
 from edgeq.finetune.walk import Walk
 from edgeq.graph import Graph
@@ -191,3 +192,20 @@ def test_learning_goes_on_from_what_was_fitted() -> None:
     fitted, learned = done.history[1:-2], done.history[-2:]
     assert min(fitted).distance < 0.2 * done.history[0].distance
     assert max(learned).distance < 1.1 * min(fitted).distance
+
+
+def test_steps_that_cut_values_off_are_found_anew() -> None:
+    """Activations' steps a quarter or eight times as wide as they were come back; those that `quantize` chose stay."""
+    graph, x = residual(), pictures(64)
+    student = Student(quantize(graph, x, PLAIN).graph, graph)
+    assert respanned(student, graph, student.initial, [x], 16) == student.initial
+    names = [k for k in student.initial if k.startswith("a")]
+    assert len(names) >= 4
+    away = {k: v + np.log((0.25, 8.0)[names.index(k) % 2]) for k, v in student.initial.items() if k in names}
+    damaged = Student(student.graph_of({**student.initial, **away}), graph)
+    found = respanned(damaged, graph, damaged.initial, [x], 16)
+    for name in names:
+        assert abs(found[name] - student.initial[name]) < np.log(1.5), name
+    run = Course(graph, damaged.start, x, None, None, Options(epochs=2))
+    at = run.fitted(run.standing, 0, lambda: None)
+    assert at.history[1].distance < 0.05 * at.history[0].distance

@@ -24,6 +24,7 @@ from edgeq.finetune.goal import Figure, Judge, Target, answering, answers, check
 from edgeq.finetune.options import BATCH, Options
 from edgeq.finetune.refit import fittable, refitted
 from edgeq.finetune.rows import Rows
+from edgeq.finetune.spans import respanned
 from edgeq.finetune.student import Parameters, Student
 from edgeq.graph import Array, Graph
 from edgeq.quantize.search import ENOUGH
@@ -67,6 +68,9 @@ where so many weights are gone through already."""
 
 FITTED_ON, CURVED = 512, 128
 """Samples that layers are fitted on at most, and that tell the loss's curvature."""
+
+SPANNED = 64
+"""Samples that activations' steps are seen by."""
 
 FITTING_BYTES, LEAST_FITTED = 256 << 20, 16
 """Of an operation's values that are held at once, and inferences that have to go in there."""
@@ -197,7 +201,8 @@ class Course:
         pieces = [[a[i : i + size] for a in inputs] for i in range(0, min(len(inputs[0]), CURVED), size)]
         taught = [(p, self._teach(p)) for p in pieces]
         bent = curvature(self.student, at.now, self.goals, self._signals, taught, draw) if k else {}
-        point = refitted(self.student, self.teacher, at.now, inputs, size, bent, advance)
+        begun = at.now if k else respanned(self.student, self.teacher, at.now, self._plain(), size)
+        point = refitted(self.student, self.teacher, begun, inputs, size, bent, advance)
         figure = self._figure(self.student.graph_of(point))
         better = figure < at.sound and figure < self._least(at.history[0])
         better = better and (figure.nearer > MOST_OF or self._labels is not None)
@@ -231,6 +236,10 @@ class Course:
         parts = [self.rows.take(some)]
         parts += [self._asked.varied(n, draw) for n in np.array_split(some, -(-len(some) // self._batch))]
         return [np.concatenate(p) for p in zip(*parts, strict=True)]
+
+    def _plain(self) -> list[Array]:
+        """Samples to see ranges by, as they are."""
+        return self.rows.take(evenly(self._learn, max(1, min(SPANNED, self._inferences))))
 
     def steps_an_epoch(self) -> int:
         """Batches of an epoch."""

@@ -71,6 +71,18 @@ def float_weights(teacher: Graph, start: Graph, same: Mapping[int, int]) -> dict
     return {op: _weights(teacher, n) for op, n in same.items()}
 
 
+def float_biases(teacher: Graph, same: Mapping[int, int]) -> dict[int, Array]:
+    """Float biases by the student's operation, 0 for a layer without. same: `counterparts`."""
+    found = {}
+    for n, there in same.items():
+        op = teacher.ops[there]
+        k = RULES[op.code].bias
+        there_is = k is not None and k < len(op.inputs) and op.inputs[k] >= 0
+        data = teacher.tensors[op.inputs[k]].data if k is not None and there_is else None
+        found[n] = np.zeros(1) if data is None else np.asarray(data, np.float64).reshape(-1)
+    return found
+
+
 def _weights(graph: Graph, n: int) -> Array:
     rule = RULES[graph.ops[n].code]
     assert rule.weights is not None

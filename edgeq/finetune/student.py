@@ -205,6 +205,13 @@ class Student:
                 found[y.bias] = (at[f"b{y.bias}"] * self._units[f"b{y.bias}"]).astype(np.float32)
         return found
 
+    def step_of(self, i: int, at: Parameters) -> tuple[str, float, Codes] | None:
+        """The parameter that is the logarithm of a computed tensor's step, the step, and its codes; None where it cannot move."""
+        if i not in self._quantmods or i in self._same or f"a{self.free.groups[i]}" not in at:
+            return None
+        name = f"a{self.free.groups[i]}"
+        return name, float(np.exp(at[name])), self._codes[i]
+
     def coded(self, i: int, v: Array, at: Parameters) -> Array:
         """The values of a tensor as others read them."""
         found = self._coded(i, v, at)
