@@ -1,13 +1,15 @@
 """Time and memory of quantizing, beside ai-edge-quantizer: the same model, the same samples, each in a process of its own.
 
     python benchmarks/quantizer.py MODEL.tflite SAMPLES.npy [--peer PYTHON] [--recipe NAME] [--rounds N] [--many] [--json]
+    python benchmarks/quantizer.py --tasks [NAME,…] [--peer PYTHON] [--rounds N]
 
 A process reads the model and the samples (mapped from the file), calibrates, quantizes and writes; what is timed is the whole
 process, the processor's seconds in it (which other processes disturb less), and the part without imports; memory is the peak
 resident size that the system saw. `--peer` names the Python of an environment with ai-edge-quantizer: its static int8 by minimum
 and maximum, and by each of its other algorithms that takes the model. One row is of a process that imports NumPy, reads the model
 and maps the samples: below that no quantizer in Python comes. Rounds alternate, the fastest counts. `--many` repeats edgeq's with
-100 times as many samples (the same ones again, in a file of that size) and compares the memory.
+100 times as many samples (the same ones again, in a file of that size) and compares the memory. `--tasks` prints a table of the
+models and calibration samples of benchmarks/accuracy.py, a row each.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -78,6 +80,7 @@ print(time.perf_counter() - start, time.process_time(), time.perf_counter() - re
 """
 """What any quantizer in Python pays: NumPy imported, both files opened, nothing done."""
 
+NOTHING, PEERS = "Python with NumPy, nothing done", "ai-edge-quantizer"
 ALGORITHMS = ("MIN_MAX_UNIFORM_QUANT", "MSE", "OCTAV", "GPTQ", "OSCAR")
 
 
@@ -139,38 +142,85 @@ def repeated(samples: Path, folder: Path) -> Path:
     return out
 
 
+def measured(
+    model: Path, samples: Path, folder: Path, recipes: Sequence[str], peer: str | None, rounds: int, many: bool = False
+) -> list[Run]:
+    """Ours, nothing done, and the peer's, the best of some rounds by turns."""
+    signed = str(named(model, folder))
+    ways = [(f"edgeq {r}, {effort}", sys.executable, OURS, (r, effort)) for r in recipes for effort in EFFORTS]
+    ways.append((NOTHING, sys.executable, BOUND, ()))
+    if peer:
+        ways += [(f"{PEERS} {a}", peer, PEER, (a,)) for a in ALGORITHMS]
+    found: dict[str, list[Run]] = {who: [] for who, *_ in ways}
+    for _ in range(rounds):
+        for who, python, code, how in ways:
+            found[who].append(run(who, python, code, (signed, str(samples), *how)))
+    results = [best(runs) for runs in found.values()]
+    if many:
+        # Gone through once before, so that a first use's compilation is no part of it.
+        more = str(repeated(samples, folder))
+        for who, python, code, how in ways:
+            if code == OURS:
+                results.append(run(f"{who}, {TIMES} × the samples", python, code, (signed, more, *how)))
+    return results
+
+
+def tasks(names: str, folder: Path, peer: str | None, rounds: int) -> Iterator[tuple[str, int, Sequence[Run]]]:
+    """The named tasks of benchmarks/accuracy.py, or all whose model is there, each model once: see `table`."""
+    from accuracy_tasks import MODELS, TASKS
+
+    seen = set()
+    for name in names.split(",") if names else TASKS:
+        model = MODELS / TASKS[name].model
+        if model not in seen and model.exists():
+            seen.add(model)
+            samples = folder / "samples.npy"
+            x = TASKS[name].calibration()
+            np.save(samples, x)
+            yield name, len(x), measured(model, samples, folder, ["int8"], peer, rounds)
+
+
+def table(rows: Sequence[tuple[str, int, Sequence[Run]]]) -> Iterator[str]:
+    """Lines of a table, a model each: its name, how many samples, and what `measured` gave; in parentheses seconds of processors."""
+    yield "| model, samples | fast | full | ai-edge-quantizer | nothing done | peer over fast: time, memory | peer over full |"
+    yield "|---|---|---|---|---|---|---|"
+    for name, count, runs in rows:
+        fast, full, nothing = runs[:3]
+        peers = [r for r in runs[3:] if not r.error]
+        cells = [f"{name}, {count}", *(f"{r.seconds:.2f} s ({r.cpu:.2f}), {r.mib:.0f} MiB" for r in (fast, full))]
+        seconds, mib = [r.seconds for r in peers], min((r.mib for r in peers), default=0.0)
+        cpu = min((r.cpu for r in peers), default=0.0)
+        cells.append(f"{min(seconds):.2f} to {max(seconds):.2f} s (from {cpu:.2f}), {mib:.0f} MiB" if peers else "")
+        cells.append(f"{nothing.seconds:.2f} s, {nothing.mib:.0f} MiB")
+        for ours in (fast, full):
+            times = f"{min(seconds) / ours.seconds:.1f} to {max(seconds) / ours.seconds:.1f} ×" if peers else ""
+            cells.append(f"{times}, {ours.mib / mib:.2f} of its memory" if peers else "")
+        yield "| " + " | ".join(cells) + " |"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("samples", type=Path, help="(N, …) float32 in a .npy file")
+    parser.add_argument("model", type=Path, nargs="?")
+    parser.add_argument("samples", type=Path, nargs="?", help="(N, …) float32 in a .npy file")
+    parser.add_argument(
+        "--tasks", nargs="?", const="", metavar="NAME,…", help="those of benchmarks/accuracy.py instead"
+    )
     parser.add_argument("--peer", metavar="PYTHON", help="the Python of an environment with ai-edge-quantizer")
     parser.add_argument("--recipe", action="append", help="ours, int8 by default; may be given several times")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--many", action="store_true", help=f"edgeq's memory with {TIMES} times the samples")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
+    if (options.tasks is None) == (options.samples is None):
+        parser.error("expected MODEL and SAMPLES, or --tasks")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = str(named(options.model, folder))
-        ways = [
-            (f"edgeq {r}, {effort}", sys.executable, OURS, (r, effort))
-            for r in options.recipe or ["int8"]
-            for effort in EFFORTS
-        ]
-        ways.append(("Python with NumPy, nothing done", sys.executable, BOUND, ()))
-        if options.peer:
-            ways += [(f"ai-edge-quantizer {a}", options.peer, PEER, (a,)) for a in ALGORITHMS]
-        found: dict[str, list[Run]] = {who: [] for who, *_ in ways}
-        for _ in range(options.rounds):
-            for who, python, code, how in ways:
-                found[who].append(run(who, python, code, (model, str(options.samples), *how)))
-        results = [best(runs) for runs in found.values()]
-        if options.many:
-            # Gone through once before, so that a first use's compilation is no part of it.
-            many = str(repeated(options.samples, folder))
-            for who, python, code, how in ways:
-                if code == OURS:
-                    results.append(run(f"{who}, {TIMES} × the samples", python, code, (model, many, *how)))
+        if options.tasks is not None:
+            for line in table(list(tasks(options.tasks, folder, options.peer, options.rounds))):
+                print(line)
+            return 0
+        recipes = options.recipe or ["int8"]
+        results = measured(options.model, options.samples, folder, recipes, options.peer, options.rounds, options.many)
     if options.json:
         print(json.dumps([asdict(r) for r in results], indent=2))
         return 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 
 from edgeq.calibrate import Inputs, Keeper, Progress, Ranges, evenly, observe, silent
 from edgeq.errors import QuantizeError
 from edgeq.feed import Source, count, feed, quantmod_of
 from edgeq.graph import Activation, Graph
+from edgeq.lasting import Lasting
 from edgeq.quantize.bias import mean_inputs
 from edgeq.quantize.blas import one_thread
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune
@@ -92,7 +94,11 @@ def quantize(
     InputError for samples that do not fit the model, UnsupportedError for operations that the engine, which calibrates,
     does not run.
     """
-    say = progress or silent
+    with Lasting() if recipe.effort == "fast" else nullcontext():  # it is over before there is much to collect
+        return _quantized(graph, samples, recipe, progress or silent, progress)
+
+
+def _quantized(graph: Graph, samples: Source, recipe: Recipe, say: Progress, progress: Progress | None) -> Quantized:
     before, given = graph, prepare(graph, recipe)
     # The same tensors and operations: `given` is what the result is held against.
     graph = fold_weights(given, _stored_already(given, recipe))
