@@ -181,7 +181,7 @@ def tasks(names: str, folder: Path, peer: str | None, rounds: int) -> Iterator[t
 
 
 def table(rows: Sequence[tuple[str, int, Sequence[Run]]]) -> Iterator[str]:
-    """Lines of a table, a model each: its name, how many samples, and what `measured` gave; in parentheses seconds of processors."""
+    """Lines of a table, a model each: its name, how many samples, and what `measured` gave; (seconds of processors)."""
     yield "| model, samples | fast | full | ai-edge-quantizer | nothing done | peer over fast: time, memory | peer over full |"
     yield "|---|---|---|---|---|---|---|"
     for name, count, runs in rows:
