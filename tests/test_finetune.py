@@ -462,6 +462,7 @@ def test_a_layer_left_whole_does_not_hide_the_codebooks_of_others() -> None:
     [
         ({"start": classifier()}, "expected a quantized form of the float model"),
         ({"samples": pictures(5)}, "expected at least 8 samples"),
+        ({"validation": (pictures(24)[:0], None)}, "expected at least 1 sample to judge by, got none"),
         ({"labels": np.zeros(23, np.int64)}, "one label per sample"),
         ({"labels": np.full(24, 4)}, r"labels must be in \[0, 3\]"),
         ({"labels": np.zeros((24, 7), np.float32)}, "labels y that fit"),
@@ -472,7 +473,7 @@ def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str) -> N
     graph, x = deep(), pictures(24)
     given = {"samples": x, "start": quantize(graph, x, PLAIN).graph, "labels": None, **change}
     with pytest.raises((QuantizeError, InputError), match=message):
-        finetune(graph, given["samples"], given["start"], labels=given["labels"], options=Options(epochs=1))
+        finetune(graph, given.pop("samples"), given.pop("start"), **given, options=Options(epochs=1))
 
 
 @pytest.mark.parametrize("bad", [{"epochs": 0}, {"batch": 0}, {"rate": 0.0}, {"minutes": -1.0}, {"mix": 2.0}])
@@ -498,6 +499,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["damaged.tflite", "float.tflite", "out.tflite", "x.npz"]
     assert main([*command, "--from", "nothing", "--epochs", "1"]) == 1
     assert "recipe must be one of" in capsys.readouterr().err
+    assert main([*command, "--from", "nothing.tflite", "--epochs", "1"]) == 1
+    assert "nothing.tflite: there is no such file" in capsys.readouterr().err
 
 
 def test_several_inputs() -> None:

@@ -187,6 +187,9 @@ def test_the_command_and_a_metric_of_ones_own(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "out.tflite.journal").unlink(missing_ok=True)
     assert main([*command, "--by", f"{tmp_path / 'task.py'}:right"]) == 1
     assert "task.py:right: KeyError" in capsys.readouterr().err
+    (tmp_path / "task.py").write_text("def right(scores, samples):\n    return float('nan')\n")
+    assert main([*command, "--by", f"{tmp_path / 'task.py'}:right"]) == 1
+    assert "task.py:right: expected a finite number, the higher the better, got nan" in capsys.readouterr().err
 
 
 def test_a_sensitive_layer_is_tried_in_int16() -> None:

@@ -86,7 +86,7 @@ def _start(graph: Graph, start: str, samples: Samples, access: Access) -> Graph:
     """The quantized model that learns."""
     from edgeq.recipe import RECIPES, recipe
 
-    if start in RECIPES or not Path(start).exists():
+    if start in RECIPES or (not Path(start).exists() and Path(start).suffix not in (".tflite", ".eqb")):
         from edgeq.quantize import quantize
 
         chosen = recipe(start)

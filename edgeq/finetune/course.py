@@ -114,6 +114,8 @@ class Course:
         if validation is not None:
             held_rows = Rows(teacher, validation[0])
             held = np.arange(len(held_rows))
+            if not len(held):
+                raise QuantizeError("expected at least 1 sample to judge by, got none")
             held_labels, _ = self._checked(validation[1], len(held_rows))
             if labels is None:
                 held_labels = None

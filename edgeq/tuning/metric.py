@@ -116,9 +116,12 @@ def _own(name: str, samples: Mapping[str, Array], names: Sequence[str]) -> Metri
         }
         given: Any = out[0][rows] if len(out) == 1 else {n: o[rows] for n, o in zip(names, out, strict=True)}
         try:
-            return float(function(given, cut))
+            found = float(function(given, cut))
         except Exception as error:
             raise InputError(f"{name}: {type(error).__name__}: {error}") from None
+        if not np.isfinite(found):
+            raise InputError(f"{name}: expected a finite number, the higher the better, got {found}")
+        return found
 
     return Metric(name, value)
 
