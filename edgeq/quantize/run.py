@@ -34,6 +34,7 @@ from edgeq.quantize.search import ENOUGH, Found, Search, chosen, noise, noisiest
 from edgeq.quantize.trim import give_back
 from edgeq.recipe import RECIPES, Recipe
 from edgeq.records import replace
+from edgeq.stepping import forget
 from edgeq.tflite import write
 
 METHODS = ("minmax", "percentile", "mse", "average", "entropy")
@@ -283,6 +284,8 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
 
     def fitting() -> Job:
         say(4, STEPS, "fitting layers")
+        forget(job.graph)  # each layer is planned by itself; the whole's plan holds all weights once more
+        give_back()
         return job.fitting(best.spans, MOST if on_coarse else FINE, lambda n, m, what: say(4, STEPS, what))
 
     def far(gain: float) -> bool:
