@@ -103,3 +103,20 @@ def test_what_lies_beyond_is_clipped_where_that_does_less():
     assert alone(graph, n, found, {}, judge) < alone(graph, n, off, {}, judge)
     near = plain(graph, layout, layers(layout)[1])
     assert np.array_equal(near.data, rounded(graph, layout, layers(layout)[1], None, FINEST, "kmeans").data)
+
+
+@pytest.mark.parametrize("k", [1, 2, 9, 30, 700])
+@pytest.mark.parametrize("most", [1, 20, 127, 255, 600])
+def test_channels_are_found_together_as_they_are_alone(k: int, most: int) -> None:
+    """What is found of a channel does not depend on those beside it: rows on grids, off them and of nothing but zeros."""
+    rng = np.random.default_rng(k * most)
+    w = (rng.integers(-most, most + 1, (70, k)) * rng.uniform(0.001, 3, (70, 1))).astype(np.float32)
+    w[rng.random(70) < 0.1] = rng.normal(size=k)
+    w[rng.random(70) < 0.1] = 0
+    found = grid.steps(w, True)
+    alone = [grid._step(row.astype(np.float64)) for row in w]
+    assert found.tolist() in (
+        alone,
+        [0.0] * len(w),
+    )  # nothing is looked for where the first few say that there is nothing
+    assert most > 255 or k == 1 or any(found)

@@ -26,6 +26,9 @@ factor to 2⁻²³ of itself, which is 6 · 10⁻⁵ of a step at the far end of
 LOOKED: Final = 8
 """Channels that are looked at before all, and weights of a channel."""
 
+BLOCK: Final = 64
+"""Channels that are looked at together."""
+
 
 def steps(w: Array, per_channel: bool) -> Array:
     """A scale for each row of w (channels, k) at which its codes are whole numbers: (channels,) float64, 0 where there is none.
@@ -43,9 +46,47 @@ def steps(w: Array, per_channel: bool) -> Array:
     some = live[np.linspace(0, len(live) - 1, LOOKED).astype(int)] if len(live) > LOOKED else live
     if not any(_step(reals[c]) for c in some):
         return found
-    for c in live:
-        found[c] = _step(reals[c])
+    for start in range(0, len(live), BLOCK):
+        block = live[start : start + BLOCK]
+        found[block] = _each(reals[block])
     return found
+
+
+def _each(w: Array) -> Array:
+    """`_step` of each row of w (channels, k), none of which is all 0: (channels,), the same numbers in a tenth of the time."""
+    s = np.sort(np.abs(w), axis=1)
+    new = s > 0
+    new[:, 1:] &= s[:, 1:] > s[:, :-1]
+    top, steps = s[:, -1:], np.arange(1, MOST + 1)  # to the largest weight
+    able = np.ones((len(s), MOST), bool)
+    able[new.sum(axis=1) > MOST] = False
+    some = s[:, np.linspace(0, s.shape[1] - 1, LOOKED).astype(int)]
+    for k in (LOOKED // 2, LOOKED // 4):  # of what these two leave, which is little, the others
+        able &= _near(some[:, k : k + 1] * (steps / top))
+    rows, places = np.nonzero(able)
+    able[rows, places] = _near(some[rows] * ((places + 1)[:, None] / top[rows])).all(axis=1)
+    found, left = np.zeros(len(s)), np.flatnonzero(able.any(axis=1))
+    while len(left):  # the fewest steps that a few weights allow, then the next
+        first = able[left].argmax(axis=1)
+        good = _near(s[left] * ((first + 1)[:, None] / top[left])).all(axis=1)
+        for c, count in zip(left[good].tolist(), (first[good] + 1).tolist(), strict=True):
+            found[c] = _fitted(s[c, new[c]], count)
+        able[left, first] = False
+        left = left[~good]
+        left = left[able[left].any(axis=1)]
+    return found
+
+
+def _near(ratios: Array) -> Array:
+    """Which of them are as good as whole numbers."""
+    return np.asarray(np.abs(ratios - np.rint(ratios)) < NEAR)
+
+
+def _fitted(u: Array, count: int) -> float:
+    """The scale of weights of these sizes (ascending, each once), the largest of which is so many steps."""
+    codes = np.rint(u * (count / u[-1]))
+    step = float((u @ codes) / (codes @ codes))  # least squares: the largest weight is rounded as the others are
+    return step / max(1, 127 // count)
 
 
 def _of_all(w: Array) -> float:
@@ -65,13 +106,10 @@ def _step(w: Array) -> float:
         return 0.0
     counts = np.arange(1, MOST + 1)  # of steps to the largest weight
     for part in (u[np.linspace(0, len(u) - 1, LOOKED).astype(int)], u):
-        ratios = part * (counts[:, None] / u[-1])
-        counts = counts[(np.abs(ratios - np.rint(ratios)) < NEAR).all(axis=1)]
+        counts = counts[_near(part * (counts[:, None] / u[-1])).all(axis=1)]
         if not len(counts):
             return 0.0
-    codes = np.rint(u * (counts[0] / u[-1]))
-    step = float((u @ codes) / (codes @ codes))  # least squares: the largest weight is rounded as the others are
-    return step / max(1, 127 // int(counts[0]))
+    return _fitted(u, int(counts[0]))
 
 
 __all__ = ["MOST", "steps"]
