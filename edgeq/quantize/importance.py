@@ -54,8 +54,9 @@ class Importance:
         """What errors of rows cost, given the moments h, (k, k) or (channels, k, k): matrices (channels, k, k) and None, or h
         and how much each row's cost under it counts (channels,).
         """
-        each = self.trace / np.maximum(np.einsum("...ii->...", h), 1e-30)
-        each = np.maximum(each, LEAST * each.mean())
+        own = np.einsum("...ii->...", h) * np.ones(len(self.trace))
+        each = self.trace / np.maximum(own, max(LEAST * float(own.mean()), 1e-30))
+        each = np.maximum(each, LEAST * float(self.trace.sum()) / max(float(own.sum()), 1e-30))
         if self.own is None:
             return h, each
         m = self.own + MIXED * each[:, None, None] * h

@@ -88,17 +88,37 @@ class Job:
         return self.plain[key]
 
     def on(self, graph: Graph, ranges: Ranges, scaled: frozenset[int]) -> Job:
-        """The same on another form of the graph; ranges: of that, which count for the groups that hold a tensor of
-        `scaled`.
+        """The same on another form of the graph, its weights not rounded yet (see `like`); ranges: of that, which count for the
+        groups that hold a tensor of `scaled`.
         """
         new = histograms(graph, self.layout, ranges)
         touched = {self.layout.groups[i] for i in scaled if i in self.layout.groups}
         seen = {g: new[g] if g in touched else h for g, h in self.seen.items()}
-        other = replace(
-            self, graph=graph, seen=seen, codes={}, biases={}, means=None, plain={}, met={}, important={}, share=FORMS
+        return replace(
+            self,
+            graph=graph,
+            seen=seen,
+            codes={},
+            biases={},
+            means=None,
+            plain={},
+            met={},
+            important={},
+            share=FORMS,
+            known=0,
         )
-        done = other.rounding(self.known) if self.known else other.graded(self.grades) if self.codes else other
-        return done.correcting() if self.means is not None and done.means is None else done
+
+    def like(self, other: Job) -> Job:
+        """This one, a form of the other, with weights rounded and biases corrected where the other's are."""
+        done = self.rounding(other.known) if other.known else self.graded(self.grades) if other.codes else self
+        return done.correcting() if other.means is not None and done.means is None else done
+
+    def finely(self) -> Job:
+        """The same with the nearest codes of a scale per channel for all weights, and biases corrected if the recipe says so:
+        about the least noise that its activations leave to any codes."""
+        fine = {n: replace(t, per_channel=True) for n, t in self.layout.treatments.items()}
+        done = replace(self, layout=replace(self.layout, treatments=fine), codes={}, biases={}, grades={}, plain={})
+        return done.correcting() if self.recipe.bias_correction else done
 
     def rounding(self, longest: int = MOST) -> Job:
         """With weights rounded under their layers' Hessians, or to codebooks; longest: of the rows for which that is done."""

@@ -34,6 +34,12 @@ SHARES = (1.0, 0.92, 0.84, 0.76, 0.68, 0.6, 0.5, *(0.4 * 0.8**k for k in range(1
 ROUNDED = 2
 """Of them, those with the least error of the nearest codes, at which weights are rounded under a Hessian."""
 
+ALIKE = 4
+"""Of them, those that are told apart by more than their errors' own squares, in large layers."""
+
+LARGE = 1 << 20
+"""Products, for an error of all rows of a layer, beyond which its scale is sought by the squares first."""
+
 GIVEN_UP = 4.0
 """Times the least cost, beyond which a smaller scale is not looked for."""
 
@@ -118,7 +124,7 @@ def rounded(
     if h is not None and not per_channel:
         if of is not None:
             h, each = of.metric(h)
-        best = _best_scale(real, 0.0, h, grade, kind, lambda w: _total(real, w, h, each))
+        best = _best_scale(real, 0.0, h, grade, kind, lambda w: _total(real, w, h, each), _roughly(real, h, each))
         scale = best[1]
     else:
         scale = np.asarray(quantize_weights(real.astype(np.float32), 0, None, 1.0, 1.0, per_channel)[0].scale)
@@ -172,8 +178,10 @@ def levelled(
     there = grade == FINEST and len(so_far.scale) == (len(w) if per_channel else 1)
     codes = _by_channel(so_far.data, rule.axis).astype(np.float64)
     if not per_channel:
+        rough = None
         if of is not None:
             h, each = of.metric(h)
+            rough = _roughly(w, h, each)
 
             def error(codes: Array) -> float:
                 return _total(w, codes, h, each)
@@ -182,7 +190,7 @@ def levelled(
         if there and at[0] == so_far.scale[0]:
             best = gptq.better(w / at, codes, h, _codes(w, at, h, grade, kind)), at
         else:
-            best = _best_scale(w, so_far.scale.min() / 1024, h, grade, kind, error)
+            best = _best_scale(w, so_far.scale.min() / 1024, h, grade, kind, error, rough)
         return _laid_out(graph, n, best, grade, 0)
     scale = np.maximum(np.abs(w).max(axis=1), 1e-30) / 127
     scale = np.maximum(scale, so_far.scale.min() / 1024).astype(np.float32)
@@ -193,15 +201,31 @@ def levelled(
 
 
 def _best_scale(
-    w: Array, least: float, h: Array, grade: Grade, kind: str, error: Callable[[Array], float]
+    w: Array,
+    least: float,
+    h: Array,
+    grade: Grade,
+    kind: str,
+    error: Callable[[Array], float],
+    rough: Callable[[Array], float] | None = None,
 ) -> tuple[Array, Array]:
-    """Codes at the one scale of several that errs least: the two that do so with the nearest codes are rounded under `h`."""
+    """Codes at the one scale of several that errs least: the two that do so with the nearest codes are rounded under `h`.
 
-    def nearest(s: float) -> float:
-        at = np.array([max(s, least)], np.float32)
-        return error(_nearest(w, at) * float(at[0]))
+    rough: less work than `error`, and tells the same but for a little: where it is given only the ALIKE best by it are looked at
+    more closely.
+    """
 
-    scales = [np.array([max(s, least)], np.float32) for s in _tried(w, nearest)[:ROUNDED]]
+    def by(measure: Callable[[Array], float]) -> Callable[[float], float]:
+        def nearest(s: float) -> float:
+            at = np.array([max(s, least)], np.float32)
+            return measure(_nearest(w, at) * float(at[0]))
+
+        return nearest
+
+    found = _tried(w, by(error if rough is None else rough))
+    if rough is not None:
+        found = sorted(found[:ALIKE], key=lambda s: (by(error)(s), -s))
+    scales = [np.array([max(s, least)], np.float32) for s in found[:ROUNDED]]
     tried = [(_codes(w, at, h, grade, kind), at) for at in scales]
     return min(tried, key=lambda t: error(t[0] * (float(t[1][0]) * grade.step)))
 
@@ -244,6 +268,21 @@ def _total(w: Array, other: Array, h: Array, each: Array | None) -> float:
     """What other weights than w (channels, k) cost together; each: how much channels count (channels,)."""
     costs = gptq.cost(w, other, h)
     return float((costs if each is None else costs * each).sum())
+
+
+def _roughly(w: Array, h: Array, each: Array | None) -> Callable[[Array], float] | None:
+    """What `_total` tells, by the Hessian's diagonal alone: errors of nearest codes go with nothing, and not with one another.
+    None for a small layer, or one with a Hessian for each row.
+    """
+    if h.ndim != 2 or w.size * w.shape[1] < LARGE:
+        return None
+    diagonal = np.diag(h).astype(np.float64)
+
+    def rough(other: Array) -> float:
+        costs = ((w - other) ** 2) @ diagonal
+        return float((costs if each is None else costs * each).sum())
+
+    return rough
 
 
 def _tried(w: Array, cost: Callable[[float], float]) -> list[float]:

@@ -125,6 +125,10 @@ def _quantized(graph: Graph, samples: Source, recipe: Recipe, say: Progress, pro
     if fast:
         judge = evenly(judge, FEW)
     derive = [x for k, x in enumerate(keeper.kept) if k % 4 != 1] or keeper.kept
+    if any(not t.per_channel for t in layout.treatments.values()):
+        from edgeq.quantize.idle import without_idle
+
+        graph = without_idle(graph, ranges)
     own, line = means(graph, layout, ranges)
     if line:
         graph, layout = own, arrange(own, recipe, runs)
@@ -307,9 +311,16 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
         attempt("bias correction", job.correcting())
     if recipe.equalize and (on_coarse or (best.error >= ENOUGH and not fast and not done)):
         say(2, STEPS, "equalising channels")
-        for name, other in _equalized(job):
-            attempt(name, other, again=True, gain=WORTH / 2 if on_coarse else WORTH)
-            del other  # its weights, and their plan, need not be there beside the next one's
+        for name, bare in _equalized(job):
+            if on_coarse and rounds and not codebooks:  # to round its weights takes longest, and may be for nothing
+                fine = bare.finely()
+                least = Search(fine.make, judging).candidate(name, spans(fine.seen, method)).error
+                if least >= (1 - WORTH / 2) * best.error:
+                    line = f"{name}: {noise(least)} with a scale per channel (not kept)"
+                    best = replace(best, steps=(*best.steps, line))
+                    continue
+            attempt(name, bare.like(job), again=True, gain=WORTH / 2 if on_coarse else WORTH)
+            del bare  # its weights, and their plan, need not be there beside the next one's
     done = done or far(PLAIN)
     if rounds and not on_coarse and not fast and not done:
         say(1, STEPS, "rounding weights")
