@@ -192,6 +192,30 @@ def test_mixed_precision_reaches_its_goal(raise_to):
     assert "without it" in again.steps[-1]
 
 
+def test_an_infinite_constant_stays_float():
+    """The least of x and infinity has no codes: it stays float, and the rest of the model is quantized."""
+    net = Net((1, 8, 8, 3))
+    pooled = net.global_pool(net.conv(0, 8, act=1))
+    wide = net.const(np.full((1, 1, 1, 8), np.inf, np.float32))
+    capped = net.op("MINIMUM", (pooled, wide), (1, 1, 1, 8))
+    graph = net.graph(net.dense(net.reshape(capped, 1, 8), 4))
+    done = quantize(graph, inputs_of(graph, 12), recipe("int8"))
+    check(done.graph)
+    (least,) = (op for op in done.graph.ops if op.code == "MINIMUM")
+    assert done.graph.tensors[least.outputs[0]].dtype == "float32"
+    assert done.sqnr > 25
+
+
+def test_a_shape_left_open_is_said():
+    """A model is quantized in the shape that its file states; where that is but a placeholder the user is told of convert."""
+    graph = classifier()
+    i = graph.inputs[0]
+    tensors = [replace(t, shape_signature=(-1, -1, *t.shape[2:])) if k == i else t for k, t in enumerate(graph.tensors)]
+    (line,) = foreseen(graph.with_main(tensors=tuple(tensors)), recipe("int8"))
+    assert "leaves its shape open and is taken as [" in line
+    assert "edgeq convert --shape" in line
+
+
 def test_mixed_precision_out_of_reach():
     """Too high a goal makes all layers finer that can be; where no byte is left the search ends with none, and says so."""
     graph = classifier()

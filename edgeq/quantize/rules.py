@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+import numpy as np
+
 from edgeq.graph import Activation, Op, SubGraph, Tensor
 from edgeq.quantmod import QuantMod
 from edgeq.records import dataclass
@@ -132,6 +134,9 @@ def rule_for(op: Op, graph: SubGraph) -> Rule | None:
     if any(i < 0 or graph.tensors[i].dtype != "float32" or graph.tensors[i].is_variable for i in real):
         return None
     if any(len(graph.tensors[i].shape) > rule.rank for i in real):
+        return None
+    constants = (graph.tensors[i].data for i in real)
+    if any(data is not None and not np.isfinite(data).all() for data in constants):  # the least of x and ∞ has no code
         return None
     if rule.weights is not None and not _is_real_constant(op, rule.weights, graph):
         return None

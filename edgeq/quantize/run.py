@@ -18,7 +18,7 @@ from edgeq.quantize.compare import Judge, compare, decibels, judge_by, judged
 from edgeq.quantize.folding import fold_batch_norm, fold_pads
 from edgeq.quantize.gptq import FINE, MOST, hessians
 from edgeq.quantize.job import MEANS, Job, observed
-from edgeq.quantize.layout import INTEGERS, arrange
+from edgeq.quantize.layout import INTEGERS, LEAST_STORED, arrange
 from edgeq.quantize.observation import Budget, looked_at
 from edgeq.quantize.parameters import histograms
 from edgeq.quantize.pooling import means
@@ -197,6 +197,12 @@ def foreseen(graph: Graph, recipe: Recipe) -> tuple[str, ...]:
     lines = [f"{count} × {code} stays float: it has no {wanted} form here" for (code, wanted), count in stays.items()]
     if any(how == "weights" or not hybrid_kernel(ready.ops[n], ready.tensors) for n, how in layout.stored.items()):
         lines.append("weights behind a DEQUANTIZE of channels: not for tflite-runtime 2.14's reference resolver")
+    for name, i in zip(graph.input_names(), graph.inputs, strict=True):
+        t = graph.tensors[i]
+        if t.shape_signature is not None and min(t.shape_signature[1:], default=0) < 0:
+            lines.append(
+                f"input {name!r} leaves its shape open and is taken as {list(t.shape)}: edgeq convert --shape makes it another"
+            )
     return tuple(lines)
 
 
@@ -217,7 +223,8 @@ def _stored_already(graph: Graph, recipe: Recipe) -> list[int]:
 
 
 def _wanted(recipe: Recipe) -> str:
-    return "weights to store" if recipe.precision in ("dynamic", "weights") else "an integer form"
+    stored = recipe.precision in ("dynamic", "weights")
+    return f"weights to store, {LEAST_STORED} of them or more," if stored else "an integer form"
 
 
 def _rearranged(job: Job, ranges: Ranges) -> Job:
