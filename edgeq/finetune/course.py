@@ -22,7 +22,7 @@ from edgeq.finetune.checkpoint import Standing
 from edgeq.finetune.curvature import curvature
 from edgeq.finetune.goal import Figure, Judge, Target, answering, answers, checked_labels, loss, targets
 from edgeq.finetune.options import BATCH, Options
-from edgeq.finetune.refit import fittable, refitted
+from edgeq.finetune.refit import fittable, refitted, scarcest
 from edgeq.finetune.rows import Rows
 from edgeq.finetune.spans import respanned
 from edgeq.finetune.student import Parameters, Student
@@ -66,8 +66,12 @@ FITTINGS, FITTED_WEIGHTS = 6, 2_000_000
 """Times that layers are fitted one after another, each time to what those before them have become: no more than that, and once
 where so many weights are gone through already."""
 
-FITTED_ON, CURVED = 512, 128
-"""Samples that layers are fitted on at most, and that tell the loss's curvature."""
+FITTED_ON, VARIED, CURVED = 512, 3, 128
+"""Samples that layers are fitted on, of each one so many variations at most; and those that tell the loss's curvature."""
+
+SCARCE, FITTED_VALUES = 5, 32_000_000
+"""Rows to a weight of a row, for which layers are fitted on more samples (a dense layer has one row of each), as long as no more
+values are computed."""
 
 SPANNED = 64
 """Samples that activations' steps are seen by."""
@@ -233,10 +237,15 @@ class Course:
         return self._inferences < LEAST_FITTED or not self.student.tape.batchable
 
     def _fitting_on(self, draw: np.random.Generator) -> list[Array]:
-        """Samples to fit layers on, as they are and varied, half of each."""
-        some = evenly(self._learn, max(1, min(FITTED_ON, self._inferences) // 2))
+        """Samples to fit layers on: half of them as they are, if there are so many, the others varied."""
+        graph = self.student.real
+        values = sum(graph.tensors[i].size for n in self.student.tape.path for i in graph.ops[n].outputs)
+        scarce = min(SCARCE * scarcest(self.student), FITTED_VALUES // values)
+        some = np.asarray(evenly(self._learn, max(1, min(FITTED_ON, self._inferences) // 2)))
+        most = min(max(min(FITTED_ON, (1 + VARIED) * len(some)), scarce), self._inferences)
+        others = np.resize(some, max(1, most - len(some)))
         parts = [self.rows.take(some)]
-        parts += [self._asked.varied(n, draw) for n in np.array_split(some, -(-len(some) // self._batch))]
+        parts += [self._asked.varied(n, draw) for n in np.array_split(others, -(-len(others) // self._batch))]
         return [np.concatenate(p) for p in zip(*parts, strict=True)]
 
     def _plain(self) -> list[Array]:

@@ -69,6 +69,15 @@ def fittable(student: Student) -> tuple[Layer, ...]:
     )
 
 
+def scarcest(student: Student) -> int:
+    """Of the layers of `fittable`, the most weights of a row to a row that a sample gives."""
+    found = [1]
+    for y in fittable(student):
+        out = student.real.tensors[student.real.ops[y.op].outputs[0]]
+        found.append(_row(student, y) * out.shape[-1] // max(out.size, 1))
+    return max(found)
+
+
 def refitted(
     student: Student,
     teacher: Graph,
