@@ -86,9 +86,7 @@ def _inferences(graph: Graph, sample: Any) -> Iterator[tuple[Array, ...]]:
 def count(graph: Graph, samples: Source) -> int | None:
     """How many inferences `feed` will give, None where only going through it would tell."""
     if isinstance(samples, (np.ndarray, Mapping)):
-        arrays = _by_input(graph, samples)
-        shape = graph.tensors[graph.inputs[0]].shape
-        return len(arrays[0]) // _rows_a_run(graph, 0, arrays[0], shape)
+        return _runs(graph, _by_input(graph, samples))[1]
     return len(samples) if isinstance(samples, Sequence) else None
 
 
@@ -129,21 +127,27 @@ def _rows_a_run(graph: Graph, k: int, array: Array, shape: tuple[int, ...]) -> i
     raise InputError(f"input {graph.input_names()[k]!r}: expected samples (N, {wanted}), got shape {array.shape}")
 
 
+def _runs(graph: Graph, arrays: Sequence[Array]) -> tuple[list[int], int]:
+    """How many leading rows of each input's array (N, …) make one inference, and how many inferences there are."""
+    shapes = [graph.tensors[i].shape for i in graph.inputs]
+    rows = [_rows_a_run(graph, k, a, s) for k, (a, s) in enumerate(zip(arrays, shapes, strict=True))]
+    runs = {len(a) // r for a, r in zip(arrays, rows, strict=True)}
+    if len(runs) > 1:
+        found = ", ".join(f"{len(a)} for {n!r}" for a, n in zip(arrays, graph.input_names(), strict=True))
+        raise InputError(f"expected as many samples for each input, got {found}")
+    return rows, runs.pop()
+
+
 def _rows(
     graph: Graph, arrays: Sequence[Array], named: Callable[[int], str] | None = None
 ) -> Iterator[tuple[Array, ...]]:
     """Inferences out of arrays (N, …), one per input; named: what the n-th is called in errors."""
-    shapes = [graph.tensors[i].shape for i in graph.inputs]
-    rows = [_rows_a_run(graph, k, a, s) for k, (a, s) in enumerate(zip(arrays, shapes, strict=True))]
-    runs = [len(a) // r for a, r in zip(arrays, rows, strict=True)]
-    if len(set(runs)) > 1:
-        found = ", ".join(f"{len(a)} for {n!r}" for a, n in zip(arrays, graph.input_names(), strict=True))
-        raise InputError(f"expected as many samples for each input, got {found}")
-    if runs[0] == 0:
+    rows, runs = _runs(graph, arrays)
+    if runs == 0:
         raise InputError(f"expected at least {rows[0]} samples, which make one batch, got {len(arrays[0])}")
     mapped = [m for m in map(mapping_of, arrays) if m is not None]
     fed = 0
-    for n in range(runs[0]):
+    for n in range(runs):
         piece = [a[n * r : (n + 1) * r] for a, r in zip(arrays, rows, strict=True)]
         try:
             made = _shaped(graph, piece)

@@ -17,7 +17,7 @@ from quantize_models import two_inputs
 
 from edgeq import intake
 from edgeq.errors import InputError
-from edgeq.feed import feed
+from edgeq.feed import count, feed
 from edgeq.graph import Graph, SubGraph, Tensor
 
 PICTURE = Graph((SubGraph((Tensor("x", (1, 4, 6, 3), "float32"),), (), (0,), (0,)),))
@@ -150,6 +150,18 @@ def test_which_file_is_wrong(tmp_path) -> None:
             list(feed(SOUND, [np.zeros((1, 100)), wrong]))
     with pytest.raises(InputError, match=r"^sample 2: input 'x': samples must be finite"):
         list(feed(SOUND, np.where(np.arange(4)[:, None] == 2, np.nan, np.zeros((4, 100)))))
+
+
+def test_inputs_of_different_numbers_of_samples() -> None:
+    """Two inputs with as many samples each are needed, and that is said where they are counted as well as where they are fed."""
+    graph = two_inputs()
+    given = {
+        n: np.zeros((5 - k, *graph.tensors[i].shape[1:]))
+        for k, (n, i) in enumerate(zip(graph.input_names(), graph.inputs, strict=True))
+    }
+    for ask in (count, lambda *arguments: list(feed(*arguments))):
+        with pytest.raises(InputError, match=r"expected as many samples for each input, got 5 for .*, 4 for "):
+            ask(graph, given)
 
 
 def test_a_stream_that_stalls(tmp_path) -> None:
