@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgeq.cli import figures, show
 
 if TYPE_CHECKING:
+    from edgeq.graph import Graph
     from edgeq.quantize import Layer, Quantized
 
 
@@ -47,11 +48,18 @@ def finish(done: Quantized, output: str) -> None:
         [
             ("model", output),
             ("samples", done.samples),
-            ("size", f"{figures.size(done.bytes_before)} to {figures.size(len(content))}"),
+            ("size", f"{figures.size(done.bytes_before)} to {figures.size(len(content))}{_remembered(done.graph)}"),
             ("output SQNR", f"{done.sqnr:.1f} dB"),
             *(("" if n else "steps", step) for n, step in enumerate(done.steps)),
         ]
     )
+
+
+def _remembered(graph: Graph) -> str:
+    """How much of the file is for calibration alone."""
+    from edgeq.quantize.remainders import size
+
+    return f", {figures.size(known)} of it remainders" if (known := size(graph)) else ""
 
 
 def rows(layers: Sequence[Layer]) -> list[list[object]]:

@@ -75,7 +75,7 @@ def _taught(graph: Graph, data: bytes | None, remainders: bool) -> tuple[Graph, 
     """The model with what it was made of inside, as small as that goes, and a line on it; without remainders where none are
     wanted."""
     from edgeq.check import sound
-    from edgeq.quantize.remainders import NAME, without
+    from edgeq.quantize.remainders import size, without
     from edgeq.quantize.taught import taught
     from edgeq.teacher import with_teacher
     from edgeq.tflite import read
@@ -84,9 +84,8 @@ def _taught(graph: Graph, data: bytes | None, remainders: bool) -> tuple[Graph, 
         return without(graph), []
     teacher = sound(read(data))
     small = taught(graph, teacher) if remainders else None
-    if small is None and remainders and any(m.name == NAME for m in graph.metadata):
+    if small is None and remainders and size(graph):
         small = graph  # in another form than the teacher's, which edgeq quantize knew
     if small is None:
         return with_teacher(without(graph), teacher), [("teacher", f"the whole float model, {figures.size(len(data))}")]
-    size = next(len(m.data) for m in small.metadata if m.name == NAME)
-    return small, [("teacher", f"remainders of the weights, {figures.size(size)}")]
+    return small, [("teacher", f"remainders of the weights, {figures.size(size(small))}")]

@@ -88,6 +88,11 @@ def without(graph: Graph) -> Graph:
     return replace(graph, metadata=tuple(m for m in graph.metadata if m.name != NAME))
 
 
+def size(graph: Graph) -> int:
+    """Bytes of the remainders in a graph."""
+    return sum(len(m.data) for m in graph.metadata if m.name == NAME)
+
+
 def remembered(graph: Graph, floats: Graph) -> Graph | None:
     """The float model that the remainders in a graph make of it; floats: what its codes stand for (edgeq.quantize.reconstruct).
 
@@ -174,11 +179,11 @@ def _layer_told(
     data: memoryview, place: int, record: Sequence[int], graph: Graph, floats: Graph, tensors: list[Any]
 ) -> int:
     """Put a layer's weights and biases in their places among the tensors; where its bytes end."""
-    n, size, channels, parts, low, bits, packing, zero, length = record
+    n, count, channels, parts, low, bits, packing, zero, length = record
     at, bias = _at(graph, n), _bias(floats, n)
-    if size != graph.tensors[at].size or zero or not parts or not -FURTHEST - 1 <= low <= 0:
+    if count != graph.tensors[at].size or zero or not parts or not -FURTHEST - 1 <= low <= 0:
         raise CodingError(
-            f"layer {n}: {size} weights in parts of 1/{parts} from {low}, expected {graph.tensors[at].size}"
+            f"layer {n}: {count} weights in parts of 1/{parts} from {low}, expected {graph.tensors[at].size}"
         )
     if not 1 <= bits <= 8 or packing not in (PACKED, DEFLATED) or (packing == PACKED and bits > 4):
         raise CodingError(f"layer {n}: {bits} bits, packing {packing}; expected 1 to 8, 0 or 1")
@@ -188,7 +193,7 @@ def _layer_told(
     end = place + length + 4 * channels
     if end > len(data):
         raise CodingError(f"layer {n} ends at {end}, the remainders at {len(data)}")
-    indices = unpack(data[place : place + length], size, bits, packing, f"layer {n}")
+    indices = unpack(data[place : place + length], count, bits, packing, f"layer {n}")
     away = (np.frombuffer(indices, np.uint8).astype(np.float32) + np.float32(low)) / np.float32(parts)
     t = floats.tensors[at]
     weights = np.asarray(t.data) + away.reshape(t.shape) * cells(graph, at)
