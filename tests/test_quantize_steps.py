@@ -11,19 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quantize_models import MODELS, Net, answers, classifier, inputs_of, sqnr
 
-from edgeq.calibrate import calibrate, sparse, tracer
+from edgeq.calibrate import calibrate, observe, sparse, tracer
 from edgeq.graph import Graph, Quantization
 from edgeq.quantize import quantize, refine, search
 from edgeq.quantize.bias import correct, mean_inputs
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune, real
 from edgeq.quantize.compare import CEILING, compare, compare_with, decibels, elements, judge_by, judged
+from edgeq.quantize.job import Job
 from edgeq.quantize.layout import arrange
 from edgeq.quantize.parameters import Rewritten, histograms, parameters
+from edgeq.quantize.probe import runs
 from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.refine import refined, spans
 from edgeq.quantize.rewrite import rewrite
+from edgeq.quantize.run import _answers
 from edgeq.quantize.search import Search
 from edgeq.quantize.weights import INT32_MAX, MOST_MULTIPLIER, Coded, quantize_bias, quantize_weights
+from edgeq.recipe import RECIPES
 from edgeq.stepping import Stepper
 
 # --- weights and biases -------------------------------------------------------------------------------------------------
@@ -324,6 +328,36 @@ def test_headroom_is_bought_with_spare_precision_only(monkeypatch):
     assert search_.with_headroom(tight, start).error <= (1 + search.SPENT) * tight.error
     monkeypatch.setattr(search, "SPENT", 0.0)
     assert search_.with_headroom(tight, start) is tight
+
+
+def test_outputs_have_room_of_their_own(monkeypatch):
+    """Where nothing is to spare for all tensors, outputs alone are widened as far as a tenth of the noise goes."""
+    graph = dense("float32", k=3)
+    search_, _, start = searching(graph, inputs_of(graph, 60))
+    tight = search_.candidate("tight", start)
+    group = max(start)
+    errors = {
+        f: search_.candidate("wide", {**start, group: tuple(f * v for v in start[group])}).error for f in (1.25, 1.5)
+    }
+    monkeypatch.setattr(search, "SPENT", (errors[1.25] + errors[1.5]) / 2 / tight.error - 1)
+    wide = search_.with_room(tight, {group: start[group]})
+    assert wide.spans == {**start, group: tuple(1.25 * v for v in start[group])}
+    monkeypatch.setattr(search, "SPENT", -0.5)
+    assert search_.with_room(tight, {group: start[group]}) is tight
+    assert search_.with_room(tight, {}) is tight
+
+
+@pytest.mark.parametrize("squashed", [False, True])
+def test_scores_behind_a_softmax_need_no_room(squashed):
+    """The outputs that are told as they are have room of their own; what a softmax is made of has none."""
+    net = Net((1, 16))
+    last = net.dense(0, 8)
+    graph = net.graph(net.softmax(last) if squashed else last)
+    inputs = inputs_of(graph, 16)
+    layout = arrange(graph, RECIPES["int8"], runs)
+    seen = histograms(graph, layout, observe(graph, inputs))
+    job = Job(graph, layout, seen, RECIPES["int8"], inputs)
+    assert _answers(job) == ([] if squashed else [layout.groups[last]])
 
 
 def test_headroom_answers_values_beyond_calibration():

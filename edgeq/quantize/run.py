@@ -356,8 +356,19 @@ def _search(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job,
         best = refined(search, best, noisiest(job.seen, best.spans, job.layout), lambda n, m, what: say(4, STEPS, what))
     if look:
         say(5, STEPS, "looking for headroom")
-        best = search.with_headroom(best, {g: h.expected() for g, h in job.seen.items()})
+        expected = {g: h.expected() for g, h in job.seen.items()}
+        wide = search.with_headroom(best, expected)
+        if wide is best:
+            wide = search.with_room(best, {g: expected[g] for g in _answers(job)})
+        best = wide
     return job, best
+
+
+def _answers(job: Job) -> list[int]:
+    """The groups that hold outputs as they are told, and not what a softmax or the like is made of."""
+    groups = job.layout.groups
+    told = {groups.get(i) for i in judged(job.graph)} & {groups.get(i) for i in job.graph.outputs}
+    return sorted(g for g in told if g is not None and g in job.seen)
 
 
 def _ranged(job: Job, best: Found, methods: Sequence[str], given: Graph | None, search: Search) -> Found:

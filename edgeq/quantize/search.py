@@ -155,6 +155,20 @@ class Search:
                 low = k + 1
         return found if best.spans == found.spans else best
 
+    def with_room(self, found: Found, extremes: Spans) -> Found:
+        """Spans of outputs' groups beyond the extremes to be expected there, as far as leaves the error within SPENT of what it
+        was.
+
+        Widened alone they cost little, and what they clip is an answer: no later layer makes up for it.
+        """
+        for factor in HEADROOM if extremes else ():
+            wide = {g: _both(found.spans[g], (a * factor, b * factor)) for g, (a, b) in extremes.items()}
+            tried = self.candidate(found.name, {**found.spans, **wide})
+            if tried.error <= (1 + SPENT) * found.error:
+                line = f"outputs alone, {factor:g} times the extremes to be expected: {noise(tried.error)}"
+                return replace(tried, steps=(*found.steps, line))
+        return found
+
     def with_slack(
         self, found: Found, extremes: Spans, old: float, lab: Spans | None = None, scores: frozenset[int] = frozenset()
     ) -> Found:
