@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from edgeq import limits
 from edgeq.errors import InputError, OutputError
-from edgeq.files import PRIVATE, PathLike, read_limited, write_atomic
+from edgeq.files import PRIVATE, PathLike, read_limited, remove_leftovers, write_atomic
 from edgeq.recipients import Identity
 
 MAGIC: Final = b"edgeq-checkpoint-1\n"
@@ -28,6 +28,9 @@ SUFFIX: Final = ".part"
 
 EVERY: Final = 5.0
 """Seconds between two; writing one takes milliseconds."""
+
+DEAD: Final = 600.0
+"""Seconds after which whoever wrote to a file and did not finish has died."""
 
 _LABEL: Final = b"edgeq-checkpoint/1 seal"
 _NONCE_SIZE: Final = 12
@@ -70,6 +73,7 @@ class Checkpoint:
             self._next = time.monotonic() + EVERY
 
     def remove(self) -> None:
-        """Delete the file, if there is one."""
+        """Delete the file, if there is one, and what runs that died while they wrote it have left beside it."""
         with suppress(FileNotFoundError):
             self.path.unlink()
+        remove_leftovers(self.path.parent, DEAD)

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -144,15 +145,18 @@ def check_place(path: PathLike) -> None:
         raise OutputError(f"{name}: cannot be written: {_reason(error)}") from None
 
 
-def remove_leftovers(folder: PathLike) -> None:
-    """Delete what processes that died inside `write_atomic` left in `folder`.
+def remove_leftovers(folder: PathLike, older: float | None = None) -> None:
+    """Delete what processes that died inside `write_atomic` left in `folder`; older: only what was last written to so many
+    seconds ago.
 
-    The caller makes sure that nobody is writing there now. A leftover that cannot be deleted harms nobody and stays.
+    The caller makes sure that nobody is writing there now, or has been for so long. A leftover that cannot be deleted harms
+    nobody and stays.
     """
     with suppress(OSError):
         for name in os.listdir(folder):
-            if re.fullmatch(_LEFTOVER, name):
-                os.unlink(Path(folder, name))
+            path = Path(folder, name)
+            if re.fullmatch(_LEFTOVER, name) and (older is None or time.time() - path.stat().st_mtime > older):
+                os.unlink(path)
 
 
 def _target(name: str) -> Path:

@@ -267,6 +267,16 @@ def test_other_samples_do_not_go_on(here, monkeypatch, capsys) -> None:
     assert "went on" not in capsys.readouterr().err
 
 
+def test_what_a_power_cut_left_goes(here) -> None:
+    """A file that somebody died over while writing goes at the end of a later run; one that may be being written stays."""
+    for name, age in (("old", 3600), ("new", 0)):
+        left = here / f".edgeq-{name.encode().hex():0>16}.tmp"
+        left.write_bytes(b"half")
+        os.utime(left, (time.time() - age,) * 2)
+    assert main(CALIBRATE) == 0
+    assert [p.name for p in here.glob(".edgeq-*")] == [f".edgeq-{b'new'.hex():0>16}.tmp"]
+
+
 def test_nowhere_to_write_is_said_first(here, capsys) -> None:
     """A folder that is not there is found out before samples are looked at, for the result and for statistics."""
     line = ["calibrate", "digits_int8.tflite", "-d", "none.npz", "-o"]
