@@ -7,7 +7,7 @@ call for all of them. A graph whose plan branches, remembers, or calls back is r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -24,6 +24,7 @@ from edgeq.plan import Plan, make_plan
 from edgeq.plan.refit import OtherLayoutError, Refit
 from edgeq.plan.runnable import SLACK
 from edgeq.plan.types import FLIPPED, Rounding
+from edgeq.records import replace
 
 LANES = 16
 """Samples side by side at most."""
@@ -31,11 +32,15 @@ LANES = 16
 LANE_BYTES = 2 << 20
 """Of all lanes' arenas, where one alone is smaller: what a processor's caches hold."""
 
-WALK_BYTES = 8 << 20
+WALK_BYTES = 5 << 20
 """Of the arenas of samples that go side by side all the way."""
 
-FEWEST = 4
-"""Samples that are to go side by side all the way, if there are as many."""
+MOST_ALONE = 20
+"""Tensors, that are shown while samples go one by one, from the beginning for each."""
+
+
+_Lane = tuple[Array, int, int]
+"""A context's frame, its address, and that of its table."""
 
 
 class Stepper:
@@ -48,13 +53,31 @@ class Stepper:
         plans = _PLANS.setdefault(graph, {})
         if rounding not in plans:
             plans[rounding] = _planned(graph, self._machine.isa, Rounding(rounding))
-        plan, whole = plans[rounding]
+        self._ready(graph, *plans[rounding], watched)
+
+    @classmethod
+    def once(cls, graph: Graph, watched: Collection[int], rounding: str = "xnnpack") -> Stepper:
+        """A stepper of a graph that no other goes through: nothing of its constants is kept beside the plan's, and it has no
+        memory to run in: its twins do."""
+        graph = sound(graph)
+        step = object.__new__(cls)
+        step._machine = get()
+        plan, whole = _planned(graph, step._machine.isa, Rounding(rounding))
+        bare = tuple(t if t.data is None else replace(t, data=None) for t in graph.tensors)
+        plan = replace(plan, tensors=bare, folded={}, instructions=())
+        step._ready(graph.with_main(tensors=bare), plan, whole, watched, opened=False)
+        return step
+
+    def _ready(
+        self, graph: Graph, plan: Plan, whole: bool, watched: Collection[int] | None, *, opened: bool = True
+    ) -> None:
         self.graph, self.plan = graph, plan
         self.lanes = 1 if plan.initial else max(1, min(LANES, LANE_BYTES // max(plan.arena_bytes, 1)))
         wanted = {i for i, t in enumerate(graph.tensors) if t.data is None} if watched is None else set(watched)
         self._fed = [(k, i) for k, i in enumerate(graph.inputs) if i in wanted]
         self._steps = _steps(graph, plan, wanted - set(graph.inputs), whole)
-        self._open()
+        if opened:
+            self._open()
 
     def _open(self) -> None:
         stride = -(-(self.plan.arena_bytes + SLACK) // 64) * 64
@@ -84,6 +107,16 @@ class Stepper:
         its values on all samples, (samples, elements): valid until the next is asked for.
         """
         arrays = [self._fitting(x) for x in samples]
+        used = self._fed_with(arrays)
+        for k, i in self._fed:
+            yield i, np.stack([x[k].reshape(-1) for x in arrays])
+        for (start, end, _), shown in zip(self._steps, self._shown, strict=True):
+            self._execute(used, start, end)
+            for i, view in shown:
+                yield i, self._values(i, view[: len(arrays)])
+
+    def _fed_with(self, arrays: Sequence[Sequence[Array]]) -> list[_Lane]:
+        """The lanes of so many samples, which take their inputs as they begin."""
         for lane, x in zip(self._contexts, arrays, strict=False):
             frame = lane.frame
             frame[fw.BATCH] = frame[fw.THREADS] = 1
@@ -91,22 +124,17 @@ class Stepper:
             for slot, a, p in zip(lane.slots, x, self.plan.inputs, strict=False):
                 frame[slot] = a.ctypes.data
                 frame[slot + fw.BYTES : slot + fw.BYTES + len(p.words)] = p.words
-        used = [(lane.frame, lane.address, lane.table.ctypes.data) for lane in self._contexts[: len(arrays)]]
-        for k, i in self._fed:
-            yield i, np.stack([x[k].reshape(-1) for x in arrays])
-        run = self._machine.run
-        for (start, end, _), shown in zip(self._steps, self._shown, strict=True):
-            for frame, address, table in used:
-                frame[fw.INSTRUCTIONS], frame[fw.COUNT] = table + start * WORDS * 8, end - start
-                judge(run(address, 0))
-                frame[fw.N_INPUTS] = 0
-            for i, view in shown:
-                values = view[: len(arrays)]
-                yield i, (values ^ FLIPPED).view(np.int8) if self.graph.tensors[i].dtype == "int8" else values
-            self._again(used, end)
+        return [(lane.frame, lane.address, lane.table.ctypes.data) for lane in self._contexts[: len(arrays)]]
 
-    def _again(self, used: Sequence[tuple[Array, int, int]], end: int) -> None:
-        """Whoever changes what is being run (Walk) runs the last operation once more."""
+    def _execute(self, used: Sequence[_Lane], start: int, end: int) -> None:
+        """Instructions start … end − 1 in some lanes."""
+        for frame, address, table in used:
+            frame[fw.INSTRUCTIONS], frame[fw.COUNT] = table + start * WORDS * 8, end - start
+            judge(self._machine.run(address, 0))
+            frame[fw.N_INPUTS] = 0
+
+    def _values(self, i: int, view: Array) -> Array:
+        return (view ^ FLIPPED).view(np.int8) if self.graph.tensors[i].dtype == "int8" else view
 
     def _fitting(self, x: Sequence[Array]) -> list[Array]:
         out = []
@@ -149,12 +177,16 @@ class Forms:
 
 class Walk(Stepper):
     """One way through a graph with several samples at once, on which scales and biases may change: the operation that was
-    computed last is computed again, and the rest follows from that."""
+    computed last is computed again, and the rest follows from that.
+
+    Where images at the beginning are so large that no WALK_BYTES hold those of all samples, samples go through the beginning one
+    by one, as often as something there has changed, and side by side from where they have become small.
+    """
 
     def __init__(self, graph: Graph, forms: Forms, samples: int, shown: Collection[int]) -> None:
-        """samples: at most, `lanes` go; shown: the tensors that are.
+        """samples: how many go; shown: the tensors that are.
 
-        Raises OtherLayoutError for a graph that does not go operation by operation, or of which WALK_BYTES hold too few samples.
+        Raises OtherLayoutError for a graph that does not go operation by operation, or does not become small soon.
         """
         self._machine = get()
         self.graph = sound(graph)
@@ -162,18 +194,72 @@ class Walk(Stepper):
         plan = self._refit.of(self.graph)
         if plan is None:
             raise OtherLayoutError
-        self.plan, self.lanes = plan, min(samples, WALK_BYTES // (plan.arena_bytes + SCRATCH_BYTES))
-        if self.lanes < min(samples, FEWEST):
-            raise OtherLayoutError
+        self.plan, self.lanes = plan, samples
         self._fed = []
         self._steps = _steps(graph, plan, set(shown), False)
+        self._room = WALK_BYTES // max(samples, 1) - SCRATCH_BYTES
+        self._alone = self._until_small()
         self._open()
         self._tables = np.stack([c.table.reshape(-1) for c in self._contexts])
         for context, table in zip(self._contexts, self._tables, strict=True):
             context.table = table.reshape(-1, WORDS)
         self._bases = np.array([[a.ctypes.data] for a in self._arenas])
         self._kept: list[Array] = []
-        self._again_from: int | None = None
+        self._changed_from: int | None = None
+
+    def _until_small(self) -> int:
+        """How many of the steps samples take one by one."""
+        large = [self._reach(n) > self._room for n in self.plan.table[:, ORIGIN].tolist()]
+        last = len(large) - large[::-1].index(True) if any(large) else 0
+        found = sum(start < last for start, _, _ in self._steps)
+        if found > MOST_ALONE or (found and found == len(self._steps)):
+            raise OtherLayoutError
+        return found
+
+    def _reach(self, n: int) -> int:
+        """Bytes of the arena up to where the last of an operation's tensors ends."""
+        ends = [
+            self.plan.offset(place) + self.plan.tensors[i].size * NUMPY_DTYPES[self.plan.tensors[i].dtype].itemsize
+            for i in (*self.graph.ops[n].inputs, *self.graph.ops[n].outputs)
+            if i >= 0 and (place := self.plan.places.get(i)) is not None
+        ]
+        return max(ends, default=0)
+
+    def means(
+        self, samples: Sequence[Sequence[Array]], of: Callable[[int, Array], Array]
+    ) -> Iterator[tuple[int, Array]]:
+        """Each tensor that is shown, and what `of` makes of its values (some samples, elements), a row for each: of all."""
+        arrays = [self._fitting(x) for x in samples]
+        views = [dict(shown) for shown in self._shown]
+        for (_, end, shown), view in zip(self._steps[: self._alone], views, strict=False):
+            rows = []
+            for x in arrays:
+                self._execute(self._fed_with([x]), 0, end)
+                rows.append([of(i, self._values(i, view[i][:1])) for i in shown])
+            for j, i in enumerate(shown):
+                yield i, np.concatenate([row[j] for row in rows])
+        start = self._steps[self._alone - 1][1] if self._alone else 0
+        used = self._fed_with(arrays)
+        if start:
+            self._begin(arrays, used, start)
+        for (_, end, shown), view in zip(self._steps[self._alone :], views[self._alone :], strict=True):
+            self._execute(used, start, end)
+            for i in shown:
+                yield i, of(i, self._values(i, view[i][: len(arrays)]))
+            if self._changed_from is not None:
+                self._execute(used, self._changed_from, end)
+            self._changed_from, start = None, end
+
+    def _begin(self, arrays: Sequence[Sequence[Array]], used: Sequence[_Lane], start: int) -> None:
+        """Each sample up to instruction `start` in the first lane, and what behind it is read into its own."""
+        reach = max(map(self._reach, set(self.plan.table[start:, ORIGIN].tolist())))
+        for lane in range(len(arrays) - 1, -1, -1):
+            self._execute(self._fed_with([arrays[lane]]), 0, start)
+            if lane:
+                self._arenas[lane, :reach] = self._arenas[0, :reach]
+        for frame, _, _ in used:
+            frame[fw.N_INPUTS] = 0
+        self._changed_from = None
 
     def change(self, graph: Graph, n: int) -> None:
         """Go on with this graph, another in the numbers of operation n alone, the one whose output was shown last. Raises
@@ -184,15 +270,7 @@ class Walk(Stepper):
         words[:, patch.arena] += self._bases
         words[:, patch.constants] += self._refit.plan.constants.ctypes.data
         self._kept.append(patch.kept)  # must be there while it runs
-        self._again_from = patch.start // WORDS
-
-    def _again(self, used: Sequence[tuple[Array, int, int]], end: int) -> None:
-        if self._again_from is None:
-            return
-        for frame, address, table in used:
-            frame[fw.INSTRUCTIONS], frame[fw.COUNT] = table + self._again_from * WORDS * 8, end - self._again_from
-            judge(self._machine.run(address, 0))
-        self._again_from = None
+        self._changed_from = patch.start // WORDS
 
 
 _PLANS: WeakKeyDictionary[Graph, dict[str, tuple[Plan, bool]]] = WeakKeyDictionary()

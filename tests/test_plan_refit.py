@@ -132,14 +132,24 @@ def test_remembered_forms_show_what_a_plan_of_their_own_shows(name):
             np.testing.assert_array_equal(found, wanted)
 
 
-def test_a_walk_goes_with_as_many_samples_as_fit(monkeypatch):
-    """Of samples that need more memory than there is, some settle the biases; of too few none do."""
-    graph = GRAPHS["classifier"]()
-    shown = {op.outputs[0] for op in graph.ops}
-    one = stepping.Forms().of(graph).plan.arena_bytes + stepping.SCRATCH_BYTES
-    monkeypatch.setattr(stepping, "WALK_BYTES", 5 * one)
-    assert stepping.Walk(graph, stepping.Forms(), 7, shown).lanes == 5
-    monkeypatch.setattr(stepping, "WALK_BYTES", 3 * one)
-    assert stepping.Walk(graph, stepping.Forms(), 3, shown).lanes == 3
-    with pytest.raises(OtherLayoutError):
-        stepping.Walk(graph, stepping.Forms(), 7, shown)
+@pytest.mark.parametrize("name", ["classifier", "int8 layers"])
+def test_biases_settle_alike_where_the_beginning_is_large(name, monkeypatch):
+    """Samples that go through the beginning one by one, and side by side from where images are small, settle the same biases."""
+    graph = GRAPHS[name]()
+    real, inputs = reconstruct(graph), [tuple(a.astype(np.float32) for a in x) for x in inputs_of(graph, 7)]
+    matched = layers(graph, real)
+    met = outputs_means(real, [layer.wanted for layer in matched], inputs)
+    wanted = {layer.op: met[layer.wanted] + 0.05 for layer in matched}
+    once = settle(graph, matched, wanted, inputs)
+    alone = set()
+    for share in (0.4, 0.6, 0.8):
+        forms = stepping.Forms()
+        arena = forms.of(graph).plan.arena_bytes
+        monkeypatch.setattr(stepping, "WALK_BYTES", int(7 * (share * arena + stepping.SCRATCH_BYTES)))
+        try:
+            walk = stepping.Walk(graph, forms, 7, {layer.output for layer in matched})
+        except OtherLayoutError:  # it does not become small before the end
+            continue
+        alone.add(walk._alone)
+        assert write(settle(graph, matched, wanted, inputs, forms)) == write(once)
+    assert alone - {0}

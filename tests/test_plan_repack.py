@@ -9,6 +9,7 @@ from tflite_models import int8_cnn, uint8_residual
 
 from edgeq.graph import Graph
 from edgeq.machine import get
+from edgeq.pieces import whole
 from edgeq.plan import make_plan, repack
 from edgeq.plan.repack import Repack
 from edgeq.plan.types import Rounding
@@ -34,7 +35,7 @@ def repacked(graph: Graph) -> Repack:
 def test_the_same_plan_as_one_of_its_own(name):
     """Models that are drawn one after another get the plans, byte for byte, that planning each of them gives."""
     graph = GRAPHS[name]()
-    models = list(drawn(graph, reconstruct(graph), 4))
+    models = [model.graph for model in drawn(graph, whole(reconstruct(graph)), 4)]
     first = repacked(models[0])
     for model in models[1:]:
         found, alone = first.of(model), make_plan(model, get().isa)
@@ -47,7 +48,7 @@ def test_the_same_plan_as_one_of_its_own(name):
 def test_ordinary_models_are_filled_in(name):
     """Layers of products need planning twice, however many models are drawn."""
     graph = GRAPHS[name]()
-    models = list(drawn(graph, reconstruct(graph), 3))
+    models = [model.graph for model in drawn(graph, whole(reconstruct(graph)), 3)]
     first = repacked(models[0])
     assert all(first.of(model) is not None for model in models)
 
@@ -57,7 +58,7 @@ def test_answers_of_one_model_after_another():
     graph = GRAPHS["classifier"]()
     inputs = [tuple(a.astype(np.float32) for a in x) for x in inputs_of(graph, 5)]
     trials = Trials(graph.outputs, inputs)
-    for model in drawn(graph, reconstruct(graph), 5):
+    for model in (one.graph for one in drawn(graph, whole(reconstruct(graph)), 5)):
         for a, b in zip(trials.answers(model, checked=True), Trials(graph.outputs, inputs).answers(model), strict=True):
             np.testing.assert_array_equal(a, b)
 
@@ -98,5 +99,5 @@ def test_many_values_are_planned(monkeypatch):
     """Where there are more values than MOST, planning is cheaper than what knowing their places takes."""
     monkeypatch.setattr(repack, "MOST", 8)
     graph = quantize(classifier(), inputs_of(classifier(), 8)).graph
-    one, other = drawn(graph, reconstruct(graph), 2)
+    one, other = (model.graph for model in drawn(graph, whole(reconstruct(graph)), 2))
     assert repacked(one).of(other) is None

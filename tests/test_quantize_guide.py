@@ -11,6 +11,7 @@ from test_quantize_recalibrate import loosely_quantized
 
 from edgeq.graph import Graph
 from edgeq.histogram import Histogram
+from edgeq.pieces import whole
 from edgeq.quantize import guide as guide_module
 from edgeq.quantize import recalibrate, search
 from edgeq.quantize.cells import drawn
@@ -28,8 +29,8 @@ def guide_of(graph: Graph, models: list[Graph] | None = None, count: int = 24) -
     real = reconstruct(graph)
     inputs = inputs_of(classifier(), count, seed=5)
     matched = layers(graph, real)
-    told = drawn(graph, real) if models is None else iter(models)
-    return guide_by(graph, judged(real), real, told, matched, inputs[::4], inputs[1::4])
+    told = drawn(graph, whole(real)) if models is None else map(whole, models)
+    return guide_by(graph, judged(real), whole(real), told, matched, inputs[::4], inputs[1::4])
 
 
 @pytest.mark.parametrize("name", ["classifier", "shared weights and bias"])
@@ -37,7 +38,7 @@ def test_drawn_models_round_to_the_same_codes(name):
     """Each drawn weight lies in the cell of its code, no two models are the same, and all else is as the codes say."""
     graph = loosely_quantized(MODELS[name]())
     real = reconstruct(graph)
-    models = list(drawn(graph, real, 3))
+    models = [model.graph for model in drawn(graph, whole(real), 3)]
     moved = [i for i, (a, b) in enumerate(zip(real.tensors, models[0].tensors, strict=True)) if a is not b]
     assert moved
     for i in moved:
@@ -48,14 +49,15 @@ def test_drawn_models_round_to_the_same_codes(name):
             found = model.tensors[i].data / q.scale.reshape(shape) + q.zero_point.reshape(shape)
             assert np.abs(found - codes).max() <= 0.5 + 1e-4
         assert not np.array_equal(models[0].tensors[i].data, models[1].tensors[i].data)
-    again = next(drawn(graph, real))
+    again = next(drawn(graph, whole(real))).graph
     assert all(np.array_equal(again.tensors[i].data, models[0].tensors[i].data) for i in moved)
 
 
 def test_weights_that_are_not_coded_are_known():
     """Of a model with float weights there is one."""
     graph = classifier()
-    assert list(drawn(graph, graph)) == [graph]
+    real = whole(graph)
+    assert list(drawn(graph, real)) == [real]
 
 
 def test_the_risk_of_a_change():

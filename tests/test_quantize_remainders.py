@@ -15,6 +15,7 @@ from edgeq.cli import main
 from edgeq.coding import packed_size
 from edgeq.errors import InputError, ModelError
 from edgeq.graph import Graph, Metadata
+from edgeq.pieces import whole
 from edgeq.quantize import quantize, recalibrate
 from edgeq.quantize.cells import drawn
 from edgeq.quantize.compare import judge_by, judged
@@ -221,7 +222,7 @@ def test_what_is_still_open():
     graph = quantize(classifier(), inputs_of(classifier(), 24), PLAIN).graph
     near = remembered(graph, reconstruct(graph))
     steps = left_open(graph)
-    models = list(drawn(graph, near, 3, steps))
+    models = [model.graph for model in drawn(graph, whole(near), 3, steps)]
     assert len(steps) == len(weighted(graph))
     for at, step in steps.items():
         moved = [(np.asarray(m.tensors[at].data) - near.tensors[at].data) / step for m in models]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -51,7 +52,9 @@ class Share:
 )
 @click.option("-o", "--output", required=True, metavar="OUT", help="OUT.eqo: an overlay; else a plain .tflite.")
 @click.option("--teacher", metavar="FLOAT", help="The float model to hold it against, if none travels in the model.")
-@click.option("--samples", type=click.IntRange(0), default=512, show_default=True, help="Look at so many, 0: all.")
+@click.option(
+    "--samples", type=click.IntRange(0), help="Look at so many, 0: all; 512 by default, of large models as few as 24."
+)
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no sample later than that.")
 @click.option("--memory", type=click.IntRange(1), default=8, show_default=True, help="MiB of samples to keep at most.")
 @click.option("--keep-io", is_flag=True, help="The inputs keep their scale: what feeds the model gives it integers.")
@@ -66,7 +69,7 @@ def calibrate(
     data: str | None,
     output: str,
     teacher: str | None,
-    samples: int,
+    samples: int | None,
     minutes: float | None,
     memory: int,
     keep_io: bool,
@@ -104,7 +107,10 @@ def calibrate(
         raise click.UsageError("--statistics-for and --epsilon need --statistics FILE.")
     if share is not None and owner is None and epsilon is None:
         raise click.UsageError("--statistics leave the device masked (--statistics-for) or with noise (--epsilon).")
-    budget = Budget(samples, None if minutes is None else 60.0 * minutes, memory << 20)
+    seconds = None if minutes is None else 60.0 * minutes
+    budget = Budget(seconds=seconds, kept_bytes=memory << 20)
+    if samples is not None:
+        budget = Budget(samples, seconds, memory << 20, math.inf)
     check_place(output)
     if share is not None:
         _check(share)
@@ -194,8 +200,11 @@ def _recalibrated(
     """The result, and how many samples an earlier run had looked at."""
     from edgeq import intake
     from edgeq.quantize import observation, recalibrate
+    from edgeq.trim import LARGE, keep_apart
 
     _no_core()
+    if sum(t.data.nbytes for t in graph.tensors if t.data is not None) > LARGE:
+        keep_apart()
     models.say_of_frames(data, graph, source)
     local = intake.take(data, graph, seconds=budget.seconds, **source)
     models.say_of_reach(graph, local)

@@ -60,6 +60,11 @@ def real(tensor: Tensor) -> Array:
     zero = q.zero_point if len(q.zero_point) else np.zeros(1, np.int64)
     scale = q.scale.astype(np.float64).reshape(shape)
     zero = zero.reshape(shape if len(zero) > 1 else (1,) * data.ndim)
+    if (
+        data.dtype.itemsize == 1 and np.abs(zero).max() < 1 << 15
+    ):  # a step is a whole number of at most 16 bits, and so is exact
+        few = np.asarray(np.subtract(data, zero.astype(np.float32), dtype=np.float32))
+        return np.multiply(few, q.scale.astype(np.float32).reshape(shape), out=few)  # rounded once
     # In float64, and rounded once: an int32 bias has more bits than a float32. Only an int64 one may have more than a float64.
     steps = np.asarray(np.subtract(data, zero, dtype=np.int64 if data.dtype.itemsize > 4 else np.float64))  # of () too
     reals = np.multiply(scale, steps, out=steps if steps.dtype == np.float64 else None)

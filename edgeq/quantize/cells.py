@@ -10,12 +10,14 @@ The draws are the same every time, and one model is there at a time: they take n
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.graph import Graph, Tensor
+from edgeq.pieces import Floats, whole
 from edgeq.quantize.rules import RULES
 from edgeq.records import replace
 
@@ -29,23 +31,37 @@ LEAST_MODELS: Final = 8
 
 
 def drawn(
-    graph: Graph, real: Graph, count: int = MODELS, left_open: Mapping[int, Array] | None = None
-) -> Iterator[Graph]:
+    graph: Graph, real: Floats, count: int = MODELS, left_open: Mapping[int, Array] | None = None
+) -> Iterator[Floats]:
     """`count` float models. graph: the integer model; real: what its codes stand for (edgeq.quantize.reconstruct).
 
     left_open: where more is known, by tensor the width within which a weight lies about that of `real`
     (edgeq.quantize.remainders). `real` alone, where no weights are coded.
     """
-    steps = _steps(graph, real) if left_open is None else left_open
+    steps = _steps(graph, real.graph) if left_open is None else left_open
     if not steps:
         yield real
         return
     for k in range(count):
-        random = np.random.default_rng(k)
-        tensors = list(real.tensors)
-        for i, step in steps.items():
-            tensors[i] = _moved(tensors[i], step, random)
-        yield real.with_main(tensors=tuple(tensors))
+        if real.whole:
+            random = np.random.default_rng(k)
+            yield whole(
+                _with(real.graph, {i: _moved(real.graph.tensors[i], step, random) for i, step in steps.items()})
+            )
+        else:
+            yield Floats(real.graph, real.ends, partial(_part, real, steps, k))
+
+
+def _part(real: Floats, steps: Mapping[int, Array], k: int, start: int, stop: int) -> Graph:
+    """A piece of a drawn model, of which a tensor comes out the same in whichever piece it is."""
+    part = real.part(start, stop)
+    there = {i for op in part.ops for i in op.inputs}
+    moved = {i: _moved(part.tensors[i], step, np.random.default_rng([k, i])) for i, step in steps.items() if i in there}
+    return _with(part, moved)
+
+
+def _with(graph: Graph, tensors: Mapping[int, Tensor]) -> Graph:
+    return graph.with_main(tensors=tuple(tensors.get(i, t) for i, t in enumerate(graph.tensors)))
 
 
 def _moved(t: Tensor, step: Array, random: np.random.Generator) -> Tensor:

@@ -15,23 +15,26 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, evenly, in_chunks, sparse, stride
+from edgeq.calibrate import Inputs, evenly, sparse, stride
 from edgeq.errors import QuantizeError
 from edgeq.feed import quantmod_of
 from edgeq.graph import Graph
+from edgeq.pieces import Floats, Shown, in_pieces
 from edgeq.quantize.compare import Judge, elements, judged
 from edgeq.quantize.settle import Layer, channel_means
 from edgeq.quantize.stretch import Further, stretch_by
 from edgeq.records import dataclass
 
 if TYPE_CHECKING:
-    from edgeq.stepping import Stepper
     from edgeq.trials import Plans, Trials
 
 Array = npt.NDArray[Any]
 
 WITNESSES: Final = 12
 """Inputs by which each model says whether a change is for the better."""
+
+FEW_WITNESSES: Final = 6
+"""Inputs of a model so large that it is run in pieces."""
 
 TRAINED: Final = 0.05
 """Noise per signal that rounding the weights would have made: a model that lost more to it would not have been let out, so its
@@ -49,7 +52,7 @@ SURE: Final = 1.28
 SEEN: Final = 512
 """Values of an output that it does so by."""
 
-SHOWN: Final = 2048
+SHOWN: Final = 1024
 """Values of any tensor, of those inputs of which all tensors are known."""
 
 
@@ -116,8 +119,8 @@ class Guide:
 def guide_by(
     graph: Graph,
     own: Sequence[int],
-    wanted: Graph,
-    models: Iterable[Graph],
+    wanted: Floats,
+    models: Iterable[Floats],
     matched: Sequence[Layer],
     judges: Sequence[Inputs],
     others: Sequence[Inputs],
@@ -133,7 +136,7 @@ def guide_by(
     """
     from edgeq.trials import Trials
 
-    there, n, stretch = _targets(graph, own, wanted), len(others), stretch_by(others)
+    there, n, stretch = _targets(graph, own, wanted.graph), len(others), stretch_by(others)
     trained, judging = list(Further(others, stretch)), Further(judges, stretch)
     plain = len(trained) + len(judges)
     some = evenly([*range(len(trained), plain)], compared) if compared else []
@@ -144,23 +147,53 @@ def guide_by(
         for some, part in ((judging, slice(len(trained), None)), (trained, slice(len(trained))))
     )
     seen = [*range(len(trained), plain), *range(n)]
-    shown = evenly(seen, WITNESSES)
+    shown = evenly(seen, WITNESSES if wanted.whole else FEW_WITNESSES)
     witnesses = [trained[k] if k < n else judges[k - len(trained)] for k in shown]
     trials: dict[tuple[int, ...], Trials] = {}
 
-    def says(model: Graph) -> tuple[Array, ...]:
-        targets = tuple(_targets(graph, own, model))
+    def says(model: Floats) -> tuple[Array, ...]:
+        targets = tuple(_targets(graph, own, model.graph))
+        if not model.whole:
+            return tuple(heard(model, witnesses, targets, SEEN)[i] for i in targets)
         if targets not in trials:
             trials[targets] = Trials(targets, witnesses, SEEN)
-        return trials[targets].answers(model, checked=model is not wanted)
+        return trials[targets].answers(model.graph, checked=model is not wanted)
 
     those = [judges[k - len(trained)] for k in some]
     wants = tuple(a[shown] for a in itself)
     return Guide(judge, trainer, others, means, witnesses, wants, [], map(says, models), those, every)
 
 
+def heard(model: Floats, inputs: Sequence[Inputs], tensors: Sequence[int], most: int) -> dict[int, Array]:
+    """What a float model says: by tensor (len(inputs), n), at most so many elements, evenly spread."""
+    every = {i: stride(model.graph.tensors[i].shape, most) for i in tensors}
+
+    def look(worker: int, shown: Shown, number: int, count: int) -> dict[int, Array]:
+        return {i: values[:, :: every[i]].copy() for i, values in shown}
+
+    parts = list(in_pieces(model, inputs, look, tensors))
+    return {i: np.concatenate([part[i] for part in parts if i in part]) for i in tensors}
+
+
+def every_tensor(model: Floats, inputs: Sequence[Inputs]) -> dict[int, Array]:
+    """As much of every tensor on these inputs as edgeq.quantize.compare_with wants to know."""
+    most = _compared(model.graph)
+
+    def look(worker: int, shown: Shown, number: int, count: int) -> dict[int, Array]:
+        return {i: np.stack([sparse(row, most[i]) for row in values]) for i, values in shown if i in most}
+
+    parts = list(in_pieces(model, inputs, look, [*most]))
+    there = [i for i in most if any(i in part for part in parts)]
+    return {i: np.concatenate([part[i] for part in parts if i in part]) for i in there}
+
+
+def _compared(graph: Graph) -> dict[int, int]:
+    """The tensors that are compared, and as how many of their elements."""
+    return elements(graph, (i for i, t in enumerate(graph.tensors) if t.dtype == "float32" and t.data is None), SHOWN)
+
+
 def _heard(
-    wanted: Graph,
+    wanted: Floats,
     there: Sequence[int],
     matched: Sequence[Layer],
     inputs: Iterable[Inputs],
@@ -172,26 +205,24 @@ def _heard(
     is SHOWN of every tensor.
     """
     layers = {layer.wanted: layer.op for layer in matched} if count else {}
-    steps = {i: [stride(wanted.tensors[i].shape, most) for most in (SCORED, SEEN)] for i in there}
-    floats = [i for i, t in enumerate(wanted.tensors) if t.dtype == "float32" and t.data is None]
-    most = elements(wanted, floats if compared else (), SHOWN)
+    tensors = wanted.graph.tensors
+    steps = {i: [stride(tensors[i].shape, most) for most in (SCORED, SEEN)] for i in there}
+    most = _compared(wanted.graph) if compared else {}
 
-    def look(worker: int, step: Stepper, number: int, chunk: Sequence[Inputs]) -> dict[tuple[int, int], Array]:
+    def look(worker: int, shown: Shown, number: int, some: int) -> dict[tuple[int, int], Array]:
         found: dict[tuple[int, int], Array] = {}
-        rows = [k - number for k in compared if number <= k < number + len(chunk)]
-        for i, values in step.run(chunk):
+        rows = [k - number for k in compared if number <= k < number + some]
+        for i, values in shown:
             if i in steps:
                 found |= {(i, k): values[:, ::every].copy() for k, every in enumerate(steps[i])}
             if i in layers and number < count:
-                some = values[: count - number].reshape(
-                    min(len(values), count - number), -1, wanted.tensors[i].shape[-1]
-                )
-                found[i, 2] = channel_means(some)
+                few = values[: count - number]
+                found[i, 2] = channel_means(few.reshape(len(few), -1, tensors[i].shape[-1]))
             if rows and i in most:
                 found[i, 3] = np.stack([sparse(values[row], most[i]) for row in rows])
         return found
 
-    parts = list(in_chunks(wanted, inputs, look, [*most] or [*there, *layers]))
+    parts = list(in_pieces(wanted, inputs, look, [*most] or [*there, *layers]))
 
     def whole(i: int, k: int) -> Array:
         return np.concatenate([part[i, k] for part in parts if (i, k) in part])

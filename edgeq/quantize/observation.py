@@ -11,7 +11,7 @@ import math
 import mmap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,8 @@ from edgeq.errors import InputError, QuantizeError
 from edgeq.feed import Source, count, feed, mapping_of
 from edgeq.graph import Graph
 from edgeq.histogram import Histogram
+from edgeq.pieces import Floats, Passage, Shown
 from edgeq.records import dataclass, field, replace
-
-if TYPE_CHECKING:
-    from edgeq.stepping import Stepper
 
 Array = npt.NDArray[Any]
 
@@ -32,20 +30,33 @@ HOLD_BACK: Final = 4
 """Every so many-th sample sets no range: it judges."""
 
 
+LEAST: Final = 24
+"""Samples, however large the model."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """samples: at most so many are looked at, 0: all; seconds: none is begun later, None: no limit; kept_bytes: of inputs
-    kept in memory, to judge by and to derive from, together."""
+    kept in memory, to judge by and to derive from, together; values: that the model may compute while samples are looked at,
+    though never fewer than LEAST samples are."""
 
     samples: int = 512
     seconds: float | None = None
     kept_bytes: int = 8 << 20
+    values: float = 1.75e8
 
     def __post_init__(self) -> None:
         if self.samples < 0 or (self.samples and self.samples < HOLD_BACK):
             raise InputError(f"samples must be at least {HOLD_BACK}, of which one judges (0: all), got {self.samples}")
         if self.seconds is not None and not self.seconds > 0:
             raise InputError(f"expected more than 0 seconds, got {self.seconds}")
+
+    def most(self, graph: Graph) -> int:
+        """How many samples of this model are looked at at most, 0: all."""
+        each = sum(t.size for t in graph.tensors if t.data is None)
+        if not self.samples or self.values == math.inf:
+            return self.samples
+        return min(self.samples, max(LEAST, int(self.values / max(each, 1))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,14 +102,14 @@ def looked_at(
     graph: Graph, samples: Source, labels: Array | None, budget: Budget
 ) -> tuple[int, Iterator[tuple[Inputs, int]]]:
     """How many samples will be looked at (0: nobody knows), and those samples, each with its label or −1."""
-    total = count(graph, samples) or 0
+    total, most = count(graph, samples) or 0, budget.most(graph)
     if labels is not None and total and len(labels) != total:
         raise InputError(f"expected a label for each of {total} samples, got {len(labels)}")
     if not total or not isinstance(samples, (np.ndarray, Mapping, Sequence)):
-        return budget.samples, _first(graph, samples, budget.samples)
+        return most, _first(graph, samples, most)
     wanted = range(total)
-    if budget.samples and budget.samples < total:
-        wanted = np.linspace(0, total - 1, budget.samples).round().astype(int).tolist()
+    if most and most < total:
+        wanted = np.linspace(0, total - 1, most).round().astype(int).tolist()
     return len(wanted), _picked(graph, samples, wanted, labels)
 
 
@@ -134,7 +145,7 @@ def _picked(graph: Graph, samples: Any, wanted: Sequence[int], labels: Array | N
 
 
 def observe_within(
-    graph: Graph,
+    floats: Floats,
     watched: Sequence[int],
     samples: Iterator[tuple[Inputs, int]],
     total: int,
@@ -147,13 +158,10 @@ def observe_within(
 
     Some samples are looked at together (edgeq.stepping), as many as TOGETHER bytes hold; how they are cut changes nothing.
     """
-    from edgeq.stepping import Stepper
-
-    step = Stepper(graph, watched)
+    look = _Whole(floats.graph, watched) if floats.whole else _Parts(floats, watched)
     seen = begun or Observation()
     start = time.monotonic()
     waiting: list[tuple[Inputs, int]] = []
-    most = 1
     for n, (x, label) in enumerate(samples):
         if n < seen.consumed:
             continue
@@ -161,16 +169,15 @@ def observe_within(
             break
         own = tuple(np.array(a) for a in x)  # the source may reuse its arrays
         waiting.append((own, label))
-        most = max(1, min(step.lanes, TOGETHER // max(1, sum(a.nbytes for a in own))))
+        most = max(1, min(look.lanes, TOGETHER // max(1, sum(a.nbytes for a in own))))
         progress(n + 1, total, "calibrating")
         if len(waiting) >= most:
-            seen, waiting = _looked(seen, step, waiting, budget), []
-            if saved is not None:
+            seen, waiting = _looked(seen, look, waiting, budget), []
+            if saved is not None and look.complete:
                 saved(seen)
-    if waiting:
-        seen = _looked(seen, step, waiting, budget)
-        if saved is not None:
-            saved(seen)
+    seen = _looked(seen, look, waiting, budget, last=True)
+    if saved is not None:
+        saved(seen)
     return seen
 
 
@@ -178,8 +185,95 @@ TOGETHER: Final = 1 << 20
 """Bytes of inputs that wait to be looked at together."""
 
 
-def _looked(seen: Observation, step: Stepper, waiting: Sequence[tuple[Inputs, int]], budget: Budget) -> Observation:
-    """The observation with some more samples, at most as many as `step` has lanes."""
+class _Look:
+    """What float tensors hold on samples that come some at a time. complete: whether all that came has been counted."""
+
+    lanes: int
+    complete = True
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    def take(self, histograms: dict[int, Histogram], some: Sequence[tuple[int, Inputs]]) -> None:
+        """Count samples, (number, inputs) each."""
+        raise NotImplementedError
+
+    def end(self, histograms: dict[int, Histogram]) -> None:
+        """Count what still waits."""
+
+    def part(self, i: int, values: Array, numbers: Sequence[int]) -> tuple[Array, float, float]:
+        """Some values of a tensor on some samples, (samples, elements), of each sample others; and the extremes of all."""
+        every = stride(self.graph.tensors[i].shape, VALUES)
+        some = np.concatenate([row[n % every :: every] for n, row in zip(numbers, values, strict=True)])
+        low, high = float(values.min()), float(values.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            bad = next(n for n, row in zip(numbers, values, strict=True) if not np.isfinite(row).all())
+            raise QuantizeError(f"tensor {i} on sample {bad}: values must be finite, found [{low}, {high}]")
+        return some, low, high
+
+
+class _Whole(_Look):
+    """Of a graph that is run whole."""
+
+    def __init__(self, graph: Graph, watched: Sequence[int]) -> None:
+        from edgeq.stepping import Stepper
+
+        super().__init__(graph)
+        self._step = Stepper(graph, watched)
+        self.lanes = self._step.lanes
+
+    def take(self, histograms: dict[int, Histogram], some: Sequence[tuple[int, Inputs]]) -> None:
+        """Count samples, (number, inputs) each."""
+        numbers = [n for n, _ in some]
+        for i, values in self._step.run([x for _, x in some]) if some else ():
+            if values.size:
+                found, *ends = self.part(i, values, numbers)
+                histograms[i] = histograms.get(i, Histogram()).add(
+                    found, stride(self.graph.tensors[i].shape, VALUES), (ends[0], ends[1])
+                )
+
+
+class _Parts(_Look):
+    """Of one that is run in pieces: samples wait between two."""
+
+    def __init__(self, floats: Floats, watched: Sequence[int]) -> None:
+        super().__init__(floats.graph)
+        self._passage = Passage(floats, watched)
+        self._numbers: list[int] = []
+        self.lanes = self._passage.lanes * 2
+
+    @property
+    def complete(self) -> bool:  # type: ignore[override]
+        """Whether all that came has been counted."""
+        return not self._numbers
+
+    def take(self, histograms: dict[int, Histogram], some: Sequence[tuple[int, Inputs]]) -> None:
+        """Take samples, (number, inputs) each, through the first piece, and through the others if many wait."""
+        self._numbers += [n for n, _ in some]
+        self._count(histograms, self._passage.first((x for _, x in some), self._look))
+        if self._passage.waiting >= self._passage.room:
+            self.end(histograms)
+
+    def end(self, histograms: dict[int, Histogram]) -> None:
+        """Take what waits through the other pieces."""
+        self._count(histograms, self._passage.rest(self._look))
+        self._numbers.clear()
+
+    def _look(self, worker: int, shown: Shown, number: int, count: int) -> list[tuple[int, Array, float, float]]:
+        numbers = self._numbers[number : number + count]
+        return [(i, *self.part(i, values, numbers)) for i, values in shown if values.size]
+
+    def _count(self, histograms: dict[int, Histogram], looks: Iterator[list[tuple[int, Array, float, float]]]) -> None:
+        for found in looks:
+            for i, values, low, high in found:
+                every = stride(self.graph.tensors[i].shape, VALUES)
+                histograms[i] = histograms.get(i, Histogram()).add(values, every, (low, high))
+
+
+def _looked(
+    seen: Observation, look: _Look, waiting: Sequence[tuple[Inputs, int]], budget: Budget, *, last: bool = False
+) -> Observation:
+    """The observation with some more samples; `last`: with all that wait anywhere."""
     judge, derive, ranging = seen.judge, seen.derive, []
     for n, (x, label) in enumerate(waiting, seen.consumed):
         if n % HOLD_BACK == HOLD_BACK - 1:
@@ -188,17 +282,9 @@ def _looked(seen: Observation, step: Stepper, waiting: Sequence[tuple[Inputs, in
             derive = derive.shown_one(x, label, budget.kept_bytes // 2)
             ranging.append((n, x))
     found = dict(seen.histograms)
-    for i, values in step.run([x for _, x in ranging]) if ranging else ():
-        every = stride(step.graph.tensors[i].shape, VALUES)
-        try:
-            if values.size:
-                # Of each sample others, whatever it comes together with.
-                some = np.concatenate([row[n % every :: every] for (n, _), row in zip(ranging, values, strict=True)])
-                ends = float(values.min()), float(values.max())
-                found[i] = found.get(i, Histogram()).add(some, every, ends)
-        except InputError as error:
-            bad = next(n for (n, _), row in zip(ranging, values, strict=True) if not np.isfinite(row).all())
-            raise QuantizeError(f"tensor {i} on sample {bad}: {error}") from None
+    look.take(found, ranging)
+    if last:
+        look.end(found)
     return Observation(seen.consumed + len(waiting), found, judge, derive)
 
 

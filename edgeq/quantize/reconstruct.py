@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeq.feed import quantmod_of
 from edgeq.graph import Activation, Graph, Op, Table, Tensor
+from edgeq.pieces import Floats, ends_of, part_of, whole
 from edgeq.quantize.canonical import real
 from edgeq.quantize.rules import RULES, Rule
 from edgeq.records import replace
@@ -18,8 +19,17 @@ from edgeq.records import replace
 _CLAMPING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "SUB", "MUL")
 
 
-def reconstruct(graph: Graph) -> Graph:
-    """The float graph of a quantized one; what is float already stays as it is."""
+def floats_of(graph: Graph) -> Floats:
+    """The float model of a quantized one, in pieces if it is large: then no more weights are reals at a time than a piece has."""
+    ends = ends_of(graph)
+    if len(ends) == 1:
+        return whole(reconstruct(graph))
+    hollow = reconstruct(graph, hollow=True)
+    return Floats(hollow, ends, lambda start, stop: reconstruct(part_of(graph, start, stop)))
+
+
+def reconstruct(graph: Graph, *, hollow: bool = False) -> Graph:
+    """The float graph of a quantized one; what is float already stays as it is. hollow: weights are zeros that take no memory."""
     tensors = list(graph.tensors)
     ops = []
     for op in graph.ops:
@@ -31,7 +41,8 @@ def reconstruct(graph: Graph) -> Graph:
             for i in _real_constants(op, rule):
                 t = graph.tensors[i]
                 if t.data is not None and t.quantization is not None and len(t.quantization.scale):
-                    tensors[i] = replace(t, dtype="float32", data=real(t), quantization=None, buffer=0)
+                    data = np.broadcast_to(np.zeros((), np.float32), t.shape) if hollow else real(t)
+                    tensors[i] = replace(t, dtype="float32", data=data, quantization=None, buffer=0)
             op = _with_real_bias(op, rule, graph, tensors)
             op = _clamped(op, graph)
         # Versions grow with integer types; the float form needs none of that.

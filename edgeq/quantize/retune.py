@@ -13,17 +13,18 @@ from edgeq.feed import Source, encode, quantmod_of
 from edgeq.graph import Array, Graph
 from edgeq.histogram import Histogram, balanced
 from edgeq.lasting import Lasting
+from edgeq.pieces import Floats, in_parts
 from edgeq.plan.repack import too_large
 from edgeq.quantize import guard
 from edgeq.quantize.blas import one_thread
 from edgeq.quantize.cells import LEAST_MODELS, MODELS, drawn
-from edgeq.quantize.compare import compare, compare_with, judged
+from edgeq.quantize.compare import compare_with, judged
 from edgeq.quantize.guard import Verdict, judge
-from edgeq.quantize.guide import SCORED, WITNESSES, Guide, guide_by
+from edgeq.quantize.guide import SCORED, WITNESSES, Guide, every_tensor, guide_by
 from edgeq.quantize.observation import HOLD_BACK, Budget, Observation, Saved, looked_at, observe_within
 from edgeq.quantize.parameters import Rewritten
-from edgeq.quantize.reconstruct import reconstruct
-from edgeq.quantize.remainders import left_open, remembered
+from edgeq.quantize.reconstruct import floats_of, reconstruct
+from edgeq.quantize.remainders import NAME, left_open, remembered
 from edgeq.quantize.report import Quantized, integer_layers
 from edgeq.quantize.rescale import Counted, Scales, rescale, scales
 from edgeq.quantize.search import ENOUGH, FIXED, MOST_SLACK, Found, Search, Spans, chosen, noise, noisiest
@@ -31,6 +32,7 @@ from edgeq.quantize.settle import Layer, layers, prepared, settle
 from edgeq.quantize.stretch import BY
 from edgeq.records import dataclass, field, replace
 from edgeq.stepping import Forms, forget
+from edgeq.trim import give_back
 
 LEAST_GAIN = 0.1
 """Of the noise: for less than this it is not worth to give up ranges that were made from more samples."""
@@ -112,14 +114,13 @@ def recalibrate(
                 "by one: a model without a state is expected"
             )
     say, start = progress or silent, time.monotonic()
-    real = reconstruct(graph)
-    if (nearer := remembered(graph, real)) is not None:
-        real = nearer
-    known = nearer if teacher is None else prepared(graph, teacher)
-    matched = layers(graph, real if known is None else known)
+    nearer = remembered(graph, reconstruct(graph)) if any(m.name == NAME for m in graph.metadata) else None
+    real = floats_of(graph) if nearer is None else in_parts(nearer)
+    known = in_parts(prepared(graph, teacher)) if teacher is not None else real if nearer is not None else None
+    matched = layers(graph, (known or real).graph)
     free = _inputs_free(graph, scales(graph, keep_io=False)) if not keep_io else scales(graph)
     total, stream = looked_at(graph, samples, labels, budget)
-    watched = [i for i, t in enumerate(real.tensors) if t.dtype == "float32" and t.data is None]
+    watched = [i for i, t in enumerate(real.graph.tensors) if t.dtype == "float32" and t.data is None]
     seen = observe_within(real, watched, stream, total, budget, say, begun, saved)
     if not seen.consumed:
         raise QuantizeError("calibration needs at least one sample, got none")
@@ -133,8 +134,8 @@ def recalibrate(
 
 def _chosen(
     graph: Graph,
-    real: Graph,
-    known: Graph | None,
+    real: Floats,
+    known: Floats | None,
     matched: Sequence[Layer],
     free: Scales,
     seen: Observation,
@@ -147,8 +148,9 @@ def _chosen(
     groups = _seen(free, seen.histograms)
     place = {i: i for i, t in enumerate(graph.tensors) if t.data is None}
     guide = _guide(graph, real, known, matched, seen, say)
-    for large in (g for g in (real, known) if g is not None and too_large(g)):
+    for large in (g.graph for g in (real, known) if g is not None and too_large(g.graph)):
         forget(large)  # what it says is known; its plan is as large as the float model
+    give_back()
     say(0, 2, "choosing ranges")
     search = Search(_maker(graph, free, place), guide.trainer)
     old = search.candidate("the ranges it has", {})
@@ -173,21 +175,23 @@ def _chosen(
         found = wider.with_slack(found, extremes, old.error, _lab(graph, groups), scores)
     before, after = (guide.judge.errors(f.done.graph, place) for f in (old, found))
     verdict = judge(before, after)
+    give_back()
     found = _guarded(found, old, seen, guide, verdict, bool(groups))
     changed = found.done is not old.done
     result = found.done.graph if changed else (deployed or graph)
+    give_back()
     forms.remember(result)  # whoever looks at the outcome goes operation by operation, too
     some, every = guide.compared, guide.all
     del guide, search, wider, forms  # their plans and samples stretched are as large as what is compared now
-    if every:
-        comparison = compare_with(real, result, place, some, every)
-    else:  # what a teacher said
-        comparison = compare(real, result, place, evenly(seen.judge.inputs, COMPARED))
+    if not every:  # what was heard is a teacher's
+        some = evenly(seen.judge.inputs, COMPARED)
+        every = every_tensor(real, some)
+    comparison = compare_with(real.graph, result, place, some, every)
     say(2, 2, "calibrated")
     return Recalibrated(
         result,
         integer_layers(result, comparison),
-        min(comparison.sqnr(i) for i in judged(real)),
+        min(comparison.sqnr(i) for i in judged(real.graph)),
         graph,
         seen.consumed,
         found.steps,
@@ -220,23 +224,23 @@ def _maker(graph: Graph, free: Scales, place: Mapping[int, int]) -> Callable[[Sp
 
 
 def _guide(
-    graph: Graph, real: Graph, teacher: Graph | None, matched: Sequence[Layer], seen: Observation, say: Progress
+    graph: Graph, real: Floats, teacher: Floats | None, matched: Sequence[Layer], seen: Observation, say: Progress
 ) -> Guide:
     """What to hold the model against: the teacher; or what the codes stand for, with their remainders if there are any.
 
     Then there are draws of what these leave open, too, as many as DRAWING allows.
     """
-    own = judged(real)
-    answer = 4 * sum(min(SCORED, real.tensors[i].size) for i in own)
+    own, tensors = judged(real.graph), real.graph.tensors
+    answer = 4 * sum(min(SCORED, tensors[i].size) for i in own)
     most = min(JUDGES, max(LEAST_JUDGES, ANSWERS // max(answer, 1)))
     judges, others = evenly(_different(seen.judge.inputs), most), evenly(seen.derive.inputs, min(most, OTHERS))
     if teacher is not None and teacher is not real:
         return guide_by(graph, own, teacher, [], matched, judges, others)
     steps = None if teacher is None else left_open(graph)
-    cost = sum(t.size for t in real.tensors if t.data is None) * min(WITNESSES, len(judges) + len(others)) + FIXED
+    cost = sum(t.size for t in tensors if t.data is None) * min(WITNESSES, len(judges) + len(others)) + FIXED
     count = min(MODELS, max(LEAST_MODELS, int(DRAWING / cost)))
 
-    def told() -> Iterator[Graph]:
+    def told() -> Iterator[Floats]:
         for k, model in enumerate(drawn(graph, real, count, steps)):
             say(k, count, "asking what the codes leave open")
             yield model

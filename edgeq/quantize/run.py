@@ -31,11 +31,11 @@ from edgeq.quantize.rounding import grades
 from edgeq.quantize.rounding import layers as layers_of
 from edgeq.quantize.rules import RULES, hybrid_kernel
 from edgeq.quantize.search import ENOUGH, Found, Search, chosen, noise, noisiest
-from edgeq.quantize.trim import give_back
 from edgeq.recipe import RECIPES, Recipe
 from edgeq.records import replace
 from edgeq.stepping import forget
 from edgeq.tflite import write
+from edgeq.trim import give_back
 
 METHODS = ("minmax", "percentile", "mse", "average", "entropy")
 """What "best" tries for all tensors, the last two on small models only: they seldom win."""

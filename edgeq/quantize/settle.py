@@ -107,19 +107,19 @@ def settle(
 def _walked(
     coded: Graph, able: Sequence[Layer], wanted: Mapping[int, Array], fed: Sequence[Inputs], forms: Forms | None
 ) -> Graph:
-    """As `settle`, in one pass over the samples, or over as many as can go side by side. Raises OtherLayoutError where that does
-    not go.
-    """
+    """As `settle`, in one pass over the samples. Raises OtherLayoutError where that does not go."""
     from edgeq.stepping import Forms, Walk
 
     graph, waiting = coded, {layer.output: layer for layer in able}
+
+    def of(i: int, values: Array) -> Array:
+        return channel_means(values.reshape(len(values), -1, graph.tensors[i].shape[-1]))
+
     walk = Walk(coded, forms or Forms(), len(fed), waiting)
-    some = np.linspace(0, len(fed) - 1, walk.lanes).round().astype(int)
-    for i, values in walk.run([fed[k] for k in some]):
+    for i, mean in walk.means(fed, of):
         layer, q = waiting[i], quantmod_of(graph.tensors[i])
-        mean = channel_means(values.reshape(len(some), -1, graph.tensors[i].shape[-1]))
         real = mean if q is None else (mean - float(q.zero_point)) * float(q.scale)
-        graph = _moved(graph, layer.op, steady(wanted[layer.op][some] - real))
+        graph = _moved(graph, layer.op, steady(wanted[layer.op] - real))
         walk.change(graph, layer.op)
     return graph
 

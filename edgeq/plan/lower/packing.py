@@ -37,12 +37,15 @@ def pack(weights: Array, per_step: int, lanes: int, order: Array | None = None) 
     """
     out, segments, length = weights.shape
     steps, blocks = -(-length // per_step), -(-out // lanes)
-    full = np.zeros((blocks * lanes, segments, steps * per_step), weights.dtype)
-    full[:out, :, :length] = weights
-    full = full if order is None else full[order]
-    # A step of a lane is four bytes, which are moved in one.
-    whole = full.reshape(blocks, lanes, segments, -1).view(np.int32).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(whole).view(full.dtype).reshape(blocks, segments, steps, lanes, per_step)
+    order = np.arange(blocks * lanes) if order is None else order
+    # A step of a lane is four bytes, which are moved in one; block by block, or large weights would be there three times.
+    whole = np.empty((blocks, segments, steps * per_step * weights.itemsize // 4, lanes), np.int32)
+    for block, channels in zip(whole, order.reshape(blocks, lanes), strict=True):
+        full = np.zeros((lanes, segments, steps * per_step), weights.dtype)
+        there = channels < out
+        full[there, :, :length] = weights[channels[there]]
+        block[:] = full.view(np.int32).transpose(1, 2, 0)
+    return whole.view(weights.dtype).reshape(blocks, segments, steps, lanes, per_step)
 
 
 def by_pixel(weights: Array, segments: tuple[int, ...], pixel: int) -> tuple[Array, tuple[int, ...]]:

@@ -7,8 +7,12 @@ there fits the next one badly, and counts as the process's.
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import Any, Final
+
+M_MMAP_THRESHOLD: Final = -3
+"""Of mallopt, in malloc.h."""
 
 
 @cache
@@ -18,6 +22,18 @@ def _trim() -> Any:
         return getattr(ctypes.CDLL(None), "malloc_trim", None)
     except (OSError, TypeError):  # TypeError: CDLL(None) on Windows
         return None
+
+
+LARGE: Final = 1 << 20
+"""Bytes of arrays that lie apart."""
+
+
+def keep_apart() -> None:
+    """From now on every large array has memory of its own, which goes back to the system with it, in glibc. By default what
+    large arrays leave is kept as soon as one has gone, up to 32 MiB of it, and what comes next fits in it badly.
+    """
+    with suppress(OSError, TypeError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def give_back() -> None:

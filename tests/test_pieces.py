@@ -1,0 +1,99 @@
+"""Float models that are run in pieces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from control_models import conditional
+from quantize_models import MODELS, classifier, inputs_of
+from test_quantize_recalibrate import loosely_quantized
+
+from edgeq import pieces
+from edgeq.engine import Tracer
+from edgeq.pieces import ends_of, in_parts, in_pieces, part_of
+from edgeq.quantize import quantize, recalibrate
+from edgeq.quantize.cells import drawn
+from edgeq.quantize.reconstruct import floats_of, reconstruct
+from edgeq.quantize.remainders import without
+from edgeq.tflite import write
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Pieces of few weights, and few samples that wait between them."""
+    monkeypatch.setattr(pieces, "WHOLE_BYTES", 200)
+    monkeypatch.setattr(pieces, "WAITING_BYTES", 5000)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_pieces_say_what_the_whole_says(name, threads, small, monkeypatch):
+    """Every tensor is shown on every sample, in the samples' order, with the bits that a run of everything gives."""
+    monkeypatch.setattr(pieces, "workers", lambda nanoseconds: threads)
+    monkeypatch.setattr(pieces, "CALL_NS", 0)
+    coded = without(quantize(MODELS[name](), inputs_of(MODELS[name]())).graph)
+    graph = reconstruct(coded)
+    watched = [i for i, t in enumerate(graph.tensors) if t.data is None]
+    inputs, trace = inputs_of(MODELS[name](), 37), Tracer(graph)
+    for floats in (floats_of(coded), in_parts(graph)):
+        found: dict[int, list[np.ndarray]] = {i: [] for i in watched}
+        for look in in_pieces(floats, inputs, lambda w, shown, n, k: [(i, n, v.copy()) for i, v in shown], watched):
+            for i, number, values in look:
+                assert number == sum(map(len, found[i]))
+                found[i].append(values)
+        for k, x in enumerate(inputs):
+            for i, v in trace.run(x).items():
+                np.testing.assert_array_equal(np.concatenate(found[i])[k], v.reshape(-1))
+
+
+def test_where_pieces_end(small, monkeypatch):
+    """Pieces have few weights or one operation, and what branches or is small is whole."""
+    graph = classifier()
+    ends = ends_of(graph)
+    assert len(ends) > 2
+    assert ends[-1] == len(graph.ops)
+    for start, stop in zip((0, *ends), ends, strict=False):
+        part = part_of(graph, start, stop)
+        weights = sum(
+            4 * t.size for op in part.ops for i in op.inputs if i >= 0 and (t := part.tensors[i]).data is not None
+        )
+        assert stop == start + 1 or weights <= pieces.WHOLE_BYTES
+    hollow = floats_of(without(quantize(graph, inputs_of(graph)).graph)).graph
+    assert any(t.data is not None and t.size > 50 and not any(t.data.strides) for t in hollow.tensors)
+    assert in_parts(conditional()).whole
+    monkeypatch.setattr(pieces, "WHOLE_BYTES", 1 << 20)
+    assert ends_of(graph) == (len(graph.ops),)
+
+
+def test_calibration_in_pieces(small, monkeypatch):
+    """A model that is too large to be a float model at once is calibrated to the same bytes."""
+    graph, samples = loosely_quantized(classifier()), inputs_of(classifier(), 80, seed=2)
+    parts = recalibrate(graph, samples)
+    assert not floats_of(graph).whole
+    monkeypatch.setattr(pieces, "WHOLE_BYTES", 1 << 20)
+    whole = recalibrate(graph, samples)
+    assert floats_of(graph).whole
+    assert parts.changed
+    assert write(parts.graph) == write(whole.graph)
+    assert parts.observed.histograms.keys() == whole.observed.histograms.keys()
+    for i, h in whole.observed.histograms.items():
+        np.testing.assert_array_equal(parts.observed.histograms[i].counts, h.counts)
+
+
+def test_drawn_models_in_pieces(small):
+    """Pieces of a drawn model hold weights within the cells of their codes, the same each time, and others in each model."""
+    graph = without(quantize(classifier(), inputs_of(classifier())).graph)
+    one, other = drawn(graph, floats_of(graph), 2)
+    real = reconstruct(graph)
+    start = 0
+    for stop in one.ends:
+        a, again, b = one.part(start, stop), one.part(start, stop), other.part(start, stop)
+        for op in a.ops:
+            for i in op.inputs:
+                q = graph.tensors[i].quantization if 0 <= i < len(graph.tensors) else None
+                if q is None or graph.tensors[i].data is None or graph.tensors[i].dtype != "int8":
+                    continue
+                assert np.array_equal(a.tensors[i].data, again.tensors[i].data)
+                assert not np.array_equal(a.tensors[i].data, b.tensors[i].data)
+                assert np.abs(a.tensors[i].data - real.tensors[i].data).max() <= 0.5001 * q.scale.max()
+        start = stop
