@@ -175,8 +175,14 @@ def observe_within(
             seen, waiting = _looked(seen, look, waiting, budget), []
             if saved is not None and look.complete:
                 saved(seen)
-    seen = _looked(seen, look, waiting, budget, last=True)
-    if saved is not None:
+    rest = bool(waiting) or not look.complete
+    if waiting:
+        seen = _looked(seen, look, waiting, budget)
+    if not look.complete:
+        found = dict(seen.histograms)
+        look.end(found)
+        seen = replace(seen, histograms=found)
+    if rest and saved is not None:
         saved(seen)
     return seen
 
@@ -270,10 +276,8 @@ class _Parts(_Look):
                 histograms[i] = histograms.get(i, Histogram()).add(values, every, (low, high))
 
 
-def _looked(
-    seen: Observation, look: _Look, waiting: Sequence[tuple[Inputs, int]], budget: Budget, *, last: bool = False
-) -> Observation:
-    """The observation with some more samples; `last`: with all that wait anywhere."""
+def _looked(seen: Observation, look: _Look, waiting: Sequence[tuple[Inputs, int]], budget: Budget) -> Observation:
+    """The observation with some more samples, which are counted now or when the look ends."""
     judge, derive, ranging = seen.judge, seen.derive, []
     for n, (x, label) in enumerate(waiting, seen.consumed):
         if n % HOLD_BACK == HOLD_BACK - 1:
@@ -283,8 +287,6 @@ def _looked(
             ranging.append((n, x))
     found = dict(seen.histograms)
     look.take(found, ranging)
-    if last:
-        look.end(found)
     return Observation(seen.consumed + len(waiting), found, judge, derive)
 
 
