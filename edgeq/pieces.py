@@ -19,7 +19,7 @@ from edgeq.records import dataclass, replace
 from edgeq.stepping import Stepper
 from edgeq.trim import give_back
 
-WHOLE_BYTES: Final = 1 << 20
+WHOLE_BYTES: Final = 3 << 19
 """Of weights: a model with no more of them is run whole, and a piece is to have no more."""
 
 WAITING_BYTES: Final = 4 << 20
