@@ -15,7 +15,7 @@ from edgeq.finetune.course import Course
 from edgeq.finetune.curvature import DAMPING, curvature
 from edgeq.finetune.descent import descended, levelled
 from edgeq.finetune.goal import Target
-from edgeq.finetune.refit import fittable, refitted
+from edgeq.finetune.refit import ROWS, every, fittable, refitted
 from edgeq.finetune.spans import respanned
 from edgeq.finetune.student import Student
 from edgeq.finetune.walk import Walk
@@ -209,3 +209,12 @@ def test_steps_that_cut_values_off_are_found_anew() -> None:
     run = Course(graph, damaged.start, x, None, None, Options(epochs=2))
     at = run.fitted(run.standing, 0, lambda: None)
     assert at.history[1].distance < 0.05 * at.history[0].distance
+
+
+@pytest.mark.parametrize("samples", [128, 384, 512, 600])
+def test_rows_come_from_everywhere_in_a_picture(samples: int) -> None:
+    """Whatever the number of pictures, rows that stand for all are of each column, and no more than ROWS."""
+    count = samples * 64 * 64
+    at = np.arange(0, count, every(count))
+    assert ROWS / 2 < len(at) <= ROWS
+    assert np.bincount(at % 64, minlength=64).min() > ROWS / 64 / 3

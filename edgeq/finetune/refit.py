@@ -15,6 +15,7 @@ once, column by column, to levels that were found before; here weights go back a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import gcd
 
 import numpy as np
 
@@ -32,6 +33,8 @@ ROWS = 16384
 
 DAMPING, SHRINKAGE = 0.1, 0.25
 """λ in means of H's diagonal, and what k/n rows of k weights add to it."""
+
+_SMALL_PRIMES = 2 * 3 * 5 * 7
 
 MOST = 2304
 """Weights of a row beyond which H would be too large."""
@@ -168,8 +171,19 @@ def _fit(
 
 def _rows(graph: Graph, op: Op, values: Mapping[int, Array]) -> Array | None:
     """What the layer meets, ROWS of it, evenly spread; its data are input 0."""
-    x = values[op.inputs[0]]
-    return rows(op, x.reshape(-1, *graph.tensors[op.inputs[0]].shape[1:]), graph.tensors[op.inputs[1]].shape, ROWS)
+    x, out = values[op.inputs[0]], graph.tensors[op.outputs[0]]
+    count = len(x) // max(1, graph.tensors[op.inputs[0]].shape[0]) * out.size // out.shape[-1]
+    x = x.reshape(-1, *graph.tensors[op.inputs[0]].shape[1:])
+    return rows(op, x, graph.tensors[op.inputs[1]].shape, -(-count // every(count)))
+
+
+def every(count: int) -> int:
+    """Which of so many rows are looked at: each so many-th, for ROWS at most; a number that does not go into the sides of
+    pictures as powers of two do, or the same few columns would stand for all."""
+    step = -(-count // ROWS)
+    while step > 1 and gcd(step, _SMALL_PRIMES) > 1:
+        step += 1
+    return step
 
 
 def _beside(
@@ -191,7 +205,7 @@ def _beside(
             return None
         found.append(values[other].reshape(-1, values[other].shape[-1]))
     lacking = found[0] - found[1]
-    spread: Array = lacking[:: -(-len(lacking) // ROWS)]
+    spread: Array = lacking[:: every(len(lacking))]
     return spread if len(spread) == count else None
 
 
