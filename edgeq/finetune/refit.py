@@ -34,7 +34,7 @@ ROWS = 16384
 DAMPING, SHRINKAGE = 0.1, 0.25
 """λ in means of H's diagonal, and what k/n rows of k weights add to it."""
 
-_SMALL_PRIMES = 2 * 3 * 5 * 7
+_SMALL_PRIMES, _WIDE = 2 * 3 * 5 * 7, 16
 
 MOST = 2304
 """Weights of a row beyond which H would be too large."""
@@ -181,7 +181,7 @@ def every(count: int) -> int:
     """Which of so many rows are looked at: each so many-th, for ROWS at most; a number that does not go into the sides of
     pictures as powers of two do, or the same few columns would stand for all."""
     step = -(-count // ROWS)
-    while step > 1 and gcd(step, _SMALL_PRIMES) > 1:
+    while step > 1 and gcd(step, _SMALL_PRIMES if step > _WIDE else 2) > 1:
         step += 1
     return step
 
