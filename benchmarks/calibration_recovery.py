@@ -12,6 +12,7 @@ from calibration_tasks import Shift, Task, picks
 
 from edgeq.feed import feed, quantmod_of
 from edgeq.graph import Graph
+from edgeq.pieces import whole
 from edgeq.quantize import guard, quantize, recalibrate
 from edgeq.quantize.cells import drawn
 from edgeq.quantize.compare import answers, judged
@@ -92,7 +93,7 @@ def _left_open(coded: Graph, test: Array, wanted: Array) -> float:
     Whoever knows the codes alone and answers whatever they please errs by that in the mean: nothing is closer to all of the
     models than their mean.
     """
-    said = np.stack([scores(model, test, False) for model in drawn(coded, reconstruct(coded))])
+    said = np.stack([scores(model.graph, test, False) for model in drawn(coded, whole(reconstruct(coded)))])
     return float(said.var(axis=0, ddof=1).sum() / (wanted**2).sum())
 
 
