@@ -132,7 +132,9 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 2**53:
                 raise InputError(f"{name} must be a number ≥ 0, got {value!r}")
-        if isinstance(self.remainders, bool) or self.remainders not in range(MOST_PARTS + 1):
+        if isinstance(self.seed, float):
+            raise InputError(f"seed must be a whole number, got {self.seed!r}")
+        if isinstance(self.remainders, (bool, float)) or self.remainders not in range(MOST_PARTS + 1):
             raise InputError(f"remainders must be a whole number from 0 to {MOST_PARTS}, got {self.remainders!r}")
         if self.bundle > 1:
             raise InputError(f"bundle must be a share from 0 to 1, got {self.bundle!r}")
@@ -197,7 +199,7 @@ def _known(given: Mapping[str, Any], names: Iterable[str], where: str) -> None:
 
 
 def _one_of(what: str, value: Any, choices: tuple[Any, ...]) -> None:
-    if isinstance(value, bool) or value not in choices:
+    if isinstance(value, (bool, float)) or value not in choices:  # 4.0 is in (4, 8), and counts nothing
         raise InputError(f"{what} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
 
