@@ -158,13 +158,13 @@ def _told(data: memoryview, graph: Graph, floats: Graph) -> Graph | None:
     magic, digest, count = HEADER.unpack(data[: HEADER.size])
     if magic != MAGIC:
         raise CodingError(f"they begin with {bytes(magic)!r}, expected {MAGIC!r}")
+    if digest != _digest(graph):  # before layers are counted: there may be fewer than there were
+        return None
     own, start = weighted(graph), HEADER.size + count * LAYER.size
     if count > len(own) or start > len(data):
         raise CodingError(f"{count} layers in {len(data)} bytes, of a model that has {len(own)}")
     records = [LAYER.unpack_from(data, HEADER.size + k * LAYER.size) for k in range(count)]
     told = [record[0] for record in records]
-    if digest != _digest(graph):
-        return None
     if sorted(set(told)) != told or not set(told) <= set(own):
         raise CodingError(f"layers {told}, expected some of {own}, ascending")
     tensors, place = list(floats.tensors), start
