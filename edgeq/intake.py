@@ -4,7 +4,7 @@
 - a folder: .npy, .wav, .png, .jpg and .jpeg files below it, in the order of their names, one sample each, but for sound, which
   is cut into as many as fit. Sound becomes numbers in [−1, 1], one channel, all of one rate; images are turned as they are to be
   shown, squeezed to the input's height and width and hold 0 to 255, of 16 bits too. With names like `folder/3/x.png`, below
-  folders that are all named by whole numbers, those are the labels.
+  folders that are all named by whole numbers, of nine digits at most, those are the labels.
 - `-`: frames on standard input, raw, little-endian, each as large as the model's inputs together.
 - `FILE.py:name`: a function without arguments that gives samples one by one.
 
@@ -41,6 +41,9 @@ Function = Callable[..., Any]
 IMAGES: Final = (".png", ".jpg", ".jpeg")
 KINDS: Final = (".npy", ".wav", *IMAGES)
 
+MOST_DIGITS: Final = 9
+"""Of a label: a folder with a longer number for its name is of a date, or of a device."""
+
 MAX_PIXELS: Final = 1 << 26
 """Of one image: a larger one is refused before it is decoded."""
 
@@ -74,7 +77,8 @@ def take(
     if where == "-":
         until = None if seconds is None else time.monotonic() + seconds
         frames = _frames(graph, raw, span, sys.stdin.buffer if stdin is None else stdin, until)
-        reach = REACHES.get(raw or "") if span is None and change is None else None
+        codes = any(graph.tensors[i].dtype == raw for i in graph.inputs)  # of the model's own dtype
+        reach = REACHES.get(raw or "") if span is None and change is None and not codes else None
         return Local(_changed(frames, change), None, reach)
     if ".py:" in where:
         made = _called(where, function(where))()
@@ -156,14 +160,24 @@ def _file(path: str, change: Function | None) -> Local:
 
     if path.endswith(".npy"):
         array = _npy(path)
-        return Local(array if change is None else _changed(iter(array), change))
+        return Local(array if change is None else _changed(_each(path, array), change))
     samples = Samples(path)
     labels = samples.get("y", None)
     if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
         labels = None  # not a class for each sample
     if change is None:
         return Local(samples, labels)
-    return Local(_changed(iter(samples["x"]), change))
+    if "x" not in samples:
+        raise InputError(
+            f"{path}: expected samples 'x' for a function, found {', '.join(map(repr, samples)) or 'none'}"
+        )
+    return Local(_changed(_each(path, samples["x"]), change))
+
+
+def _each(path: str, array: Array) -> Iterator[Any]:
+    if not array.ndim:
+        raise InputError(f"{path}: expected samples (N, …), found one number")
+    return iter(array)
 
 
 # --- standard input ---------------------------------------------------------------------------------------------------
@@ -250,7 +264,7 @@ def _folder(folder: Path, graph: Graph, span: tuple[float, float] | None, change
         raise InputError(f"{folder}: a folder holds samples for one input, the model has {len(graph.inputs)}")
     t = graph.tensors[graph.inputs[0]]
     names = [p.parent.name for p in paths]
-    labels = np.array([int(n) for n in names]) if all(n.isdecimal() for n in names) else None
+    labels = np.array([int(n) for n in names]) if all(n.isdecimal() and len(n) <= MOST_DIGITS for n in names) else None
     plain = span is None and change is None
     if any(p.suffix.lower() == ".wav" for p in paths):
         if not all(p.suffix.lower() == ".wav" for p in paths):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import time
 import wave
@@ -257,6 +258,36 @@ def test_files(tmp_path) -> None:
     local = intake.take(str(tmp_path / "a.npz"), SOUND)
     assert local.labels.tolist() == [0, 1, 2, 3, 4]
     assert len(taken(tmp_path / "a.npz", SOUND)) == len(taken(tmp_path / "a.npy", SOUND)) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("a.npz", "a.npz: expected samples 'x' for a function, found 'sound'"),
+        ("a.npy", "a.npy: expected samples (N, …)"),
+    ],
+)
+def test_files_that_hold_nothing_for_a_function(tmp_path, name, says) -> None:
+    """A function gets the samples `x` of a file one by one: a file without them, or of one number, is refused."""
+    np.savez(tmp_path / "a.npz", sound=np.zeros((5, 100)))
+    np.save(tmp_path / "a.npy", np.float32(3))
+    (tmp_path / "s.py").write_text("def f(x):\n    return x\n")
+    with pytest.raises(InputError, match=re.escape(says)):
+        taken(tmp_path / name, SOUND, preprocess=f"{tmp_path / 's.py'}:f")
+
+
+def test_folders_of_dates_are_no_labels(tmp_path) -> None:
+    """A long number is the name of a day or a device, and no class: it may not even fit an integer."""
+    (tmp_path / "20240101120000123456").mkdir()
+    np.save(tmp_path / "20240101120000123456" / "a.npy", np.zeros(100, np.float32))
+    assert intake.take(str(tmp_path), SOUND).labels is None
+
+
+@pytest.mark.parametrize(("dtype", "reach"), [("uint8", None), ("int8", (0.0, 255.0))])
+def test_codes_reach_nowhere(dtype, reach) -> None:
+    """Raw frames of the model's own dtype hold its codes, which are mapped already; others hold pixels."""
+    graph = Graph((SubGraph((activation("x", (1, 100), dtype, 0.01, 3),), (), (0,), (0,)),))
+    assert intake.take("-", graph, raw="uint8", stdin=io.BytesIO(b"")).reach == reach
 
 
 def _write(name: str, data: bytes):
