@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -264,6 +265,21 @@ def test_other_samples_do_not_go_on(here, monkeypatch, capsys) -> None:
     shutil.copy("calibration.npz", "bright_calibration.npz")
     capsys.readouterr()
     assert main(CALIBRATE) == 0
+    assert "went on" not in capsys.readouterr().err
+
+
+def test_another_choice_of_samples_does_not_go_on(here, monkeypatch, capsys) -> None:
+    """Of a large model 512 that are asked for are not those few that are looked at unasked: neither goes on with the other."""
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    with monkeypatch.context() as m:
+        m.setattr("edgeq.quantize.retune._chosen", interrupted)
+        m.setattr(observation.Budget, "most", lambda self, graph: 512 if self.values == math.inf else 24)
+        assert main(CALIBRATE) == 130
+    assert main([*CALIBRATE, "--samples", "512"]) == 0
     assert "went on" not in capsys.readouterr().err
 
 

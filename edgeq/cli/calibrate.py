@@ -166,7 +166,7 @@ def _to_overlay(
     )
     graph = sound(read(found.data))
     deployed = _deployed(graph, found, output, identity)
-    asked = [data, state(data), str(budget.samples), str(keep_io), str(source), str(teacher)]
+    asked = [data, state(data), str(budget.most(graph)), str(keep_io), str(source), str(teacher)]
     purpose = "\n".join([found.base.payload_sha256, *asked])
     checkpoint = Checkpoint(output, identity, purpose.encode())
     done, begun = _recalibrated(graph, deployed, data, teacher, budget, keep_io, source, checkpoint)
