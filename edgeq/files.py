@@ -152,9 +152,12 @@ def remove_leftovers(folder: PathLike, older: float | None = None) -> None:
     The caller makes sure that nobody is writing there now, or has been for so long. A leftover that cannot be deleted harms
     nobody and stays.
     """
+    names: list[str] = []
     with suppress(OSError):
-        for name in os.listdir(folder):
-            path = Path(folder, name)
+        names = os.listdir(folder)
+    for name in names:
+        path = Path(folder, name)
+        with suppress(OSError):  # of each by itself: one may get its name, or go, meanwhile
             if re.fullmatch(_LEFTOVER, name) and (older is None or time.time() - path.stat().st_mtime > older):
                 os.unlink(path)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgeq.errors import InputError, OutputError
-from edgeq.files import PRIVATE, check_place, read_limited, write_atomic
+from edgeq.files import PRIVATE, check_place, read_limited, remove_leftovers, write_atomic
 
 
 def missing(folder: Path) -> Path:
@@ -162,6 +162,24 @@ def test_places_without_room(tmp_path: Path, place: str, says: str) -> None:
     for ask in (check_place, lambda path: write_atomic(path, b"")):
         with pytest.raises(OutputError, match=says):
             ask(tmp_path / place)
+
+
+def test_leftovers_go_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leftover that cannot be removed, or gets its name meanwhile, keeps no other from going."""
+    for name in "012":
+        (tmp_path / f".edgeq-{name:0>16}.tmp").write_bytes(b"half")
+    unlink, names = os.unlink, []
+
+    def gone(path: Path) -> None:
+        names.append(path)
+        if len(names) == 1:
+            raise FileNotFoundError(path)
+        unlink(path)
+
+    with monkeypatch.context() as m:
+        m.setattr(os, "unlink", gone)
+        remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == names[:1]
 
 
 def test_places_with_room(tmp_path: Path) -> None:
