@@ -166,6 +166,8 @@ class Passage:
     def rest(self, look: Look[Result]) -> Iterator[Result]:
         """All that wait, through the other pieces; none waits any more."""
         self._open = []
+        if not self._waiting:  # as many had come as there was room for, and then no more
+            return
         for k in range(1, len(self._floats.ends)):
             give_back()  # what the last piece leaves free, the next one does not fit in
             yield from self._through(k, self._opened(self._piece(k)), look)

@@ -46,6 +46,16 @@ def test_pieces_say_what_the_whole_says(name, threads, small, monkeypatch):
                 np.testing.assert_array_equal(np.concatenate(found[i])[k], v.reshape(-1))
 
 
+def test_no_piece_is_made_ready_for_nothing(small, monkeypatch):
+    """Where samples end just when there is no more room, nothing is planned once more for none."""
+    floats = in_parts(reconstruct(without(quantize(classifier(), inputs_of(classifier(), 24)).graph)))
+    room, made, piece = pieces.Passage(floats, []).room, [], pieces.Passage._piece
+    monkeypatch.setattr(pieces.Passage, "_piece", lambda self, k: made.append(k) or piece(self, k))
+    assert [*in_pieces(floats, inputs_of(classifier(), 2 * room), lambda w, shown, n, k: [*shown], [])]
+    later = [*range(1, len(floats.ends))]
+    assert made == [0, *later, *later]
+
+
 def test_where_pieces_end(small, monkeypatch):
     """Pieces have few weights or one operation, and what branches or is small is whole."""
     graph = classifier()
