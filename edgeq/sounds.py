@@ -89,7 +89,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, int]]:
     try:
         with open_regular(path) as (file, size), wave.open(file, "rb") as sound:
             yield sound, size
-    except (wave.Error, EOFError, OSError) as error:
+    except (wave.Error, EOFError, OSError, RuntimeError) as error:  # the last for a chunk that ends behind the file
         raise InputError(f"{path}: expected a WAV file of PCM: {str(error) or 'it ends too early'}") from None
 
 

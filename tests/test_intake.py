@@ -95,6 +95,15 @@ def test_sound_that_was_cut_off(tmp_path) -> None:
     assert len(taken(tmp_path, SOUND)) == 2
 
 
+def test_sound_whose_chunks_reach_beyond_it(tmp_path) -> None:
+    """A header that tells of more bytes than there are, in a chunk before the sound, is no sound."""
+    wav(tmp_path / "a.wav", np.zeros((300, 1)), 2)
+    data = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(data[:12] + b"LIST" + struct.pack("<I", 2**31) + data[12:])
+    with pytest.raises(InputError, match=r"a\.wav: expected a WAV file of PCM"):
+        taken(tmp_path, SOUND)
+
+
 def test_grey_of_16_bits(tmp_path) -> None:
     """A picture of 16 bits holds 0 to 255 like any other, and is not cut off there."""
     from PIL import Image
