@@ -11,10 +11,11 @@ import pytest
 from quantize_models import MODELS, classifier, inputs_of
 
 from edgeq import bundle
+from edgeq.check import sound
 from edgeq.cli import main
 from edgeq.coding import packed_size
 from edgeq.errors import InputError, ModelError
-from edgeq.graph import Graph, Metadata
+from edgeq.graph import Graph, Metadata, Op, Table
 from edgeq.pieces import whole
 from edgeq.quantize import quantize, recalibrate
 from edgeq.quantize.cells import drawn
@@ -28,6 +29,7 @@ from edgeq.quantize.remainders import (
     cells,
     left_open,
     remembered,
+    size,
     weighted,
     with_remainders,
     without,
@@ -208,6 +210,17 @@ def test_a_float_model_becomes_remainders():
     assert np.abs(weights(near, n) - real.data).max() < 0.3 * np.abs(weights(floats, n) - real.data).max()
     with pytest.raises(InputError):
         taught(graph, MODELS["RELU apart"]())
+
+
+def test_a_model_that_takes_reals_becomes_remainders():
+    """A model whose inputs are reals, which a QUANTIZE takes first, as most converters leave them, is taught as any other."""
+    graph = without(quantize(classifier(), inputs_of(classifier(), 24), PLAIN).graph)
+    taken = replace(graph.tensors[graph.inputs[0]], name="real", dtype="float32", quantization=None)
+    first = Op("QUANTIZE", (len(graph.tensors),), graph.inputs, Table("QuantizeOptions", {}))
+    real = graph.with_main(tensors=(*graph.tensors, taken), ops=(first, *graph.ops), inputs=first.inputs)
+    made = taught(sound(replace(real, signatures=())), classifier())
+    assert made is not None
+    assert size(made) > 0
 
 
 def test_a_float_model_of_other_weights_does_not():

@@ -82,9 +82,11 @@ def _distance(graph: Graph, n: int, weights: Array) -> float:
 
 def _inputs(graph: Graph) -> list[Inputs] | None:
     """Inputs drawn evenly from what the model's own can hold, None where they are no reals."""
-    rng, drawn = np.random.default_rng(0), []
+    rng, drawn, consumers = np.random.default_rng(0), [], graph.main.consumers()
     for i in graph.inputs:
-        q = quantmod_of(graph.tensors[i])
+        readers = [graph.ops[n] for n in consumers.get(i, [])]
+        through = graph.tensors[i].dtype == "float32" and bool(readers) and all(op.code == "QUANTIZE" for op in readers)
+        q = quantmod_of(graph.tensors[readers[0].outputs[0] if through else i])  # most converters leave inputs real
         if q is None:
             return None
         low, high = map(float, q.limits)
