@@ -13,7 +13,7 @@ from edgeq.quantize.idle import without_idle
 from edgeq.quantize.job import Job, observed
 from edgeq.quantize.layout import arrange
 from edgeq.quantize.parameters import histograms
-from edgeq.quantize.run import prepare
+from edgeq.quantize.prepare import prepare
 from edgeq.recipe import RECIPES
 from edgeq.records import replace
 

@@ -14,7 +14,7 @@ from edgeq.cli import main
 from edgeq.errors import InputError, QuantizeError
 from edgeq.graph import Graph
 from edgeq.quantize import quantize
-from edgeq.quantize.run import foreseen
+from edgeq.quantize.prepare import foreseen
 from edgeq.recipe import RECIPES, Recipe, Scope, parse, recipe
 from edgeq.tflite import read, write
 

@@ -24,8 +24,8 @@ from edgeq.quantize.probe import runs
 from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.refine import refined, spans
 from edgeq.quantize.rewrite import rewrite
-from edgeq.quantize.run import _answers
 from edgeq.quantize.search import Search
+from edgeq.quantize.steps import _answers
 from edgeq.quantize.weights import INT32_MAX, MOST_MULTIPLIER, Coded, quantize_bias, quantize_weights
 from edgeq.recipe import RECIPES
 from edgeq.stepping import Stepper

@@ -73,7 +73,7 @@ def quantize(
     from edgeq.files import check_place
     from edgeq.intake import take
     from edgeq.quantize import quantize as make
-    from edgeq.quantize.run import foreseen
+    from edgeq.quantize.prepare import foreseen
     from edgeq.recipe import recipe as named
 
     chosen = named(recipe)

@@ -19,8 +19,8 @@ from edgeq.finetune.options import Finetuned, Options
 from edgeq.graph import Array, Graph
 from edgeq.quantize.blas import one_thread
 from edgeq.quantize.canonical import fold_weights
+from edgeq.quantize.prepare import prepare
 from edgeq.quantize.remainders import without
-from edgeq.quantize.run import prepare
 from edgeq.recipe import RECIPES
 from edgeq.records import replace
 from edgeq.tflite import write

@@ -16,8 +16,8 @@ from edgeq.graph import Array, Graph
 from edgeq.histogram import Histogram
 from edgeq.quantize.canonical import fold_weights, real
 from edgeq.quantize.compare import decibels, judged
+from edgeq.quantize.prepare import prepare
 from edgeq.quantize.rules import RULES
-from edgeq.quantize.run import prepare
 from edgeq.recipe import RECIPES
 from edgeq.report.latency import latencies
 from edgeq.report.match import layers, match

@@ -22,7 +22,7 @@ from edgeq.finetune.rows import Rows
 from edgeq.graph import Array, Graph
 from edgeq.quantize import quantize
 from edgeq.quantize.canonical import fold_weights
-from edgeq.quantize.run import prepare
+from edgeq.quantize.prepare import prepare
 from edgeq.recipe import RANGE_METHODS, RECIPES, Recipe, Scope
 from edgeq.records import dataclass, replace
 from edgeq.report.match import match
