@@ -252,6 +252,11 @@ def read_npy(path: PathLike) -> Array:
     return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
 
 
+def arrays_of(path: PathLike) -> Mapping[str, Array]:
+    """The arrays of a sample file: of an NPZ file by name, of a .npy file `x`. Raises InputError as Samples and read_npy do."""
+    return {"x": read_npy(path)} if str(path).lower().endswith(".npy") else Samples(path)
+
+
 def write_npz(path: PathLike, arrays: Mapping[str, Array], *, compressed: bool = False) -> None:
     """Write arrays by name as an NPZ file, whole or not at all.
 

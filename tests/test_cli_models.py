@@ -45,6 +45,23 @@ def identity_model() -> bytes:
     return write(Graph((SubGraph(tensors, (Op("ADD", (0, 1), (2,), options),), (0,), (2,)),)))
 
 
+def test_a_npy_file_is_the_samples_of_a_model_with_one_input(here, capsys) -> None:
+    """`edgeq run` and `edgeq report` make of a .npy file what they make of its array as `x` of an NPZ file."""
+    with np.load("held_out.npz") as held:
+        np.save("held_out.npy", held["x"])
+        np.savez("unlabelled.npz", x=held["x"])
+    for name in ("held_out.npy", "unlabelled.npz"):
+        assert main(["run", "digits_int8.tflite", "-i", name, "-o", f"{name}.out.npz"]) == 0
+        assert main(["report", "digits.tflite", "digits_int8.tflite", "-d", name, "-o", f"{name}.html"]) == 0
+    one, other = (np.load(f"{name}.out.npz")["probabilities"] for name in ("held_out.npy", "unlabelled.npz"))
+    np.testing.assert_array_equal(one, other)
+    capsys.readouterr()
+    Path("broken.npy").write_bytes(b"no array")
+    assert main(["run", "digits_int8.tflite", "-i", "broken.npy", "-o", "none.npz"]) != 0
+    assert "broken.npy: expected a NPY file" in capsys.readouterr().err
+    assert not Path("none.npz").exists()
+
+
 @pytest.mark.parametrize("rounding", ["xnnpack", "tflite"])
 def test_run_gives_what_the_api_gives(here, rounding) -> None:
     """`edgeq run` writes the model's integers, and with --dequantize what they stand for."""

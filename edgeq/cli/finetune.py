@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,12 @@ from edgeq.errors import InputError
 if TYPE_CHECKING:
     from edgeq.finetune import Finetuned
     from edgeq.graph import Graph
-    from edgeq.samples import Array, Samples
+    from edgeq.samples import Array
 
 
 @click.command()
 @click.argument("model", metavar="FLOAT")
-@click.option("-d", "--data", required=True, metavar="NPZ", help="Samples to learn from, in x (or by input).")
+@click.option("-d", "--data", required=True, metavar="NPZ|NPY", help="Samples to learn from, in x (or by input).")
 @click.option("-o", "--output", required=True, metavar="OUT", help="Where the .tflite goes.")
 @click.option("-y", "--labels", "labelled", is_flag=True, help="Learn from the labels in y, too.")
 @click.option(
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     metavar="RECIPE|MODEL",
     help="What learns: a recipe that quantizes FLOAT, or a .tflite that is quantized already.",
 )
-@click.option("-v", "--validation", metavar="NPZ", help="Samples to judge by, in place of every fourth of --data.")
+@click.option("-v", "--validation", metavar="NPZ|NPY", help="Samples to judge by, in place of every fourth of --data.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the samples.  [default: by the model's size]")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Stop after this long, with the best so far.")
 @click.option("--batch", type=click.IntRange(1), help="Samples a step.  [default: 32]")
@@ -56,21 +57,21 @@ def finetune(
     from edgeq.files import check_place, write_atomic
     from edgeq.finetune import Options
     from edgeq.finetune import finetune as learn
-    from edgeq.samples import Samples
+    from edgeq.samples import arrays_of
     from edgeq.tflite import write
 
     check_place(output)
     graph = models.read_graph(model, access, "calibrate", "export")
-    samples = Samples(data)
-    held = Samples(validation) if validation is not None else None
+    samples = arrays_of(data)
+    held = arrays_of(validation) if validation is not None else None
     options = Options(epochs, minutes, batch, seed, rate)
     begun = _start(graph, start, samples, access)
     saved = checkpoint or f"{output}.checkpoint"
     with show.progress("fine-tuning") as advance:
         done = learn(
-            graph, _inputs(samples), begun,
+            graph, samples, begun,
             labels=_labels(samples, data) if labelled else None,
-            validation=None if held is None else (_inputs(held), _labels(held, validation) if labelled else None),
+            validation=None if held is None else (held, _labels(held, validation) if labelled else None),
             options=options, progress=advance, saved=saved,
         )  # fmt: skip
     content = write(done.graph)
@@ -82,7 +83,7 @@ def finetune(
         raise KeyboardInterrupt
 
 
-def _start(graph: Graph, start: str, samples: Samples, access: Access) -> Graph:
+def _start(graph: Graph, start: str, samples: Mapping[str, Array], access: Access) -> Graph:
     """The quantized model that learns."""
     from edgeq.recipe import RECIPES, recipe
 
@@ -95,11 +96,7 @@ def _start(graph: Graph, start: str, samples: Samples, access: Access) -> Graph:
     return models.read_graph(start, access, "calibrate", "export")
 
 
-def _inputs(samples: Samples) -> Samples:
-    return samples
-
-
-def _labels(samples: Samples, path: str | None) -> Array:
+def _labels(samples: Mapping[str, Array], path: str | None) -> Array:
     if "y" not in samples:
         raise InputError(f"{path}: expected labels in 'y', found {', '.join(map(repr, samples))}")
     return samples["y"]

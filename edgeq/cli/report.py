@@ -15,7 +15,7 @@ from edgeq.cli.models import Access
 @click.argument("real", metavar="FLOAT")
 @click.argument("coded", metavar="INT")
 @click.option(
-    "-d", "--data", required=True, metavar="NPZ", help="Samples in x (or by input), labels in y if there are any."
+    "-d", "--data", required=True, metavar="NPZ|NPY", help="Samples in x (or by input), labels in y if there are any."
 )
 @click.option("-o", "--output", required=True, metavar="OUT.html", help="Where the page goes.")
 @click.option("--json", "as_json", is_flag=True, help="Write the figures beside it, too, as OUT.json.")
@@ -32,10 +32,10 @@ def report(real: str, coded: str, data: str, output: str, as_json: bool, access:
     from edgeq import __version__
     from edgeq.files import check_place, write_atomic
     from edgeq.report import document, measure, page
-    from edgeq.samples import Samples
+    from edgeq.samples import arrays_of
 
     check_place(output)
-    samples = Samples(data)
+    samples = arrays_of(data)
     floats, ints = (models.read_graph(path, access, "load", "debug") for path in (real, coded))
     with show.progress("comparing") as advance:
         found = measure(floats, ints, samples, samples.get("y"), (Path(real).name, Path(coded).name), advance)

@@ -19,7 +19,9 @@ LOOKS = 512
 
 @click.command()
 @click.argument("model", metavar="MODEL")
-@click.option("-i", "--input", "source", required=True, metavar="IN.npz", help="Samples: x, or one array per input.")
+@click.option(
+    "-i", "--input", "source", required=True, metavar="IN.npz|IN.npy", help="Samples: x, or one array per input."
+)
 @click.option("-o", "--output", required=True, metavar="OUT.npz", help="Where the outputs go, by their names.")
 @click.option("--dequantize", is_flag=True, help="Write real numbers instead of the model's integers.")
 @click.option("--drift", is_flag=True, help="Say whether the samples look like those that it was calibrated on.")
@@ -37,15 +39,15 @@ def run(
     backend: str,
     access: Access,
 ) -> None:
-    """Run a model on every sample of an NPZ file.
+    """Run a model on every sample of an NPZ or NPY file.
 
     Floats given to an integer input are quantized by its parameters; arrays of its own dtype pass unchanged.
     """
     import numpy as np
 
-    from edgeq.samples import Samples, inputs_for, write_npz
+    from edgeq.samples import arrays_of, inputs_for, write_npz
 
-    samples = Samples(source)
+    samples = arrays_of(source)
     every = max(1, len(samples["x"] if "x" in samples else next(iter(samples.values()))) // LOOKS) if drift else None
     with models.open_model(model, access, rounding, threads, backend, drift=drift, drift_every=every) as engine:
         inputs = inputs_for(engine.inputs, samples)

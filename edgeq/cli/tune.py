@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", metavar="FLOAT")
-@click.option("-d", "--data", required=True, metavar="NPZ", help="Samples that calibrate, in x (or by input).")
+@click.option("-d", "--data", required=True, metavar="NPZ|NPY", help="Samples that calibrate, in x (or by input).")
 @click.option("-v", "--validation", required=True, metavar="NPZ", help="Samples that decide, with labels in y.")
 @click.option("-t", "--test", metavar="NPZ", help="Samples that decide nothing: the metric on them is reported.")
 @click.option(
@@ -53,13 +53,13 @@ def search(
 ) -> None:  # fmt: skip
     """Tune, write the model, say what was found: for `edgeq tune` and `edgeq quantize --tune`."""
     from edgeq.files import check_place, write_atomic
-    from edgeq.samples import Samples
+    from edgeq.samples import arrays_of
     from edgeq.tflite import write
     from edgeq.tuning import tune as look
 
     check_place(output)
-    samples, held = Samples(data), Samples(validation)
-    apart = Samples(test) if test is not None else None
+    samples, held = arrays_of(data), arrays_of(validation)
+    apart = arrays_of(test) if test is not None else None
     graph = models.read_graph(model, access, "calibrate", "export")
     saved = journal or f"{output}.journal"
     with show.progress("tuning") as advance:
