@@ -32,14 +32,23 @@ _PASSING = re.compile(r"^(cpu MHz|bogomips|processor|physical id|core id|apicid|
 
 
 def place(on: Isa, cpu: Cpu) -> Path | None:
-    """The file for this processor and this version of the kernels; None where that cannot be said."""
+    """The file for this processor and this version of the kernels; None where that cannot be said, or in a folder that others
+    may write: the system's loader takes names, and what was checked under one could be another file by then."""
     versions = [_version(package) for package in ("numba", "llvmlite")]
     described = _described()
     if sys.platform != "linux" or cpu.architecture != "x86_64" or not described or None in versions:
         return None
     asked = os.environ.get("EDGEQ_ISA", "")
+    folder = cache_folder()
+    try:
+        if not only_ours(os.stat(folder)):
+            return None
+    except FileNotFoundError:  # it will be made
+        pass
+    except OSError:
+        return None
     facts = [source_digest(), ABI, versions, described, sorted(cpu.features), on.name, asked]
-    return cache_folder() / f"machine-{on.name}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.so"
+    return folder / f"machine-{on.name}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.so"
 
 
 def whole(path: Path) -> tuple[str, Path] | None:

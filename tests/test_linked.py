@@ -168,6 +168,16 @@ def test_another_version_or_processor_has_another_file(change, monkeypatch: pyte
     assert linked.place(on, cpu) != here
 
 
+def test_none_in_a_folder_that_others_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may write the folder may put another file in the place of the one that was checked: LLVM loads the object there."""
+    monkeypatch.setenv("EDGEQ_CACHE", str(tmp_path / "cache"))
+    found = []
+    for change in (lambda: None, (tmp_path / "cache").mkdir, lambda: (tmp_path / "cache").chmod(0o777)):
+        change()
+        found.append(linked.place(machine.host().isa, detect()) is not None)
+    assert found == [True, True, False]
+
+
 def test_a_compiler_whose_version_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then there is no such file, and LLVM loads the object."""
     monkeypatch.setattr(linked, "_version", lambda package: None)
