@@ -25,6 +25,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from accuracy_tasks import MODELS, TASKS
+from peers import ALGORITHMS
 
 from edgeq.graph import Signature
 from edgeq.recipe import EFFORTS
@@ -81,7 +83,6 @@ print(time.perf_counter() - start, time.process_time(), time.perf_counter() - re
 """What any quantizer in Python pays: NumPy imported, both files opened, nothing done."""
 
 NOTHING, PEERS = "Python with NumPy, nothing done", "ai-edge-quantizer"
-ALGORITHMS = ("MIN_MAX_UNIFORM_QUANT", "MSE", "OCTAV", "GPTQ", "OSCAR")
 
 
 @dataclass(frozen=True)
@@ -167,10 +168,8 @@ def measured(
 
 def tasks(names: str, folder: Path, peer: str | None, rounds: int) -> Iterator[tuple[str, int, Sequence[Run]]]:
     """The named tasks of benchmarks/accuracy.py, or all whose model is there, each model once: see `table`."""
-    from accuracy_tasks import MODELS, TASKS
-
     seen = set()
-    for name in names.split(",") if names else TASKS:
+    for name in filter(None, names.split(",")) if names else TASKS:
         model = MODELS / TASKS[name].model
         if model not in seen and model.exists():
             seen.add(model)
@@ -211,6 +210,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--many", action="store_true", help=f"edgeq's memory with {TIMES} times the samples")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
+    if unknown := set(filter(None, (options.tasks or "").split(","))) - set(TASKS):
+        parser.error(f"tasks are {', '.join(TASKS)}; got {', '.join(sorted(unknown))}")
     if (options.tasks is None) == (options.samples is None):
         parser.error("expected MODEL and SAMPLES, or --tasks")
     with tempfile.TemporaryDirectory() as name:
