@@ -18,7 +18,7 @@ from edgeq.errors import InputError, ModelError
 from edgeq.graph import Graph, Metadata, Op, Table
 from edgeq.pieces import whole
 from edgeq.quantize import quantize, recalibrate
-from edgeq.quantize.cells import drawn
+from edgeq.quantize.cells import drawn, width
 from edgeq.quantize.compare import judge_by, judged
 from edgeq.quantize.reconstruct import reconstruct
 from edgeq.quantize.remainders import (
@@ -26,7 +26,6 @@ from edgeq.quantize.remainders import (
     LAYER,
     NAME,
     Real,
-    cells,
     left_open,
     remembered,
     size,
@@ -243,7 +242,7 @@ def test_what_is_still_open():
         moved = [(np.asarray(m.tensors[at].data) - near.tensors[at].data) / step for m in models]
         assert 0.3 < np.abs(moved).max() <= 0.5 + 1e-3
         assert np.abs(moved[0] - moved[1]).max() > 0.1
-        np.testing.assert_allclose(step, cells(graph, at) / 4)
+        np.testing.assert_allclose(step, width(graph.tensors[at]) / 4)
 
 
 def test_calibration_leans_on_them():

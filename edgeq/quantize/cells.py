@@ -73,7 +73,7 @@ def _moved(t: Tensor, step: Array, random: np.random.Generator) -> Tensor:
 
 
 def _steps(graph: Graph, real: Graph) -> dict[int, Array]:
-    """The float graph's coded weights: the width of a cell, to be broadcast over the tensor."""
+    """The float graph's coded weights: the `width` of their cells."""
     out = {}
     for op in graph.ops:
         rule = RULES.get(op.code)
@@ -83,8 +83,14 @@ def _steps(graph: Graph, real: Graph) -> dict[int, Array]:
         t, q = graph.tensors[i], graph.tensors[i].quantization
         if t.data is None or q is None or not len(q.scale) or real.tensors[i].dtype != "float32":
             continue
-        shape = [1] * len(t.shape)
-        if len(q.scale) > 1:
-            shape[q.axis] = len(q.scale)
-        out[i] = np.asarray(q.scale, np.float32).reshape(shape)
+        out[i] = width(t)
     return out
+
+
+def width(t: Tensor) -> Array:
+    """The width of the cells of a tensor's codes, which has scales: to be broadcast over it, float32."""
+    assert t.quantization is not None
+    shape = [1] * len(t.shape)
+    if len(t.quantization.scale) > 1:
+        shape[t.quantization.axis] = len(t.quantization.scale)
+    return np.asarray(t.quantization.scale, np.float32).reshape(shape)

@@ -27,6 +27,7 @@ from edgeq.coding import DEFLATED, PACKED, deflate, pack, unpack
 from edgeq.errors import CodingError, ModelError
 from edgeq.graph import Graph, Metadata, Op
 from edgeq.quantize.canonical import real
+from edgeq.quantize.cells import width
 from edgeq.quantize.parameters import Rewritten
 from edgeq.quantize.rules import RULES
 from edgeq.records import dataclass, replace
@@ -125,7 +126,7 @@ def _coded(graph: Graph, op: Op) -> bool:
 def _layer(graph: Graph, n: int, was: Real, parts: int) -> tuple[bytes, bytes] | None:
     """A record, and what stands behind all records; None where the weights are what their codes stand for."""
     at = _at(graph, n)
-    away = (was.weights - real(graph.tensors[at])) * (np.float32(parts) / cells(graph, at))
+    away = (was.weights - real(graph.tensors[at])) * (np.float32(parts) / width(graph.tensors[at]))
     if np.abs(away).max(initial=0) < NOTHING * parts:
         return None
     codes = np.clip(np.rint(away), -FURTHEST - 1, FURTHEST).astype(np.int16).reshape(-1)
@@ -149,7 +150,7 @@ def left_open(graph: Graph) -> dict[int, Array]:
     data = next(m.data for m in graph.metadata if m.name == NAME)
     count = HEADER.unpack_from(data)[2]
     records = (LAYER.unpack_from(data, HEADER.size + k * LAYER.size) for k in range(count))
-    return {_at(graph, n): cells(graph, _at(graph, n)) / np.float32(parts) for n, _, _, parts, *_ in records}
+    return {_at(graph, n): width(graph.tensors[_at(graph, n)]) / np.float32(parts) for n, _, _, parts, *_ in records}
 
 
 def _told(data: memoryview, graph: Graph, floats: Graph) -> Graph | None:
@@ -196,7 +197,7 @@ def _layer_told(
     indices = unpack(data[place : place + length], count, bits, packing, f"layer {n}")
     away = (np.frombuffer(indices, np.uint8).astype(np.float32) + np.float32(low)) / np.float32(parts)
     t = floats.tensors[at]
-    weights = np.asarray(t.data) + away.reshape(t.shape) * cells(graph, at)
+    weights = np.asarray(t.data) + away.reshape(t.shape) * width(graph.tensors[at])
     tensors[at] = replace(t, data=weights.astype(np.float32), buffer=0)
     if channels and bias is not None:
         b = floats.tensors[bias]
@@ -205,16 +206,6 @@ def _layer_told(
             raise CodingError(f"layer {n}: a bias is not finite")
         tensors[bias] = replace(b, data=values, buffer=0)
     return end
-
-
-def cells(graph: Graph, at: int) -> Array:
-    """The width of a weight's cell, to be broadcast over the tensor, float32."""
-    t = graph.tensors[at]
-    assert t.quantization is not None
-    shape = [1] * len(t.shape)
-    if len(t.quantization.scale) > 1:
-        shape[t.quantization.axis] = len(t.quantization.scale)
-    return np.asarray(t.quantization.scale, np.float32).reshape(shape)
 
 
 def _at(graph: Graph, n: int) -> int:

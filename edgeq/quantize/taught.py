@@ -11,9 +11,10 @@ from edgeq.calibrate import Inputs
 from edgeq.feed import quantmod_of
 from edgeq.graph import Graph
 from edgeq.quantize.canonical import real
+from edgeq.quantize.cells import width
 from edgeq.quantize.compare import answers, judged
 from edgeq.quantize.reconstruct import reconstruct
-from edgeq.quantize.remainders import Real, cells, remembered, weighted, with_remainders
+from edgeq.quantize.remainders import Real, remembered, weighted, with_remainders
 from edgeq.quantize.rules import RULES
 from edgeq.quantize.settle import layers, prepared
 
@@ -76,7 +77,7 @@ def _data(graph: Graph, inputs: tuple[int, ...], at: int | None) -> Array | None
 def _distance(graph: Graph, n: int, weights: Array) -> float:
     """Of a layer's weights from what their codes stand for, in cells, root mean square."""
     at = graph.ops[n].inputs[RULES[graph.ops[n].code].weights or 0]
-    away = (weights - real(graph.tensors[at])) / cells(graph, at)
+    away = (weights - real(graph.tensors[at])) / width(graph.tensors[at])
     return float(np.sqrt((away.astype(np.float64) ** 2).mean()))
 
 
