@@ -15,7 +15,6 @@ A preprocessing function `FILE.py:name` may stand between: it gets a sample as d
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import select
 import sys
@@ -34,9 +33,9 @@ from edgeq.feed import Source
 from edgeq.graph import NUMPY_DTYPES, Graph, Tensor
 from edgeq.records import dataclass
 from edgeq.sounds import Sounds, mapped
+from edgeq.userfile import Function, function
 
 Array = npt.NDArray[Any]
-Function = Callable[..., Any]
 
 IMAGES: Final = (".png", ".jpg", ".jpeg")
 KINDS: Final = (".npy", ".wav", *IMAGES)
@@ -102,27 +101,6 @@ def state(where: str) -> str:
             found = p.stat()
             digest.update(f"{p}\0{found.st_size} {found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-def function(named: str) -> Function:
-    """The function that FILE.py:name names. Raises InputError."""
-    path, _, name = named.rpartition(":")
-    if not path.endswith(".py") or not name.isidentifier():
-        raise InputError(f"expected FILE.py:function, found {named!r}")
-    spec = importlib.util.spec_from_file_location("edgeq_user_" + Path(path).stem, path)
-    if spec is None or spec.loader is None or not os.path.isfile(path):
-        raise InputError(f"{path}: there is no such Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(f"{path}: {type(error).__name__}: {error}") from None
-    found = getattr(module, name, None)
-    if not callable(found):
-        raise InputError(
-            f"{path}: expected a function {name!r}, found {'none' if found is None else type(found).__name__}"
-        )
-    return found  # type: ignore[no-any-return]
 
 
 def _called(named: str, f: Function) -> Function:

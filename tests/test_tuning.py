@@ -150,7 +150,7 @@ def test_time_ends_a_search() -> None:
         ("accuracy", {"y": np.zeros(3, np.int64)}, r"whole labels y \(8,\)"),
         ("accuracy", {"y": np.full(8, 6)}, "labels below 6"),
         ("auc", {"y": np.zeros(8, np.int64)}, "both of them"),
-        ("nowhere.py:f", {}, "there is no such file"),
+        ("nowhere.py:f", {}, "there is no such Python file"),
     ],
 )
 def test_metrics_say_what_they_need(name: str, samples: dict[str, Array], message: str) -> None:

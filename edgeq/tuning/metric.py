@@ -8,9 +8,7 @@ function(outputs, samples) → float, outputs (N, …) real numbers (by name if 
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from edgeq import metrics
 from edgeq.errors import InputError
 from edgeq.graph import Array
 from edgeq.records import dataclass
+from edgeq.userfile import function
 
 Outputs = Sequence[Array]
 
@@ -95,18 +94,7 @@ def _binary(y: Array) -> Array:
 
 
 def _own(name: str, samples: Mapping[str, Array], names: Sequence[str]) -> Metric:
-    path, _, called = name.rpartition(":")
-    if not Path(path).is_file():
-        raise InputError(f"{path}: there is no such file")
-    spec = importlib.util.spec_from_file_location("edgeq_task", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        function = getattr(module, called)
-    except Exception as error:  # the user's code may raise anything
-        raise InputError(f"{name}: {type(error).__name__}: {error}") from None
+    own = function(name)
 
     def value(out: Outputs, rows: Array) -> float:
         cut = {
@@ -116,7 +104,7 @@ def _own(name: str, samples: Mapping[str, Array], names: Sequence[str]) -> Metri
         }
         given: Any = out[0][rows] if len(out) == 1 else {n: o[rows] for n, o in zip(names, out, strict=True)}
         try:
-            found = float(function(given, cut))
+            found = float(own(given, cut))
         except Exception as error:
             raise InputError(f"{name}: {type(error).__name__}: {error}") from None
         if not np.isfinite(found):
