@@ -23,7 +23,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -85,11 +85,7 @@ def host() -> Host:
     """This processor, or the part of it that EDGEQ_ISA leaves."""
     import llvmlite.binding as llvm
 
-    features = dict(llvm.get_host_cpu_features())
-    try:
-        chosen = isa.detect(features)
-    except ValueError as e:
-        raise MachineError(str(e)) from None
+    chosen = _selected(llvm.get_host_cpu_features())
     if os.environ.get("EDGEQ_ISA"):
         return Host(_CPU_OF_ISA.get(chosen.name, "generic"), "", chosen)
     return Host(llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), chosen)
@@ -198,14 +194,19 @@ def _load_built(candidate: objects.Candidate, start: float) -> Machine:
     assert candidate.manifest is not None
     m = candidate.manifest
     try:
-        library = ctypes.CDLL(os.fspath(candidate.path))
+        library, run, call = _opened(candidate.path)
     except OSError as error:
         raise MachineError(f"the kernels built ahead for {m.target} do not load: {error}") from None
-    run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)((ENTRY, library))
-    call = ctypes.cast(library[CALL], ctypes.c_void_p).value or 0
     return Machine(
         run, isa.ALL[m.isa], m.cpu, "built", m.target, time.perf_counter() - start, (library,), call, m.kernels
     )
+
+
+def _opened(path: Path) -> tuple[ctypes.CDLL, Any, int]:
+    """A shared object with the kernels: itself, what runs a frame, and the address of CALL. Raises OSError."""
+    library = ctypes.CDLL(os.fspath(path))
+    run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)((ENTRY, library))
+    return library, run, ctypes.cast(library[CALL], ctypes.c_void_p).value or 0
 
 
 # --- compiled here --------------------------------------------------------------------------------------------------------
@@ -216,7 +217,7 @@ def _load_or_build(progress: Progress) -> Machine:
 
     start = time.perf_counter()
     cpu = detect()
-    like = _selected(cpu.features)
+    like = _selected(dict.fromkeys(cpu.features, True))
     near = linked.place(like, cpu)
     known = linked.whole(near) if near is not None else None
     if near is not None and known is not None:
@@ -245,19 +246,17 @@ def _load_or_build(progress: Progress) -> Machine:
     return _load(found, on, "cache", start)
 
 
-def _selected(features: Iterable[str]) -> isa.Isa:
+def _selected(features: dict[str, bool]) -> isa.Isa:
     """The instruction set for a processor with these features, or the plainer one that EDGEQ_ISA names."""
     try:
-        return isa.detect(dict.fromkeys(features, True))
+        return isa.detect(features)
     except ValueError as e:
         raise MachineError(str(e)) from None
 
 
 def _load_linked(path: Path, on: isa.Isa, cpu: str, start: float) -> Machine:
-    library = ctypes.CDLL(os.fspath(path))
+    library, run, call = _opened(path)
     isa.select(on)
-    run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)((ENTRY, library))
-    call = ctypes.cast(library[CALL], ctypes.c_void_p).value or 0
     return Machine(run, on, cpu, "cache", "", time.perf_counter() - start, (library,), call, source_digest())
 
 

@@ -192,13 +192,17 @@ TOGETHER: Final = 1 << 20
 
 
 class _Look:
-    """What float tensors hold on samples that come some at a time. complete: whether all that came has been counted."""
+    """What float tensors hold on samples that come some at a time."""
 
     lanes: int
-    complete = True
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that came has been counted."""
+        return True
 
     def take(self, histograms: dict[int, Histogram], some: Sequence[tuple[int, Inputs]]) -> None:
         """Count samples, (number, inputs) each."""
@@ -217,6 +221,11 @@ class _Look:
             raise QuantizeError(f"tensor {i} on sample {bad}: values must be finite, found [{low}, {high}]")
         return some, low, high
 
+    def count(self, histograms: dict[int, Histogram], i: int, some: Array, low: float, high: float) -> None:
+        """Count what `part` gave of a tensor."""
+        every = stride(self.graph.tensors[i].shape, VALUES)
+        histograms[i] = histograms.get(i, Histogram()).add(some, every, (low, high))
+
 
 class _Whole(_Look):
     """Of a graph that is run whole."""
@@ -233,10 +242,7 @@ class _Whole(_Look):
         numbers = [n for n, _ in some]
         for i, values in self._step.run([x for _, x in some]) if some else ():
             if values.size:
-                found, *ends = self.part(i, values, numbers)
-                histograms[i] = histograms.get(i, Histogram()).add(
-                    found, stride(self.graph.tensors[i].shape, VALUES), (ends[0], ends[1])
-                )
+                self.count(histograms, i, *self.part(i, values, numbers))
 
 
 class _Parts(_Look):
@@ -249,7 +255,7 @@ class _Parts(_Look):
         self.lanes = self._passage.lanes * 2
 
     @property
-    def complete(self) -> bool:  # type: ignore[override]
+    def complete(self) -> bool:
         """Whether all that came has been counted."""
         return not self._numbers
 
@@ -271,9 +277,8 @@ class _Parts(_Look):
 
     def _count(self, histograms: dict[int, Histogram], looks: Iterator[list[tuple[int, Array, float, float]]]) -> None:
         for found in looks:
-            for i, values, low, high in found:
-                every = stride(self.graph.tensors[i].shape, VALUES)
-                histograms[i] = histograms.get(i, Histogram()).add(values, every, (low, high))
+            for part in found:
+                self.count(histograms, *part)
 
 
 def _looked(seen: Observation, look: _Look, waiting: Sequence[tuple[Inputs, int]], budget: Budget) -> Observation:
