@@ -75,7 +75,7 @@ def windows(share: float) -> tuple[Array, Any]:
 
 def reconstruction(found: Array, wanted: Array, x: Array, anomalous: Any) -> Array:
     """Mean squared reconstruction error of each clip, (clips,): the outputs hold as many windows of each."""
-    return errors(found, x).reshape(len(anomalous), -1).mean(axis=1)
+    return np.asarray(errors(found, x).reshape(len(anomalous), -1).mean(axis=1))
 
 
 def anomaly_auc(found: Array, wanted: Array, x: Array, anomalous: Any) -> float:
@@ -97,7 +97,7 @@ def nearness(found: Array, wanted: Array, x: Array, anomalous: Any) -> Array:
 
 def right(found: Array, wanted: Array, x: Array, labels: Any) -> Array:
     """Whether the first choice is the label, of each sample."""
-    return (found.argmax(axis=1) == labels).astype(np.float64)
+    return np.asarray(found.argmax(axis=1) == labels, np.float64)
 
 
 def accuracy(found: Array, wanted: Array, x: Array, labels: Any) -> float:
@@ -107,7 +107,7 @@ def accuracy(found: Array, wanted: Array, x: Array, labels: Any) -> float:
 
 def same(found: Array, wanted: Array, x: Array, nothing: Any) -> Array:
     """Whether the first choice is the float model's, of each sample."""
-    return (found.argmax(axis=1) == wanted.argmax(axis=1)).astype(np.float64)
+    return np.asarray(found.argmax(axis=1) == wanted.argmax(axis=1), np.float64)
 
 
 def agreement(found: Array, wanted: Array, x: Array, nothing: Any) -> float:

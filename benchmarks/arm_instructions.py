@@ -201,7 +201,7 @@ def settled(cpu: str, runtime: str, model: Path, count: int, seen: list[str], ca
     for _ in range(9):
         found, where = trace(cpu, runtime, model, count, " ".join(seen or ["1-2"]), cache)
         if where in seen:
-            spans = [tuple(map(int, span.split("-"))) for span in where.split()]
+            spans = [(int(start), int(end)) for start, end in (span.split("-") for span in where.split())]
             return found.within(spans).moved(-spans[0][0])
         seen.append(where)
     sys.exit(f"{runtime} on {cpu}: its library lies elsewhere in each run")

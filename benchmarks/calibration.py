@@ -218,8 +218,13 @@ def _same(x: Array) -> Array:
 def _scores(coded: Graph, known: Any, x: Array) -> Array:
     """The score of each sample."""
     with WatchedModel(coded, to_arrays(known), every=1) as model:
-        out = []
-        model._detector.see = lambda s: (out.append(s), "")[1]  # type: ignore[method-assign]
+        out: list[float] = []
+
+        def see(score: float) -> str:
+            out.append(score)
+            return ""
+
+        model._detector.see = see  # type: ignore[method-assign]
         for sample in feed(coded, x):
             model(sample[0])
     return np.array(out)

@@ -98,7 +98,7 @@ def digits() -> Task:
 def keywords() -> Task:
     def real(name: str) -> Array:
         with np.load(DATA / name) as arrays:
-            return (arrays["x"].astype(np.float32) - 83) * np.float32(0.5847029)
+            return np.asarray((arrays["x"].astype(np.float32) - 83) * np.float32(0.5847029))
 
     published = load(MODELS / "kws_dscnn_int8.tflite")
     # The published float file is a dynamic-range model: what the int8 codes stand for is the float model here.

@@ -98,6 +98,11 @@ def twin(graph: Graph, rounding: str) -> Runner:
 # --- what is compared -----------------------------------------------------------------------------------------------------
 
 
+def always(outputs: Sequence[Array]) -> Runner:
+    """A runtime that knows one answer."""
+    return lambda _: list(outputs)
+
+
 def compare(row: Row, ours: Runner, theirs: Runner, inputs: Iterable[Inputs]) -> Row:
     """The row with what was found over all inputs and outputs."""
     for sample in inputs:
@@ -215,7 +220,7 @@ def rows_of(path: Path, options: argparse.Namespace) -> Iterable[Row]:
             yield compare(
                 replace(first, oracle="golden vectors", inputs="golden"),
                 ours,
-                lambda _, v=vectors: list(v[1]),
+                always(vectors[1]),
                 [vectors[0]],
             )
         if reason := missing(rounding):

@@ -148,7 +148,9 @@ def measured(
 ) -> list[Run]:
     """Ours, nothing done, and the peer's, the best of some rounds by turns."""
     signed = str(named(model, folder))
-    ways = [(f"edgeq {r}, {effort}", sys.executable, OURS, (r, effort)) for r in recipes for effort in EFFORTS]
+    ways: list[tuple[str, str, str, tuple[str, ...]]] = [
+        (f"edgeq {r}, {effort}", sys.executable, OURS, (r, effort)) for r in recipes for effort in EFFORTS
+    ]
     ways.append((NOTHING, sys.executable, BOUND, ()))
     if peer:
         ways += [(f"{PEERS} {a}", peer, PEER, (a,)) for a in ALGORITHMS]

@@ -59,7 +59,7 @@ def as_input(x: Array, t: Tensor) -> Array:
     assert t.quantization is not None, t.name
     info = np.iinfo(t.dtype)
     q = np.rint(x.astype(np.float64) / float(t.quantization.scale[0])) + int(t.quantization.zero_point[0])
-    return np.clip(q, info.min, info.max).astype(t.dtype)
+    return np.asarray(np.clip(q, info.min, info.max), t.dtype)
 
 
 def stored(file: str, prepare: Callable[[Array], Array] = lambda x: x) -> Callable[[int, np.random.Generator], Array]:

@@ -18,10 +18,13 @@ from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from timeit import repeat
+from typing import Any
 
 import numpy as np
 
 from edgeq.quantmod import QuantMod
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Case:
     fresh: bool = False
 
 
-def cases(x: np.ndarray) -> list[Case]:
+def cases(x: Array) -> list[Case]:
     """memcpy, NumPy's formula, then the transform: dtype, modulus and where C and d vary."""
     y, sd = np.empty_like(x), 2.5
     found = [Case("memcpy", lambda: np.copyto(y, x), 8), Case("memcpy into a new array", x.copy, 8, True)]
@@ -51,7 +54,9 @@ def cases(x: np.ndarray) -> list[Case]:
             ("64 C, last axis", (-1, 64), -1),
         ):
             k = () if axis is None else 64
-            q = QuantMod(p / (8 * sd) * rng.uniform(0.9, 1.1, k), rng.uniform(0.45, 0.55, k) * p, p, axis, dtype)
+            q = QuantMod(
+                p / (8 * sd) * rng.uniform(0.9, 1.1, k), rng.uniform(0.45, 0.55, k) * p, p, axis, np.dtype(dtype)
+            )
             whole = x.size // abs(int(np.prod(shape))) * abs(int(np.prod(shape)))
             source, into = x[:whole].reshape(shape), out[:whole].reshape(shape)
             for wrap in (False, True):
@@ -62,17 +67,17 @@ def cases(x: np.ndarray) -> list[Case]:
                 found.append(
                     Case(f"wrap counts, p = {p}, {place}", _count(q, source, counts[:whole].reshape(shape)), 12)
                 )
-    q = QuantMod(float(c), float(d), 256, None, "int8")
+    q = QuantMod(float(c), float(d), 256, None, np.dtype("int8"))
     found.append(Case("wrap counts, p = 256, one C, a new array", lambda: q.wraps(x), 12, True))
     found.append(Case("int8, p = 256, one C, saturating, a new array", lambda: q.quantize(x), 5, True))
     return found
 
 
-def _count(q: QuantMod, x: np.ndarray, out: np.ndarray) -> Callable[[], object]:
+def _count(q: QuantMod, x: Array, out: Array) -> Callable[[], object]:
     return lambda: q.wraps(x, out=out)
 
 
-def _quantize(q: QuantMod, x: np.ndarray, out: np.ndarray, wrap: bool) -> Callable[[], object]:
+def _quantize(q: QuantMod, x: Array, out: Array, wrap: bool) -> Callable[[], object]:
     return lambda: q.quantize(x, wrap=wrap, out=out)
 
 
@@ -109,8 +114,8 @@ def calls() -> list[tuple[str, Callable[[], object]]]:
     """QuantMod's methods on 16 numbers, one C and one a channel."""
     found: list[tuple[str, Callable[[], object]]] = []
     for place, q in (
-        ("one C", QuantMod(10.0, 128.5, 256, None, "int8")),
-        ("4 C", QuantMod(np.full(4, 10.0), np.full(4, 128.5), 256, 1, "int8")),
+        ("one C", QuantMod(10.0, 128.5, 256, None, np.dtype("int8"))),
+        ("4 C", QuantMod(np.full(4, 10.0), np.full(4, 128.5), 256, 1, np.dtype("int8"))),
     ):
         x = np.linspace(-9, 9, 16, dtype=np.float32).reshape(4, 4)
         codes = q.quantize(x)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
@@ -25,6 +26,7 @@ from edgeq import device as devices
 from edgeq import grant, keys, loader, pack, seal, status
 from edgeq.bundle import Verified
 from edgeq.files import write_atomic
+from edgeq.recipients import DeviceKey
 from edgeq.trust import Trust
 
 MIB = 1024 * 1024
@@ -79,7 +81,7 @@ def small(folder: Path, publisher: keys.PublisherKey) -> None:
         )
 
 
-def large(folder: Path, publisher: keys.PublisherKey, device: keys.DeviceKey, mib: int) -> None:
+def large(folder: Path, publisher: keys.PublisherKey, device: DeviceKey, mib: int) -> None:
     """Sealing and opening, beside reading, hashing and decrypting the same bytes in one piece."""
     data = b"\x1c\x00\x00\x00TFL3" + os.urandom(mib * MIB - 8)
     (folder / "large.tflite").write_bytes(data)
@@ -99,7 +101,7 @@ def large(folder: Path, publisher: keys.PublisherKey, device: keys.DeviceKey, mi
     print(f"{f'size of {mib} MiB, sealed':<44}{size - len(data):>10} B    +{(size - len(data)) / len(data):.4%}")
     verified = loader.verify(folder / "large.eqb", trust=publisher.public)
     held = grant.issue(verified, publisher, device.public, ["load"], now=NOW)
-    opening = {"grant": held, "identity": device, "trust": publisher.public}
+    opening: dict[str, Any] = {"grant": held, "identity": device, "trust": publisher.public}
     sha = best(lambda: hashlib.sha256(data).digest(), 3)  # again, right beside what it is compared with
     verify = best(lambda: loader.verify(folder / "large.eqb", trust=publisher.public), 3)
     row(f"verify {mib} MiB", verify, f"{sha / verify:.0%} of SHA-256's rate")
@@ -125,7 +127,7 @@ def one_call(data: bytes) -> float:
     return best(lambda: cipher.decrypt_into(bytes(12), ciphertext, None, out))
 
 
-def opened(held: bytes, trust: Trust, device: keys.DeviceKey, verified: Verified) -> None:
+def opened(held: bytes, trust: Trust, device: DeviceKey, verified: Verified) -> None:
     """What a device does with a grant before it decrypts."""
     assert verified.manifest is not None
     grant.open_key(grant.verify(held, trust), device, verified.manifest)
@@ -145,14 +147,14 @@ def peak(folder: Path, mib: int) -> None:
     )
 
 
-def remembering(folder: Path, publisher: keys.PublisherKey, device: keys.DeviceKey) -> None:
+def remembering(folder: Path, publisher: keys.PublisherKey, device: DeviceKey) -> None:
     """A device state: applying statuses of 10,000 entries, and opening a small bundle with a state and such a status."""
     data = b"\x1c\x00\x00\x00TFL3" + os.urandom(1000)
     write_atomic(folder / "tiny.eqb", seal.seal(data, publisher, model_id="bench/tiny", version=1).pieces())
     held = grant.issue(
         loader.verify(folder / "tiny.eqb", trust=publisher.public), publisher, device.public, ["load"], now=NOW
     )
-    opening = {"grant": held, "identity": device, "trust": publisher.public}
+    opening: dict[str, Any] = {"grant": held, "identity": device, "trust": publisher.public}
     devices.init(folder / "state", device, now=NOW)
     row("open 1 KB", best(lambda: loader.read_model(folder / "tiny.eqb", **opening), 50), "no state")
     opening["state"] = folder / "state"

@@ -158,6 +158,9 @@ class WatchedModel(Model):
             super()._call(x, dequantize)
         return time.perf_counter() - start
 
+    def __enter__(self) -> WatchedModel:
+        return self
+
     def drift(self) -> DriftReport:
         """What was seen so far."""
         looks = max(self._looks, 1)
