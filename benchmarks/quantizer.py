@@ -44,7 +44,7 @@ from edgeq.quantize import quantize
 from edgeq.recipe import recipe
 from edgeq.samples import read_npy
 from edgeq.tflite import read, write
-from dataclasses import replace
+from edgeq.records import replace
 model, samples, out, how, effort = sys.argv[1:]
 ready = time.perf_counter()
 done = quantize(read(open(model, "rb").read()), read_npy(samples), replace(recipe(how), effort=effort))

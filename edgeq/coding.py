@@ -7,13 +7,13 @@ alone, so that opening a bundle needs no numbers.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from edgeq import limits
+from edgeq.digest import sha256
 from edgeq.errors import CodingError
 from edgeq.records import dataclass, field
 
@@ -66,7 +66,7 @@ def encode(model: bytes | memoryview, sections: Sequence[Section]) -> bytes:
     records = (
         SECTION.pack(s.offset, s.channels, s.row, s.share, s.bits, s.packing, 0, len(s.indices)) for s in sections
     )
-    header = HEADER.pack(MAGIC, len(model), hashlib.sha256(model).digest(), len(sections))
+    header = HEADER.pack(MAGIC, len(model), sha256(model, len(model)).digest(), len(sections))
     return b"".join([header, *records, *(s.levels for s in sections), *(s.indices for s in sections), deflate(rest)])
 
 
@@ -95,7 +95,7 @@ def decode(coded: memoryview, buffer: Callable[[int], memoryview] = _buffer) -> 
         at += b - a
     for s in sections:
         model[s.offset : s.offset + s.size] = _weights(s)
-    if hashlib.sha256(model).digest() != digest:
+    if sha256(model, len(model)).digest() != digest:
         raise CodingError("the decoded model is not the one that was coded (SHA-256)")
     return model
 

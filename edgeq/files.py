@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Iterable, Iterator
@@ -107,7 +106,7 @@ def write_atomic(
     name = os.fspath(path)
     pieces = (data,) if isinstance(data, bytes | bytearray | memoryview) else data
     target = _target(name)
-    beside = target.with_name(f".edgeq-{secrets.token_hex(8)}.tmp")  # _LEFTOVER, if this process dies
+    beside = target.with_name(f".edgeq-{os.urandom(8).hex()}.tmp")  # _LEFTOVER, if this process dies
     try:
         _write(beside, pieces, mode)
         if replace:

@@ -9,12 +9,12 @@ damaged, or what others may have written, is as if it were not there.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import sys
 from pathlib import Path
 
+from edgeq.digest import sha256
 from edgeq.errors import OutputError
 from edgeq.files import only_ours, write_atomic
 from edgeq.kernels.isa import Isa
@@ -48,7 +48,7 @@ def place(on: Isa, cpu: Cpu) -> Path | None:
     except OSError:
         return None
     facts = [source_digest(), ABI, versions, described, sorted(cpu.features), on.name, asked]
-    return folder / f"machine-{on.name}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.so"
+    return folder / f"machine-{on.name}-{sha256(repr(facts).encode()).hexdigest()[:32]}.so"
 
 
 def whole(path: Path) -> tuple[str, Path] | None:
@@ -61,11 +61,7 @@ def whole(path: Path) -> tuple[str, Path] | None:
     except OSError:
         return None
     end = len(blob) - len(MAGIC) - 32
-    if (
-        end < WORDS
-        or blob[end + 32 :] != MAGIC
-        or hashlib.sha256(memoryview(blob)[:end]).digest() != blob[end : end + 32]
-    ):
+    if end < WORDS or blob[end + 32 :] != MAGIC or sha256(memoryview(blob)[:end], end).digest() != blob[end : end + 32]:
         return None
     cpu, _, name = blob[end - WORDS : end].rstrip(b"\0").decode("ascii", "replace").partition("\n")
     return cpu, path.with_name(name)
@@ -81,7 +77,7 @@ def keep(path: Path, body: bytes, cpu: str, source: Path) -> None:
     content = made + words.ljust(WORDS, b"\0")
     with contextlib.suppress(OutputError, OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomic(path, content + hashlib.sha256(content).digest() + MAGIC, mode=0o700)
+        write_atomic(path, content + sha256(content, len(content)).digest() + MAGIC, mode=0o700)
 
 
 def _version(package: str) -> str | None:

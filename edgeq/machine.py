@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import os
 import sys
 import threading
@@ -27,6 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from edgeq.digest import sha256
 from edgeq.errors import MachineError, OutputError
 from edgeq.files import only_ours, write_atomic
 from edgeq.kernels import isa
@@ -97,7 +97,7 @@ def cache_file(on: Host) -> Path:
 
     versions = [f"{p} {metadata.version(p)}" for p in ("numba", "llvmlite")]
     facts = "\n".join([source_digest(), str(ABI), *versions, on.cpu, on.features, on.isa.name])
-    return cache_folder() / f"machine-{on.isa.name}-{hashlib.sha256(facts.encode()).hexdigest()[:32]}.o"
+    return cache_folder() / f"machine-{on.isa.name}-{sha256(facts.encode()).hexdigest()[:32]}.o"
 
 
 _lock = threading.Lock()
@@ -292,13 +292,13 @@ def _read_cached(path: Path) -> bytes | None:
     if len(blob) <= head or blob[: len(MAGIC)] != MAGIC:
         return None
     body = blob[head:]
-    return body if hashlib.sha256(body).digest() == blob[len(MAGIC) : head] else None
+    return body if sha256(body, len(body)).digest() == blob[len(MAGIC) : head] else None
 
 
 def _store(path: Path, body: bytes) -> None:
     with contextlib.suppress(OutputError, OSError):  # a read-only or full disk costs a compilation, not the inference
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomic(path, MAGIC + hashlib.sha256(body).digest() + body, mode=0o600)
+        write_atomic(path, MAGIC + sha256(body, len(body)).digest() + body, mode=0o600)
 
 
 @contextlib.contextmanager

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
+from edgeq.digest import sha256
 from edgeq.kernels import isa
 from edgeq.kernels.words.frame import ABI
 
@@ -25,10 +25,10 @@ def source_digest() -> str:
     except FileNotFoundError:
         pass
     found = sorted(_sources(root, ()))
-    state = hashlib.sha256(repr(found).encode()).hexdigest()
+    state = sha256(repr(found).encode()).hexdigest()
     if known := _kept(state):
         return known
-    digest = hashlib.sha256()
+    digest = sha256(size=sum(size for _, size, _ in found))
     for parts, *_ in found:
         digest.update(f"{'/'.join(parts)}\0".encode())
         digest.update(content_of(os.path.join(root, *parts)))

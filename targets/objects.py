@@ -9,12 +9,12 @@ Needs neither NumPy nor Numba: a device has this, a shared object, and nothing t
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeq.digest import sha256
 from edgeq.files import only_ours
 from edgeq.records import dataclass, field, fields
 from edgeq.spelling import understand
@@ -182,7 +182,7 @@ def damage(candidate: Candidate) -> str:
 
 def _digest(path: Path) -> str:
     """SHA-256 of a file, through one small buffer: memory that is new to a process costs more than hashing what comes into it."""
-    digest, buffer = hashlib.sha256(), memoryview(bytearray(_PIECE))
+    digest, buffer = sha256(), memoryview(bytearray(_PIECE))
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         while size := os.readv(descriptor, [buffer]):

@@ -128,7 +128,7 @@ UNWANTED = {
 
 
 def test_a_first_answer_imports_little(demo_folder) -> None:
-    """From NumPy to a sealed model's first answer, at most 99 modules of edgeq are imported, none in vain."""
+    """From NumPy to a sealed model's first answer, at most 100 modules of edgeq are imported, none in vain."""
     done = subprocess.run([sys.executable, "-c", RUN], capture_output=True, text=True, cwd=demo_folder, check=False)
     assert done.returncode == 0, done.stderr
     found = set(done.stderr.split())
@@ -136,11 +136,11 @@ def test_a_first_answer_imports_little(demo_folder) -> None:
     assert not found & UNWANTED.keys()
     assert not {name.split(".")[0] for name in found} & {"numba", "llvmlite", "click", "rich", "flatbuffers"}
     own = {name for name in found if name.split(".")[0] == "edgeq"}  # what NumPy imports on the way differs by version
-    assert len(own) <= 99, len(own)
+    assert len(own) <= 100, len(own)
 
 
 def test_a_later_answer_imports_less(demo_folder, tmp_path) -> None:
-    """Where the plan was kept, at most 50 modules of edgeq are imported, and none that reads, checks or plans."""
+    """Where the plan was kept, at most 51 modules of edgeq are imported, and none that reads, checks or plans."""
     environment = {**os.environ, "EDGEQ_PLANS": str(tmp_path)}
     for _ in range(2):
         done = subprocess.run(
@@ -151,7 +151,7 @@ def test_a_later_answer_imports_less(demo_folder, tmp_path) -> None:
     assert "edgeq.resume" in found
     assert not found & (UNWANTED.keys() | AGAIN.keys())
     own = {name for name in found if name.split(".")[0] == "edgeq"}
-    assert len(own) <= 50, len(own)
+    assert len(own) <= 51, len(own)
 
 
 def test_public_names_are_there() -> None:

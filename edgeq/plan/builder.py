@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import numpy as np
 
+from edgeq.digest import blake2b
 from edgeq.errors import CheckError, DataDependentError, UnsupportedError
 from edgeq.graph import NUMPY_DTYPES, Activation, Array, Graph, Op, Tensor
 from edgeq.kernels.isa import Isa
@@ -475,9 +475,9 @@ def _transform_words(scale: float, zero_point: int, dtype: str) -> tuple[int, ..
 
 
 def digest(raw: bytes) -> bytes:
-    """What stands for these bytes: themselves if they are few, or their SHA-256 and length, which is longer than that, so that no
+    """What stands for these bytes: themselves if they are few, or their BLAKE2b and length, which is longer than that, so that no
     file can hold a few bytes which stand for many."""
-    return raw if len(raw) <= 64 else hashlib.sha256(raw).digest() + len(raw).to_bytes(33, "big")
+    return raw if len(raw) <= 64 else blake2b(raw) + len(raw).to_bytes(33, "big")
 
 
 def leaves_open(t: Tensor) -> bool:

@@ -14,7 +14,6 @@ untrusted input: every length is held against what is there before anything is u
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.coding import DEFLATED, PACKED, deflate, pack, unpack
+from edgeq.digest import sha256
 from edgeq.errors import CodingError, ModelError
 from edgeq.graph import Graph, Metadata, Op
 from edgeq.quantize.canonical import real
@@ -225,8 +225,9 @@ def _bias(floats: Graph, n: int) -> int | None:
 
 def _digest(graph: Graph) -> bytes:
     """Of all layers' weights: their codes, scales and zero points."""
-    found = hashlib.sha256()
-    for n in weighted(graph):
+    layers = weighted(graph)
+    found = sha256(size=sum(graph.tensors[_at(graph, n)].size for n in layers))
+    for n in layers:
         t = graph.tensors[_at(graph, n)]
         assert t.quantization is not None
         for part in (t.data, t.quantization.scale, t.quantization.zero_point):
