@@ -10,7 +10,8 @@ import numpy as np
 from edgeq.errors import CheckError
 from edgeq.graph import Op, Padding, Table, Tensor
 from edgeq.plan.builder import Builder
-from edgeq.plan.lower import conv, detection
+from edgeq.plan.lower import detection
+from edgeq.plan.lower.transposed import transpose_conv
 from edgeq.records import replace
 
 
@@ -37,9 +38,7 @@ def transpose_conv_bias(b: Builder, op: Op) -> None:
         "fused_activation_function": 0, "quantized_bias_type": 0,
     }  # fmt: skip
     inputs = (len(b.tensors) - 1, op.inputs[1], op.inputs[0], op.inputs[2])
-    conv.transpose_conv(
-        b, replace(op, code="TRANSPOSE_CONV", inputs=inputs, options=Table("TransposeConvOptions", options))
-    )
+    transpose_conv(b, replace(op, code="TRANSPOSE_CONV", inputs=inputs, options=Table("TransposeConvOptions", options)))
 
 
 def of_mediapipe(name: str) -> Callable[[Builder, Op], None]:
