@@ -287,7 +287,9 @@ def _rounding(found: Coded | None, near: Coded) -> Coded:
     shape = [1] * found.data.ndim
     shape[found.axis] = -1
     ratio = (found.scale.astype(np.float64) / near.scale.astype(np.float64)).reshape(shape)
-    return replace(near, data=np.clip(np.rint(found.data * ratio), -127, 127).astype(np.int8))
+    data = np.clip(np.rint(found.data * ratio), -127, 127).astype(np.int8)
+    # Of a channel that is never used all are 0 in any scale: the same array tells plans that there is nothing to lay out anew.
+    return replace(near, data=found.data if np.array_equal(data, found.data) else data)
 
 
 def _called(t: Tensor, what: str) -> Tensor:
