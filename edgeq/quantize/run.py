@@ -14,7 +14,7 @@ from edgeq.quantize.blas import one_thread
 from edgeq.quantize.canonical import fold_weights
 from edgeq.quantize.compare import Judge, compare, decibels, judge_by, judged
 from edgeq.quantize.job import Job
-from edgeq.quantize.layout import LEAST_STORED, arrange
+from edgeq.quantize.layout import LEAST_STORED, Layout, arrange
 from edgeq.quantize.observation import Budget, looked_at
 from edgeq.quantize.parameters import histograms
 from edgeq.quantize.pooling import means
@@ -81,6 +81,9 @@ def _quantized(graph: Graph, samples: Source, recipe: Recipe, say: Progress, pro
     if fast:
         judge = evenly(judge, FEW)
     derive = [x for k, x in enumerate(keeper.kept) if k % 4 != 1] or keeper.kept
+    if fast and _means_alone(recipe, layout):
+        derive = [*evenly(derive, FEW)]
+    del keeper, inputs  # what neither has need not be there
     if any(not t.per_channel for t in layout.treatments.values()):
         from edgeq.quantize.idle import without_idle
 
@@ -109,6 +112,12 @@ def _quantized(graph: Graph, samples: Source, recipe: Recipe, say: Progress, pro
         ranges.samples,
         (*line, *found.steps),
     )
+
+
+def _means_alone(recipe: Recipe, layout: Layout) -> bool:
+    """Whether samples that parameters come from tell means and nothing else, where it has to be fast: weights are fine."""
+    fine = all(t.per_channel and not t.levels for t in layout.treatments.values())
+    return fine and recipe.rounding != "gptq" and not (layout.stored or recipe.sqnr or recipe.size)
 
 
 def _remembering(job: Job, given: Graph, found: Found, judging: Judge) -> Graph:
