@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 BINS = 2048
 """Bins to each side of zero: at least 4 to a step of 8 bits, even when a doubling has just left half of them empty."""
 
-_CHUNK = 1 << 13  # values binned at once: the temporaries stay in the cache, and in memory that is there already
+_CHUNK = 1 << 14  # values binned at once: the temporaries stay in the cache, and in memory that is there already
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from edgeq.quantize.weights import INT32_MAX, WIDE_ROOM
 from edgeq.records import replace
 
 if TYPE_CHECKING:
+    from edgeq.quantize.rewrite import Made
     from edgeq.stepping import Stepper
 
 Array = npt.NDArray[Any]
@@ -93,11 +94,13 @@ def _mean(x: Array) -> Array:
     return np.asarray((np.ones(len(x), x.dtype) @ x).astype(np.float64) / len(x))
 
 
-def correct(graph: Graph, coded: Graph, places: Mapping[int, int], means: Mapping[int, Array]) -> Graph:
+def correct(
+    graph: Graph, coded: Graph, places: Mapping[int, int], means: Mapping[int, Array], made: Made | None = None
+) -> Graph:
     """The integer graph with corrected biases.
 
     graph: the float graph; places: its operations → those of `coded` (int8 weights; int32 biases, each layer's own, or float
-    ones); means: as `mean_inputs` gives them. A layer without a bias keeps being without.
+    ones); means: as `mean_inputs` gives them; made: see edgeq.quantize.rewrite. A layer without a bias keeps being without.
     """
     tensors, ops = list(coded.tensors), list(coded.ops)
     sources = coded.main.producers()
@@ -112,6 +115,10 @@ def correct(graph: Graph, coded: Graph, places: Mapping[int, int], means: Mappin
         bias = tensors[op.inputs[2]]
         if rounded.dtype != "int8" or rounded.data is None or bias.data is None:
             continue
+        of = (n, id(rounded), id(bias), id(m))
+        if made is not None and of in made:
+            tensors[op.inputs[2]] = made[of][0]
+            continue
         moved = mean_shift(graph.ops[n].code, real(rounded).astype(np.float64).reshape(w.shape) - w, m)
         if bias.quantization is None:  # weights are stored in int8, the rest is float
             moved_bias = (np.asarray(bias.data, np.float64) - moved.reshape(bias.shape)).astype(np.float32)
@@ -123,6 +130,8 @@ def correct(graph: Graph, coded: Graph, places: Mapping[int, int], means: Mappin
         most = WIDE_ROOM if bias.dtype == "int64" else INT32_MAX
         data = np.clip(codes, -most, most).astype(bias.dtype)
         tensors[op.inputs[2]] = replace(bias, data=data)
+        if made is not None:
+            made[of] = (tensors[op.inputs[2]], rounded, bias, m)
     return coded.with_main(tensors=tuple(tensors), ops=tuple(ops))
 
 

@@ -26,6 +26,9 @@ factor to 2⁻²³ of itself, which is 6 · 10⁻⁵ of a step at the far end of
 LOOKED: Final = 8
 """Channels that are looked at before all, and weights of a channel."""
 
+_PLACES: Final = (LOOKED // 2, LOOKED // 4, 0)
+"""Of those weights, evenly spread, the ones that are looked at alone."""
+
 BLOCK: Final = 64
 """Channels that are looked at together."""
 
@@ -105,11 +108,12 @@ def _step(w: Array) -> float:
     if not 0 < len(u) <= MOST:
         return 0.0
     counts = np.arange(1, MOST + 1)  # of steps to the largest weight
-    for part in (u[np.linspace(0, len(u) - 1, LOOKED).astype(int)], u):
-        counts = counts[_near(part * (counts[:, None] / u[-1])).all(axis=1)]
+    for k in _PLACES:  # one weight after another, of what is left, which soon is nothing
+        counts = counts[_near(u[(len(u) - 1) * k // (LOOKED - 1)] * (counts / u[-1]))]
         if not len(counts):
             return 0.0
-    return _fitted(u, int(counts[0]))
+    counts = counts[_near(u * (counts[:, None] / u[-1])).all(axis=1)]
+    return _fitted(u, int(counts[0])) if len(counts) else 0.0
 
 
 __all__ = ["MOST", "steps"]

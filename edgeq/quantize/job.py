@@ -13,7 +13,7 @@ from edgeq.quantize.compare import Judge, judge_by, judged
 from edgeq.quantize.gptq import MOST, hessians
 from edgeq.quantize.layout import Layout
 from edgeq.quantize.parameters import Rewritten, histograms, parameters
-from edgeq.quantize.rewrite import Codes, rewrite
+from edgeq.quantize.rewrite import Codes, Made, rewrite
 from edgeq.quantize.rounding import FINEST, Grade, all_rounded, clipped, layers, one_each, plain, rounded
 from edgeq.quantize.search import Spans
 from edgeq.quantize.weights import Coded
@@ -67,16 +67,18 @@ class Job:
     """Weights at their nearest codes, once they were asked for; by operation and whether they have a scale per channel."""
     met: dict[int, Mapping[int, Array]] = field(default_factory=dict, repr=False)
     """Means of the layers' inputs, once they were asked for; by how many inputs tell them."""
+    made: Made = field(default_factory=dict, repr=False)
+    """Constants of its integer graphs (edgeq.quantize.rewrite)."""
     important: dict[int, Importance] = field(default_factory=dict, repr=False)
     """What errors of layers with one scale do to the outputs, once it was asked for."""
 
     def make(self, at: Spans) -> Rewritten:
         """The integer graph for these spans."""
         at_scales = parameters(self.graph, self.layout, at)
-        done = rewrite(self.graph, self.layout, at_scales, codes=self._codes(), biases=self.biases)
-        return (
-            done if self.means is None else replace(done, graph=correct(self.graph, done.graph, done.ops, self.means))
-        )
+        done = rewrite(self.graph, self.layout, at_scales, codes=self._codes(), biases=self.biases, made=self.made)
+        if self.means is None:
+            return done
+        return replace(done, graph=correct(self.graph, done.graph, done.ops, self.means, self.made))
 
     def _codes(self) -> dict[int, Coded]:
         return {n: self.codes[n] if n in self.codes else self._plain(n) for n in layers(self.layout)}
@@ -103,6 +105,7 @@ class Job:
             means=None,
             plain={},
             met={},
+            made={},
             important={},
             share=FORMS,
             known=0,
@@ -117,7 +120,9 @@ class Job:
         """The same with the nearest codes of a scale per channel for all weights, and biases corrected if the recipe says so:
         about the least noise that its activations leave to any codes."""
         fine = {n: replace(t, per_channel=True) for n, t in self.layout.treatments.items()}
-        done = replace(self, layout=replace(self.layout, treatments=fine), codes={}, biases={}, grades={}, plain={})
+        done = replace(
+            self, layout=replace(self.layout, treatments=fine), codes={}, biases={}, grades={}, plain={}, made={}
+        )
         return done.correcting() if self.recipe.bias_correction else done
 
     def rounding(self, longest: int = MOST) -> Job:

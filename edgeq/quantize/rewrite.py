@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,13 @@ Codes = Mapping[int, Coded]
 """By operation: weights that were rounded otherwise than to the nearest code; they count where their scale is wanted."""
 
 
+Made = dict[tuple[Any, ...], tuple[Any, ...]]
+"""By what they are made of, told by identity: tensors, and what holds that in memory."""
+
+MOST_MADE: Final = 1 << 10
+"""Constants that are kept."""
+
+
 def rewrite(
     graph: Graph,
     layout: Layout,
@@ -33,12 +40,14 @@ def rewrite(
     per_channel: bool | None = None,
     codes: Codes | None = None,
     biases: Mapping[int, Array] | None = None,
+    made: Made | None = None,
 ) -> Rewritten:
     """`graph` with the operations of `layout` in their integer form, and weights stored as it says.
 
-    per_channel: overrules what the layout says of each operation. biases: real ones in place of the graph's, by operation.
+    per_channel: overrules what the layout says of each operation. biases: real ones in place of the graph's, by operation. made:
+    constants of this graph that were made before, and from then on those made now: the same object where nothing changed.
     """
-    build = _Build(graph, layout, parameters, per_channel, codes or {}, biases or {})
+    build = _Build(graph, layout, parameters, per_channel, codes or {}, biases or {}, {} if made is None else made)
     ops = {}
     for n, op in enumerate(graph.ops):
         if n in layout.rules:
@@ -81,6 +90,7 @@ class _Build:
         per_channel: bool | None,
         codes: Codes,
         biases: Mapping[int, Array],
+        made: Made,
     ) -> None:
         self.tensors = list(graph.tensors)
         self.ops: list[Op] = []
@@ -90,6 +100,7 @@ class _Build:
         self._per_channel = per_channel
         self._rounded = codes
         self._biases = biases
+        self._kept = made
         self.pictures: dict[int, int] = {}  # rows as pictures of one pixel, (rows, 1, 1, channels)
         self._readers = graph.main.consumers()
         self._outputs = graph.outputs
@@ -193,15 +204,30 @@ class _Build:
         assert rule.weights is not None
         source = form(self._parameters[op.inputs[rule.data[0]]], out.dtype.name)
         per_channel = self._layout.treatments[n].per_channel if self._per_channel is None else self._per_channel
-        weights, bias = _constants(
-            self._floats, op, rule, source, out, per_channel, self._rounded.get(n), self._biases.get(n)
-        )
-        w = self._floats[op.inputs[rule.weights]]
-        # Layers that share weights go on sharing them where their codes are the same; a bias is each layer's own.
-        key = (inputs[rule.weights], weights.scale.tobytes(), weights.axis, weights.data.tobytes())
-        inputs[rule.weights] = self._once(key, lambda: _constant(w, weights))
+        known, real = self._rounded.get(n), self._biases.get(n)
+        own = [
+            self._floats[op.inputs[k]] for k in (rule.weights, rule.bias) if k is not None and 0 <= k < len(op.inputs)
+        ]
+        held = (op, known, real, *own)
+        of = (*map(id, held), float(source.scale), float(out.scale), out.dtype.name, per_channel)
+        if of not in self._kept:
+            coded = _constants(self._floats, op, rule, source, out, per_channel, known, real)
+            tensors = [
+                c if c is None or k is None else _constant(self._floats[op.inputs[k]], c)
+                for k, c in zip((rule.weights, rule.bias), coded, strict=True)
+            ]
+            if len(self._kept) >= MOST_MADE:
+                self._kept.clear()
+            self._kept[of] = (*tensors, *held)
+        weights, bias = self._kept[of][:2]
+        if len(self._readers[op.inputs[rule.weights]]) == 1:
+            inputs[rule.weights] = self._new(weights)
+        else:  # layers that share weights go on sharing them where their codes are the same; a bias is each layer's own
+            q = weights.quantization
+            key = (inputs[rule.weights], q.scale.tobytes(), q.axis, weights.data.tobytes())
+            inputs[rule.weights] = self._once(key, lambda: weights)
         if bias is not None and rule.bias is not None:
-            inputs[rule.bias] = self._new(_constant(self._floats[op.inputs[rule.bias]], bias))
+            inputs[rule.bias] = self._new(bias)
 
     def _store(self, n: int, op: Op, inputs: list[int]) -> None:
         """Put int8 weights into `inputs` of a float operation, behind a DEQUANTIZE where its kernel wants floats.
