@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from weakref import WeakKeyDictionary
 
 from edgeq.calibrate import Inputs, Progress, silent
 from edgeq.graph import Graph
@@ -68,7 +69,19 @@ def spans(seen: Mapping[int, Histogram], method: str) -> dict[int, tuple[float, 
         "entropy": Histogram.entropy,
     }
     way = ways.get(method, Histogram.least_squares)
-    return {g: way(h) for g, h in seen.items()}
+    out = {}
+    for g, h in seen.items():
+        known = _SPANS.setdefault(h, {})
+        if way not in known:
+            known[way] = way(h)
+        out[g] = known[way]
+    return out
+
+
+_SPANS: WeakKeyDictionary[Histogram, dict[Callable[[Histogram], tuple[float, float]], tuple[float, float]]] = (
+    WeakKeyDictionary()
+)
+"""Of histograms, by method, for as long as they are there: other forms of a graph have most of them in common."""
 
 
 def winners(
