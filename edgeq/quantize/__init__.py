@@ -24,7 +24,9 @@ def __getattr__(name: str) -> Any:
     if name == "quantize":
         from importlib import import_module
 
-        value = import_module("edgeq.quantize.run").quantize
+        from edgeq import bytecode
+
+        value = bytecode.begin(lambda: import_module("edgeq.quantize.run").quantize)
     elif name in ("Recalibrated", "recalibrate"):
         from edgeq.quantize import retune
 

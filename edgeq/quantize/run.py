@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 
+from edgeq.bytecode import until_done
 from edgeq.calibrate import Inputs, Keeper, Progress, Ranges, evenly, observe, silent
 from edgeq.errors import QuantizeError
 from edgeq.feed import Source, count, feed, quantmod_of
@@ -39,6 +40,7 @@ FEWEST = 2
 """Inputs on which all tensors are then compared."""
 
 
+@until_done
 @one_thread()
 def quantize(
     graph: Graph, samples: Source, recipe: Recipe = RECIPES["int8"], progress: Progress | None = None
