@@ -5,14 +5,8 @@ The names below load on first use, so that `import edgeq` costs nothing and trus
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-if "numpy" not in sys.modules:
-    from edgeq import late
-
-    late.begin()
 
 __version__ = "0.1.0"
 

@@ -40,27 +40,38 @@ def run(code: str) -> None:
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES.keys())
 def test_numpy_is_all_there(use: str) -> None:
-    """Behind edgeq's import of NumPy every part of it is where it always is."""
-    run(f"import sys, edgeq.quantmod\nassert not any('numpy.' + p in sys.modules for p in {PARTS[1:]})\n{use}")
+    """In a process of edgeq's own every part of NumPy is where it always is."""
+    run(
+        f"import sys, edgeq.cli, edgeq.quantmod\nassert not any('numpy.' + p in sys.modules for p in {PARTS[1:]})\n{use}"
+    )
 
 
 def test_numpy_that_came_first_is_left_alone() -> None:
-    """NumPy that an application imported before edgeq has what it had."""
+    """NumPy that was imported before edgeq's commands has what it had."""
     run(
-        "import sys, numpy as np\nbefore = np.__getattr__, np.__dir__, len(sys.modules)\nimport edgeq\n"
+        "import sys, numpy as np\nbefore = np.__getattr__, np.__dir__, len(sys.modules)\nimport edgeq.cli\n"
         "assert before[:2] == (np.__getattr__, np.__dir__) and all(type(f).__module__ != 'edgeq.late' for f in sys.meta_path)"
+    )
+
+
+def test_an_applications_numpy_is_left_alone() -> None:
+    """A library does not change how an application's NumPy is loaded."""
+    run(
+        "import sys, edgeq\nassert all(type(f).__module__ != 'edgeq.late' for f in sys.meta_path)\nimport edgeq.quantmod"
     )
 
 
 def test_numpy_is_found_once() -> None:
     """A package that was imported twice, as by tests that drop modules, loads NumPy all the same."""
-    run("import sys, edgeq\ndel sys.modules['edgeq']\nimport edgeq, numpy\nassert numpy.random.default_rng(0)")
+    run(
+        "import sys, edgeq.cli\ndel sys.modules['edgeq.cli']\nimport edgeq.cli, numpy\nassert numpy.random.default_rng(0)"
+    )
 
 
 def test_numpy_that_fails_says_so() -> None:
     """A NumPy that cannot be loaded raises what it raises, and is not there then."""
     run(
-        "import sys, edgeq\nsys.modules['numpy.core'] = sys.modules['numpy._core'] = None\n"
+        "import sys, edgeq.cli\nsys.modules['numpy.core'] = sys.modules['numpy._core'] = None\n"
         "try:\n    import numpy\nexcept ImportError:\n    assert 'numpy' not in sys.modules\n"
         "else:\n    raise SystemExit('loaded')"
     )
@@ -80,4 +91,6 @@ def test_digests(size: int) -> None:
 
 def test_no_openssl_for_a_start() -> None:
     """Quantizing loads no OpenSSL, where NumPy has not done so."""
-    run("import sys, edgeq.quantize.run\nassert '_hashlib' not in sys.modules and 'secrets' not in sys.modules")
+    run(
+        "import sys, edgeq.cli, edgeq.quantize.run\nassert '_hashlib' not in sys.modules and 'secrets' not in sys.modules"
+    )

@@ -4,6 +4,10 @@ Rules: results go to stdout and everything else to stderr; a command either fini
 heavy parts (NumPy, Numba, rich) are imported inside the command that needs them, so that `edgeq verify` starts fast.
 """
 
-from edgeq.cli.app import app, main
+from edgeq import late
+
+late.begin()
+
+from edgeq.cli.app import app, main  # noqa: E402
 
 __all__ = ["app", "main"]
