@@ -26,9 +26,6 @@ factor to 2⁻²³ of itself, which is 6 · 10⁻⁵ of a step at the far end of
 LOOKED: Final = 8
 """Channels that are looked at before all, and weights of a channel."""
 
-_PLACES: Final = (LOOKED // 2, LOOKED // 4, 0)
-"""Of those weights, evenly spread, the ones that are looked at alone."""
-
 BLOCK: Final = 64
 """Channels that are looked at together."""
 
@@ -64,8 +61,8 @@ def _each(w: Array) -> Array:
     able = np.ones((len(s), MOST), bool)
     able[new.sum(axis=1) > MOST] = False
     some = s[:, np.linspace(0, s.shape[1] - 1, LOOKED).astype(int)]
-    for k in (LOOKED // 2, LOOKED // 4):  # of what these two leave, which is little, the others
-        able &= _near(some[:, k : k + 1] * (steps / top))
+    for k in _telling(s.shape[1]):  # of what these leave, which is little, the others
+        able &= _near(s[:, k : k + 1] * (steps / top))
     rows, places = np.nonzero(able)
     able[rows, places] = _near(some[rows] * ((places + 1)[:, None] / top[rows])).all(axis=1)
     found, left = np.zeros(len(s)), np.flatnonzero(able.any(axis=1))
@@ -78,6 +75,12 @@ def _each(w: Array) -> Array:
         left = left[~good]
         left = left[able[left].any(axis=1)]
     return found
+
+
+def _telling(count: int) -> tuple[int, int, int]:
+    """Of so many weights in ascending order those that are looked at first, alone: soon no number of steps is left. Where most are
+    next to nothing, as of channels that are never read, only the largest tell."""
+    return max(count - 2, 0), count // 2, count // 4
 
 
 def _near(ratios: Array) -> Array:
@@ -108,8 +111,8 @@ def _step(w: Array) -> float:
     if not 0 < len(u) <= MOST:
         return 0.0
     counts = np.arange(1, MOST + 1)  # of steps to the largest weight
-    for k in _PLACES:  # one weight after another, of what is left, which soon is nothing
-        counts = counts[_near(u[(len(u) - 1) * k // (LOOKED - 1)] * (counts / u[-1]))]
+    for k in _telling(len(u)):
+        counts = counts[_near(u[k] * (counts / u[-1]))]
         if not len(counts):
             return 0.0
     counts = counts[_near(u * (counts[:, None] / u[-1])).all(axis=1)]
