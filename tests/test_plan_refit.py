@@ -41,8 +41,18 @@ def others(graph: Graph, count: int) -> list[Graph]:
             if op.code in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") and n % 2 and _bias(other, k) is not None:
                 size = other.tensors[_bias(other, k)].size
                 other = _moved(other, k, rng.normal(0, 0.1, size))
+                other = weights_rescaled(other, k, rng) if n % 4 == 1 else other
         found.append(other)
     return [*found, graph, *found]
+
+
+def weights_rescaled(graph: Graph, k: int, rng: np.random.Generator) -> Graph:
+    """The same codes of layer k's weights, some channels in a larger scale, its bias counted as it was."""
+    tensors, at = list(graph.tensors), graph.ops[k].inputs[1]
+    q = tensors[at].quantization
+    wider = (q.scale * rng.choice([1.0, 1.7], len(q.scale))).astype(np.float32)
+    tensors[at] = replace(tensors[at], quantization=replace(q, scale=wider))
+    return graph.with_main(tensors=tuple(tensors))
 
 
 @pytest.mark.parametrize("name", GRAPHS)

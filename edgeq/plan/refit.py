@@ -202,7 +202,7 @@ class Refit:
                 return None
             self._builder.at_op(n)
             layer = self._layers[n] = Layer(self._builder, self._graph.ops[n], before)
-        if layer is None or not layer.able or any(b.other(i) for i in op.inputs[1:2]):
+        if layer is None or not layer.able or not all(b.rescaled(i) for i in op.inputs[1:2]):
             return None
         b.at_op(n)
         if (found := layer.renumbered(b, op)) is None:
@@ -291,6 +291,17 @@ class _Again(Builder):
     def other(self, i: int) -> bool:
         """Whether a tensor is another than the first graph's."""
         return self.graph.tensors[i] is not self._first.graph.tensors[i]
+
+    def rescaled(self, i: int) -> bool:
+        """Whether a tensor is the first graph's, but for other scales, of as many channels."""
+        if not self.other(i):
+            return True
+        t, old = self.graph.tensors[i], self._first.graph.tensors[i]
+        q, p = t.quantization, old.quantization
+        if q is None or p is None or t.data is not old.data or (t.dtype, t.shape) != (old.dtype, old.shape):
+            return False
+        alike = (q.axis, len(q.scale)) == (p.axis, len(p.scale))
+        return alike and np.array_equal(q.zero_point, p.zero_point)
 
     def block(self, size: int) -> Ref:
         if self._next >= self._end or self.sizes[self._next] != max(size, 1):

@@ -1,4 +1,5 @@
-"""A layer in other scales, with other zero points and biases: what of its instructions that changes, without lowering it again.
+"""A layer in other scales, of its weights too, with other zero points and biases: what of its instructions changes then,
+without lowering it again.
 
 Of layers that are requantized in float32 (Instruction.lanes) that is a multiplier and a bias for each channel, the clamp, the
 zero points and the borders' value. Where one of the choices that lowering makes might come out otherwise, nothing is found.
@@ -42,7 +43,6 @@ class Layer:
             weights -= 0 if w.dtype == "int8" else b.zero_point(w)
             by_channel = -1 if op.code == "DEPTHWISE_CONV_2D" else 0
             self._sums = np.moveaxis(weights, by_channel, 0).reshape(b.output(op).shape[-1], -1).sum(axis=1)
-            self._scales = weight_scales(b, op, w, len(self._sums))
             self._small = self._chosen(b, op, self._biases(b, op))
 
     def _biases(self, b: Builder, op: Op) -> dict[int, Array]:
@@ -67,7 +67,8 @@ class Layer:
         x, y = b.tensor(op, 0), b.output(op)
         low, high = b.bounds(y, fused(op))
         numbers: Words = {cw.FAMILY: FLOAT, cw.ZERO_POINT: b.zero_point(y), cw.LO: low, cw.HI: high}
-        factors = (b.scale(x) * self._scales).astype(np.float32) / b.scale(y)
+        scales = weight_scales(b, op, b.tensor(op, 1), len(self._sums))
+        factors = (b.scale(x) * scales).astype(np.float32) / b.scale(y)
         words: list[dict[int, int]] = []
         own: list[tuple[int, int]] = []
         constants: list[Array] = []

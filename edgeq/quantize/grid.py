@@ -78,8 +78,8 @@ def _each(w: Array) -> Array:
 
 
 def _telling(count: int) -> tuple[int, int, int]:
-    """Of so many weights in ascending order those that are looked at first, alone: soon no number of steps is left. Where most are
-    next to nothing, as of channels that are never read, only the largest tell."""
+    """Of so many weights in ascending order those that are looked at first, one by one: soon no number of steps is left. Where
+    most are next to nothing, as where a channel is never used, only the largest tell."""
     return max(count - 2, 0), count // 2, count // 4
 
 

@@ -212,13 +212,15 @@ class _Build:
         of = (*map(id, held), float(source.scale), float(out.scale), out.dtype.name, per_channel)
         if of not in self._kept:
             coded = _constants(self._floats, op, rule, source, out, per_channel, known, real)
-            tensors = [
-                c if c is None or k is None else _constant(self._floats[op.inputs[k]], c)
-                for k, c in zip((rule.weights, rule.bias), coded, strict=True)
-            ]
             if len(self._kept) >= MOST_MADE:
                 self._kept.clear()
-            self._kept[of] = (*tensors, *held)
+            self._kept[of] = (
+                self._told(own[0], coded[0]),
+                None
+                if coded[1] is None or rule.bias is None
+                else _constant(self._floats[op.inputs[rule.bias]], coded[1]),
+                *held,
+            )
         weights, bias = self._kept[of][:2]
         if len(self._readers[op.inputs[rule.weights]]) == 1:
             inputs[rule.weights] = self._new(weights)
@@ -228,6 +230,14 @@ class _Build:
             inputs[rule.weights] = self._once(key, lambda: weights)
         if bias is not None and rule.bias is not None:
             inputs[rule.bias] = self._new(bias)
+
+    def _told(self, real: Tensor, coded: Coded) -> Tensor:
+        """Weights in these codes: those of the candidate before, if they are the same in other scales of values."""
+        of = (id(real), id(coded.data), coded.scale.tobytes(), coded.axis)
+        if of not in self._kept:
+            self._kept[of] = (_constant(real, coded), real, coded)
+        made: Tensor = self._kept[of][0]
+        return made
 
     def _store(self, n: int, op: Op, inputs: list[int]) -> None:
         """Put int8 weights into `inputs` of a float operation, behind a DEQUANTIZE where its kernel wants floats.
