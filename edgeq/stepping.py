@@ -18,11 +18,11 @@ from edgeq.errors import InputError
 from edgeq.graph import NUMPY_DTYPES, Array, Graph
 from edgeq.kernels.isa import Isa
 from edgeq.kernels.words import frame as fw
-from edgeq.kernels.words.instruction import ORIGIN, SCRATCH_BYTES, WORDS
+from edgeq.kernels.words.instruction import OP, ORIGIN, SCRATCH_BYTES, WORDS
 from edgeq.machine import get
 from edgeq.plan import Plan, make_plan
-from edgeq.plan.refit import OtherLayoutError, Refit
-from edgeq.plan.runnable import SLACK
+from edgeq.plan.refit import OtherLayoutError, Patch, Refit
+from edgeq.plan.runnable import CONSTANT, SLACK
 from edgeq.plan.types import FLIPPED, Rounding
 from edgeq.records import replace
 
@@ -37,10 +37,6 @@ WALK_BYTES = 5 << 20
 
 MOST_ALONE = 20
 """Tensors, that are shown while samples go one by one, from the beginning for each."""
-
-
-_Lane = tuple[Array, int, int]
-"""A context's frame, its address, and that of its table."""
 
 
 class Stepper:
@@ -82,7 +78,7 @@ class Stepper:
     def _open(self) -> None:
         stride = -(-(self.plan.arena_bytes + SLACK) // 64) * 64
         self._arenas = aligned(self.lanes * stride).reshape(self.lanes, stride)
-        self._contexts = [Context(self.plan, self.plan.constants, 1, arena) for arena in self._arenas]
+        self._lanes = Lanes(self.plan, self._arenas)
         self._shown = [[(i, self._view(i)) for i in tensors] for _, _, tensors in self._steps]
 
     @property
@@ -92,7 +88,7 @@ class Stepper:
 
     @property
     def call_nanoseconds(self) -> float:
-        """What one entry into the machine takes: of so many a sample's way is made, with a look between them."""
+        """What one entry into the machine takes: of so many the way of a few samples is made, with a look between them."""
         return self.nanoseconds / max(len(self._steps), 1)
 
     def twin(self) -> Stepper:
@@ -107,31 +103,13 @@ class Stepper:
         its values on all samples, (samples, elements): valid until the next is asked for.
         """
         arrays = [self._fitting(x) for x in samples]
-        used = self._fed_with(arrays)
+        self._lanes.feed(arrays)
         for k, i in self._fed:
             yield i, np.stack([x[k].reshape(-1) for x in arrays])
         for (start, end, _), shown in zip(self._steps, self._shown, strict=True):
-            self._execute(used, start, end)
+            self._lanes.execute(start, end)
             for i, view in shown:
                 yield i, self._values(i, view[: len(arrays)])
-
-    def _fed_with(self, arrays: Sequence[Sequence[Array]]) -> list[_Lane]:
-        """The lanes of so many samples, which take their inputs as they begin."""
-        for lane, x in zip(self._contexts, arrays, strict=False):
-            frame = lane.frame
-            frame[fw.BATCH] = frame[fw.THREADS] = 1
-            frame[fw.N_INPUTS], frame[fw.N_OUTPUTS] = len(x), 0
-            for slot, a, p in zip(lane.slots, x, self.plan.inputs, strict=False):
-                frame[slot] = a.ctypes.data
-                frame[slot + fw.BYTES : slot + fw.BYTES + len(p.words)] = p.words
-        return [(lane.frame, lane.address, lane.table.ctypes.data) for lane in self._contexts[: len(arrays)]]
-
-    def _execute(self, used: Sequence[_Lane], start: int, end: int) -> None:
-        """Instructions start … end − 1 in some lanes."""
-        for frame, address, table in used:
-            frame[fw.INSTRUCTIONS], frame[fw.COUNT] = table + start * WORDS * 8, end - start
-            judge(self._machine.run(address, 0))
-            frame[fw.N_INPUTS] = 0
 
     def _values(self, i: int, view: Array) -> Array:
         return (view ^ FLIPPED).view(np.int8) if self.graph.tensors[i].dtype == "int8" else view
@@ -150,6 +128,96 @@ class Stepper:
         dtype = np.dtype(np.uint8) if t.dtype == "int8" else NUMPY_DTYPES[t.dtype]
         start = self.plan.offset(self.plan.places[i])
         return self._arenas[:, start : start + t.size * dtype.itemsize].view(dtype)
+
+
+class Lanes:
+    """Samples' ways through one plan, an arena each. An operation of all of them is one entry into the machine: its table holds
+    the instructions of every lane, operation after operation."""
+
+    def __init__(self, plan: Plan, arenas: Array) -> None:
+        """arenas: (lanes, bytes) uint8, of which each row begins at a multiple of 64."""
+        self._run, self._plan, self._arenas = get().run, plan, arenas
+        self._one = Context(plan, plan.constants, 1, arenas[0])  # the first lane's own table, for a sample alone
+        lanes, rows = len(arenas), len(plan.table)
+        self._bases = np.array([[a.ctypes.data] for a in arenas])
+        self._base = plan.constants.ctypes.data
+        # What branches counts from the beginning of its lane's table, so there lanes stay behind one another.
+        self._apart = bool((plan.table[:, OP] < 0).any())
+        origins = plan.table[:, ORIGIN]
+        cuts = np.flatnonzero(origins[1:] != origins[:-1]) + 1 if rows and not self._apart else np.zeros(0, np.int64)
+        self._ends = [0, *cuts.tolist(), rows]
+        self._table = self._one.table if lanes == 1 else self._laid_out(lanes, rows)
+        ports = plan.inputs
+        self._frame = f = np.zeros(fw.RECORDS + fw.RECORD_WORDS * lanes * len(ports), np.int64)
+        f[: fw.RECORDS] = self._one.frame[: fw.RECORDS]
+        f[fw.BATCH] = f[fw.THREADS] = 1
+        f[fw.N_INPUTS] = f[fw.N_OUTPUTS] = 0
+        for k, p in enumerate(ports):
+            record = f[fw.RECORDS :].reshape(lanes, len(ports), fw.RECORD_WORDS)[:, k]
+            placed = p.place.block == CONSTANT
+            record[:, fw.PLACE] = self._base + p.place.offset if placed else self._bases[:, 0] + plan.offset(p.place)
+            record[:, fw.BYTES : fw.BYTES + len(p.words)] = p.words
+        self._address = f.ctypes.data
+        self._at, self._first = self._table.ctypes.data, self._one.table.ctypes.data
+        self._used = lanes
+
+    def _laid_out(self, lanes: int, rows: int) -> Array:
+        """(lanes · rows, WORDS) int64: of each operation the rows of all lanes, with addresses filled in."""
+        plan, table = self._plan, np.empty((lanes * rows, WORDS), np.int64)
+        first, apart = np.empty(
+            (2, rows), np.int64
+        )  # of a row of the plan's: where the first lane's is, how far the next lane's
+        for start, end in zip(self._ends, self._ends[1:], strict=False):
+            table[lanes * start : lanes * end].reshape(lanes, -1)[:] = plan.table[start:end].reshape(-1)
+            first[start:end], apart[start:end] = lanes * start + np.arange(end - start), end - start
+        flat, each = table.reshape(-1), np.arange(lanes)[:, None]
+        for words, base in ((plan.arena_words, self._bases), (plan.constant_words, self._base)):
+            row, word = np.divmod(words, WORDS)
+            flat[(first[row] + each * apart[row]) * WORDS + word] += base
+        return table
+
+    def feed(self, arrays: Sequence[Sequence[Array]]) -> None:
+        """Samples, for as many lanes, which take them as they begin; they have to be there until then."""
+        ports = len(self._plan.inputs)
+        self._frame[fw.N_INPUTS] = len(arrays) * ports
+        if ports:
+            slots = self._frame[fw.RECORDS :: fw.RECORD_WORDS]
+            slots[: len(arrays) * ports] = [a.ctypes.data for x in arrays for a in x]
+        self._used = len(arrays)
+
+    def go_on(self, used: int) -> None:
+        """So many lanes hold what samples have left there."""
+        self._used, self._frame[fw.N_INPUTS] = used, 0
+
+    def execute(self, start: int, end: int) -> None:
+        """Instructions start … end − 1, whole operations, in the lanes that are used."""
+        lanes, used = len(self._arenas), self._used
+        if used == 1:
+            self._enter(self._first + start * WORDS * 8, end - start)
+        elif self._apart:
+            for k in range(used):
+                self._enter(self._at + (k * self._ends[-1] + start) * WORDS * 8, end - start)
+        elif used == lanes or start == end:  # without instructions samples are taken all the same
+            self._enter(self._at + lanes * start * WORDS * 8, lanes * (end - start))
+        else:
+            for a, b in zip(self._ends, self._ends[1:], strict=False):
+                if start <= a < end:
+                    self._enter(self._at + lanes * a * WORDS * 8, used * (b - a))
+
+    def _enter(self, table: int, count: int) -> None:
+        f = self._frame
+        f[fw.INSTRUCTIONS], f[fw.COUNT] = table, count
+        judge(self._run(self._address, 0))
+        f[fw.N_INPUTS] = 0
+
+    def patch(self, patch: Patch) -> None:
+        """One operation in other numbers, in every lane."""
+        start, rows, lanes = patch.start // WORDS, len(patch.words) // WORDS, len(self._arenas)
+        words = np.tile(patch.words, (lanes, 1))
+        words[:, patch.arena] += self._bases
+        words[:, patch.constants] += self._base
+        self._table[lanes * start : lanes * (start + rows)] = words.reshape(-1, WORDS)
+        self._one.table[start : start + rows] = words[0].reshape(-1, WORDS)
 
 
 class Forms:
@@ -200,10 +268,6 @@ class Walk(Stepper):
         self._room = WALK_BYTES // max(samples, 1) - SCRATCH_BYTES
         self._alone = self._until_small()
         self._open()
-        self._tables = np.stack([c.table.reshape(-1) for c in self._contexts])
-        for context, table in zip(self._contexts, self._tables, strict=True):
-            context.table = table.reshape(-1, WORDS)
-        self._bases = np.array([[a.ctypes.data] for a in self._arenas])
         self._kept: list[Array] = []
         self._changed_from: int | None = None
 
@@ -234,41 +298,40 @@ class Walk(Stepper):
         for (_, end, shown), view in zip(self._steps[: self._alone], views, strict=False):
             rows = []
             for x in arrays:
-                self._execute(self._fed_with([x]), 0, end)
+                self._lanes.feed([x])
+                self._lanes.execute(0, end)
                 rows.append([of(i, self._values(i, view[i][:1])) for i in shown])
             for j, i in enumerate(shown):
                 yield i, np.concatenate([row[j] for row in rows])
         start = self._steps[self._alone - 1][1] if self._alone else 0
-        used = self._fed_with(arrays)
         if start:
-            self._begin(arrays, used, start)
+            self._begin(arrays, start)
+        else:
+            self._lanes.feed(arrays)
         for (_, end, shown), view in zip(self._steps[self._alone :], views[self._alone :], strict=True):
-            self._execute(used, start, end)
+            self._lanes.execute(start, end)
             for i in shown:
                 yield i, of(i, self._values(i, view[i][: len(arrays)]))
             if self._changed_from is not None:
-                self._execute(used, self._changed_from, end)
+                self._lanes.execute(self._changed_from, end)
             self._changed_from, start = None, end
 
-    def _begin(self, arrays: Sequence[Sequence[Array]], used: Sequence[_Lane], start: int) -> None:
+    def _begin(self, arrays: Sequence[Sequence[Array]], start: int) -> None:
         """Each sample up to instruction `start` in the first lane, and what behind it is read into its own."""
         reach = max(map(self._reach, set(self.plan.table[start:, ORIGIN].tolist())))
         for lane in range(len(arrays) - 1, -1, -1):
-            self._execute(self._fed_with([arrays[lane]]), 0, start)
+            self._lanes.feed([arrays[lane]])
+            self._lanes.execute(0, start)
             if lane:
                 self._arenas[lane, :reach] = self._arenas[0, :reach]
-        for frame, _, _ in used:
-            frame[fw.N_INPUTS] = 0
+        self._lanes.go_on(len(arrays))
         self._changed_from = None
 
     def change(self, graph: Graph, n: int) -> None:
         """Go on with this graph, another in the numbers of operation n alone, the one whose output was shown last. Raises
         OtherLayoutError if it is no form of the first."""
         patch = self._refit.patch(graph, n)
-        words = self._tables[:, patch.start : patch.start + len(patch.words)]
-        words[:] = patch.words
-        words[:, patch.arena] += self._bases
-        words[:, patch.constants] += self._refit.plan.constants.ctypes.data
+        self._lanes.patch(patch)
         self._kept.append(patch.kept)  # must be there while it runs
         self._changed_from = patch.start // WORDS
 

@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 from control_models import conditional
-from quantize_models import MODELS, classifier, inputs_of
+from quantize_models import MODELS, Net, classifier, inputs_of
 
 from edgeq.calibrate import observe
 from edgeq.engine import Tracer
@@ -25,15 +25,24 @@ def integer() -> Graph:
     return quantize(graph, inputs_of(graph)).graph
 
 
-CASES = {**MODELS, "int8": integer, "conditional": conditional}
+def reshaped() -> Graph:
+    """A model whose first tensor is its input under another shape: nothing is computed for it."""
+    net = Net((1, 64))
+    return net.graph(net.conv(net.reshape(0, 1, 4, 4, 4), 8))
 
 
+CASES = {**MODELS, "int8": integer, "conditional": conditional, "reshaped": reshaped}
+
+
+@pytest.mark.parametrize("lanes", [3, 5])
 @pytest.mark.parametrize("name", CASES)
-def test_every_tensor_is_shown(name):
-    """Each tensor is shown once, with the values that a run which keeps everything gives on every sample."""
+def test_every_tensor_is_shown(name, lanes, monkeypatch):
+    """Each tensor is shown once, with the values that a run which keeps everything gives on every sample, however many go side by
+    side: in all lanes, in some of them or alone."""
+    monkeypatch.setattr("edgeq.stepping.LANES", lanes)
     graph = CASES[name]()
     stepper, trace = Stepper(graph), Tracer(graph)
-    inputs = [encode(graph, x) for x in inputs_of(graph, 5)]
+    inputs = [encode(graph, x) for x in inputs_of(graph, 7)]
     for start in range(0, len(inputs), stepper.lanes):
         some = inputs[start : start + stepper.lanes]
         shown = [(i, np.array(v)) for i, v in stepper.run(some)]
