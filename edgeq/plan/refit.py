@@ -201,19 +201,16 @@ class Refit:
                 self._renumbers = False
                 return None
             self._builder.at_op(n)
-            layer = self._layers[n] = Layer(self._builder, self._graph.ops[n], before)
+            start = self._starts[n][0]
+            rows = self.plan.table[start : start + len(before)]
+            layer = self._layers[n] = Layer(self._builder, self._graph.ops[n], before, rows)
         if layer is None or not layer.able or not all(b.rescaled(i) for i in op.inputs[1:2]):
             return None
         b.at_op(n)
         if (found := layer.renumbered(b, op)) is None:
             return None
-        words, own, constants = found
-        start = self._starts[n][0]
-        rows = self.plan.table[start : start + len(words)].copy()
-        for row, new in zip(rows, words, strict=True):
-            for w, v in new.items():
-                row[w] = v
-        return _Form(rows, np.array([j * WORDS + w for j, w in own], np.int64), constants)
+        rows, constants = found
+        return _Form(rows, layer.own, constants)
 
     def _lowered(self, b: _Again, n: int, op: Op) -> _Form:
         """One operation of another graph, in the place of the first graph's."""
