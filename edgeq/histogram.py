@@ -64,9 +64,12 @@ class Histogram:
         kind = np.float32 if flat.dtype == np.float32 and 2.0**-100 <= width <= 1.0 else np.float64
         for start in range(0, flat.size if width else 0, _CHUNK):
             scaled = np.multiply(flat[start : start + _CHUNK], kind(1.0 / width), dtype=kind)
-            np.floor(scaled, out=scaled)
-            scaled += kind(BINS)  # whole numbers up to 2·BINS
-            counts += weight * np.bincount(scaled.astype(np.intp), minlength=2 * BINS)
+            if lo < 0.0:
+                np.floor(scaled, out=scaled)
+                scaled += kind(BINS)  # whole numbers up to 2·BINS
+            found = np.bincount(scaled.astype(np.intp))  # which cuts off what lies behind the point
+            there = counts[0 if lo < 0.0 else BINS :][: len(found)]
+            there += found if weight == 1 else weight * found
         return Histogram(min(self.minimum, lo), max(self.maximum, hi), width, counts, self.average)
 
     def merge(self, other: Histogram) -> Histogram:
