@@ -19,8 +19,11 @@ from edgeq.records import dataclass, replace
 from edgeq.stepping import Stepper
 from edgeq.trim import give_back
 
-WHOLE_BYTES: Final = 3 << 19
-"""Of weights: a model with no more of them is run whole, and a piece is to have no more."""
+WHOLE_BYTES: Final = 2 << 20
+"""Of weights: a model with no more of them is run whole."""
+
+HEAVY_BYTES: Final = 3 << 19
+"""Of weights: a piece is to have no more, and of models that have fewer inputs are asked."""
 
 WAITING_BYTES: Final = 4 << 20
 """Of tensors between two pieces, of all samples that wait."""
@@ -52,6 +55,11 @@ class Floats:
     def whole(self) -> bool:
         """Whether it is run as any other graph."""
         return len(self.ends) <= 1
+
+    @property
+    def heavy(self) -> bool:
+        """Whether it has more weights than a piece is to have."""
+        return sum(_constant_bytes(self.graph, k) for k in range(len(self.graph.ops))) > HEAVY_BYTES
 
 
 def whole(graph: Graph) -> Floats:
@@ -91,7 +99,7 @@ def ends_of(graph: Graph) -> tuple[int, ...]:
     start = 0
     while start < n:
         reach, total = start + 1, weights[start]
-        while reach < n and total + weights[reach] <= WHOLE_BYTES and WIDER * need[reach] > need[start]:
+        while reach < n and total + weights[reach] <= HEAVY_BYTES and WIDER * need[reach] > need[start]:
             total += weights[reach]
             reach += 1
         if reach < n:  # somewhere in the second half of what would do, where least waits

@@ -22,6 +22,7 @@ from edgeq.tflite import write
 def small(monkeypatch):
     """Pieces of few weights, and few samples that wait between them."""
     monkeypatch.setattr(pieces, "WHOLE_BYTES", 200)
+    monkeypatch.setattr(pieces, "HEAVY_BYTES", 200)
     monkeypatch.setattr(pieces, "WAITING_BYTES", 5000)
 
 
@@ -67,7 +68,7 @@ def test_where_pieces_end(small, monkeypatch):
         weights = sum(
             4 * t.size for op in part.ops for i in op.inputs if i >= 0 and (t := part.tensors[i]).data is not None
         )
-        assert stop == start + 1 or weights <= pieces.WHOLE_BYTES
+        assert stop == start + 1 or weights <= pieces.HEAVY_BYTES
     hollow = floats_of(without(quantize(graph, inputs_of(graph)).graph)).graph
     assert any(t.data is not None and t.size > 50 and not any(t.data.strides) for t in hollow.tensors)
     assert in_parts(conditional()).whole

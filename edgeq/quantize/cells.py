@@ -43,7 +43,9 @@ def drawn(
         yield real
         return
     for k in range(count):
-        if real.whole:
+        if real.whole and real.heavy:
+            yield whole(_part(real, steps, k, 0, len(real.graph.ops)))
+        elif real.whole:
             random = np.random.default_rng(k)
             yield whole(
                 _with(real.graph, {i: _moved(real.graph.tensors[i], step, random) for i, step in steps.items()})

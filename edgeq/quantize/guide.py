@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -34,7 +34,7 @@ WITNESSES: Final = 12
 """Inputs by which each model says whether a change is for the better."""
 
 FEW_WITNESSES: Final = 6
-"""Inputs of a model so large that it is run in pieces."""
+"""Inputs of a model with many weights: to draw those and to lay them out takes longer than to ask."""
 
 TRAINED: Final = 0.05
 """Noise per signal that rounding the weights would have made: a model that lost more to it would not have been let out, so its
@@ -140,14 +140,14 @@ def guide_by(
     trained, judging = list(Further(others, stretch)), Further(judges, stretch)
     plain = len(trained) + len(judges)
     some = evenly([*range(len(trained), plain)], compared) if compared else []
-    told, itself, means, every = _heard(wanted, there, matched, chain(trained, judging), n, some)
+    told, itself, means, every = _heard(wanted, there, matched, _Joined(trained, judging), n, some)
     plans: dict[tuple[int, ...], Plans] = {}
     judge, trainer = (
         Judge(tuple(own), some, tuple(a[part] for a in told), SCORED, plans=plans)
         for some, part in ((judging, slice(len(trained), None)), (trained, slice(len(trained))))
     )
     seen = [*range(len(trained), plain), *range(n)]
-    shown = evenly(seen, WITNESSES if wanted.whole else FEW_WITNESSES)
+    shown = evenly(seen, FEW_WITNESSES if wanted.heavy else WITNESSES)
     witnesses = [trained[k] if k < n else judges[k - len(trained)] for k in shown]
     trials: dict[tuple[int, ...], Trials] = {}
 
@@ -162,6 +162,20 @@ def guide_by(
     those = [judges[k - len(trained)] for k in some]
     wants = tuple(a[shown] for a in itself)
     return Guide(judge, trainer, others, means, witnesses, wants, [], map(says, models), those, every)
+
+
+class _Joined(Sequence[Inputs]):
+    """Some inputs and behind them others, which are made when they are asked for."""
+
+    def __init__(self, first: Sequence[Inputs], then: Sequence[Inputs]) -> None:
+        self._first, self._then = first, then
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._then)
+
+    def __getitem__(self, k: Any) -> Any:
+        n = len(self._first)
+        return self._first[k] if k < n else self._then[k - n]
 
 
 def heard(model: Floats, inputs: Sequence[Inputs], tensors: Sequence[int], most: int) -> dict[int, Array]:
@@ -196,11 +210,11 @@ def _heard(
     wanted: Floats,
     there: Sequence[int],
     matched: Sequence[Layer],
-    inputs: Iterable[Inputs],
+    inputs: Sequence[Inputs],
     count: int,
     compared: Sequence[int],
 ) -> tuple[list[Array], list[Array], dict[int, Array], dict[int, Array]]:
-    """What the float model says in one pass: by target (len(inputs), n) as much as is SCORED, and as much as is SEEN; of
+    """What the float model says: by target (len(inputs), n) as much as is SCORED, and as much as is SEEN; of
     the first `count` inputs the mean of each channel, by operation of the integer graph; and of the inputs `compared` as much as
     is SHOWN of every tensor.
     """
@@ -208,28 +222,39 @@ def _heard(
     tensors = wanted.graph.tensors
     steps = {i: [stride(tensors[i].shape, most) for most in (SCORED, SEEN)] for i in there}
     most = _compared(wanted.graph) if compared else {}
+    asked = frozenset(compared)
 
-    def look(worker: int, shown: Shown, number: int, some: int) -> dict[tuple[int, int], Array]:
-        found: dict[tuple[int, int], Array] = {}
-        rows = [k - number for k in compared if number <= k < number + some]
-        for i, values in shown:
-            if i in steps:
-                found |= {(i, k): values[:, ::every].copy() for k, every in enumerate(steps[i])}
-            if i in layers and number < count:
-                few = values[: count - number]
-                found[i, 2] = channel_means(few.reshape(len(few), -1, tensors[i].shape[-1]))
-            if rows and i in most:
-                found[i, 3] = np.stack([sparse(values[row], most[i]) for row in rows])
-        return found
+    def hear(numbers: Sequence[int], watched: Sequence[int]) -> Iterator[dict[tuple[int, int], Array]]:
+        """Some of the inputs, in the order of their numbers."""
 
-    parts = list(in_pieces(wanted, inputs, look, [*most] or [*there, *layers]))
+        def look(worker: int, shown: Shown, start: int, some: int) -> dict[tuple[int, int], Array]:
+            found: dict[tuple[int, int], Array] = {}
+            those = numbers[start : start + some]
+            few, rows = sum(k < count for k in those), [row for row, k in enumerate(those) if k in asked]
+            for i, values in shown:
+                if i in steps:
+                    found |= {(i, k): values[:, ::every].copy() for k, every in enumerate(steps[i])}
+                if i in layers and few:
+                    found[i, 2] = channel_means(values[:few].reshape(few, -1, tensors[i].shape[-1]))
+                if rows and i in most:
+                    found[i, 3] = np.stack([sparse(values[row], most[i]) for row in rows])
+            return found
+
+        return in_pieces(wanted, (inputs[k] for k in numbers), look, watched)
+
+    every = range(len(inputs))
+    # Of most inputs nobody asks but for the targets: they go from end to end at once.
+    closely = [k for k in every if k < count or k in asked] if wanted.whole else every
+    rest = [k for k in every if not (k < count or k in asked)] if wanted.whole else []
+    parts = [*hear(closely, [*most] or [*there, *layers]), *hear(rest, there)]
+    order = np.argsort([*closely, *rest])
 
     def whole(i: int, k: int) -> Array:
         return np.concatenate([part[i, k] for part in parts if (i, k) in part])
 
     means = {n: whole(i, 2) for i, n in layers.items()}
-    every = {i: whole(i, 3) for i in most if any((i, 3) in part for part in parts)}
-    return [whole(i, 0) for i in there], [whole(i, 1) for i in there], means, every
+    shown = {i: whole(i, 3) for i in most if any((i, 3) in part for part in parts)}
+    return [whole(i, 0)[order] for i in there], [whole(i, 1)[order] for i in there], means, shown
 
 
 def _below(z: float) -> float:

@@ -190,6 +190,9 @@ def observe_within(
 TOGETHER: Final = 1 << 20
 """Bytes of inputs that wait to be looked at together."""
 
+HELD: Final = 12
+"""Samples, at least, whose values are counted together: to count few takes almost as long."""
+
 
 class _Look:
     """What float tensors hold on samples that come some at a time."""
@@ -235,14 +238,19 @@ class _Whole(_Look):
 
         super().__init__(graph)
         self._step = Stepper(graph, watched)
-        self.lanes = self._step.lanes
+        self.lanes = self._step.lanes * -(-HELD // self._step.lanes)
 
     def take(self, histograms: dict[int, Histogram], some: Sequence[tuple[int, Inputs]]) -> None:
         """Count samples, (number, inputs) each."""
-        numbers = [n for n, _ in some]
-        for i, values in self._step.run([x for _, x in some]) if some else ():
-            if values.size:
-                self.count(histograms, i, *self.part(i, values, numbers))
+        found: dict[int, list[tuple[Array, float, float]]] = {}
+        for start in range(0, len(some), self._step.lanes):
+            numbers, inputs = zip(*some[start : start + self._step.lanes], strict=True)
+            for i, values in self._step.run(inputs):
+                if values.size:
+                    found.setdefault(i, []).append(self.part(i, values, numbers))
+        for i, parts in found.items():
+            counted, lows, highs = zip(*parts, strict=True)
+            self.count(histograms, i, np.concatenate(counted), min(lows), max(highs))
 
 
 class _Parts(_Look):

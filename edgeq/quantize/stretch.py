@@ -41,7 +41,7 @@ class Stretch:
         )
 
     def _drawn(self, a: Array, middle: Array, ends: tuple[float, float]) -> Array:
-        """middle + by·(a − middle), within the bounds, in the memory of one temporary array: for pictures that takes half as long."""
+        """middle + by·(a − middle), within the bounds, in one temporary array: for pictures that takes half as long."""
         away = np.asarray(a - middle)
         away *= self.by
         away += middle
