@@ -281,7 +281,7 @@ def test_memory_does_not_grow_with_the_samples():
         return top
 
     peak(2)
-    assert peak(400) < 1.2 * peak(20)
+    assert peak(400) < 1.2 * peak(40)
 
 
 def test_extremes_to_be_expected():
