@@ -40,7 +40,8 @@ import sys, time
 start = time.perf_counter()
 def peak():  # KiB; not ru_maxrss, which begins with what the parent had
     return open("/proc/self/status").read().split("VmHWM:")[1].split()[0]
-import edgeq.cli  # as the command does
+from edgeq import late
+late.begin()  # as the command does
 from edgeq.quantize import quantize
 from edgeq.recipe import recipe
 from edgeq.samples import read_npy

@@ -14,7 +14,6 @@ A preprocessing function `FILE.py:name` may stand between: it gets a sample as d
 
 from __future__ import annotations
 
-import hashlib
 import os
 import select
 import sys
@@ -28,6 +27,7 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.digest import sha256
 from edgeq.errors import EdgeqError, InputError
 from edgeq.feed import Source
 from edgeq.graph import NUMPY_DTYPES, Graph, Tensor
@@ -95,7 +95,7 @@ def state(where: str) -> str:
     """What tells the samples that lie there now from those that lay there before: names, sizes and dates of files, digested."""
     path = Path(where.rpartition(":")[0] if ".py:" in where else where)
     paths = _files(path) if path.is_dir() else [path]
-    digest = hashlib.sha256()
+    digest = sha256()
     for p in paths:
         with suppress(OSError):  # no file: standard input, or what will be said when it is opened
             found = p.stat()

@@ -3,7 +3,8 @@
 `numpy.random`, `ma`, `fft`, `polynomial` and `ctypeslib` are a third of what NumPy 1.26 takes: 20 of 60 ms and 9 of
 24 MiB, OpenSSL among them, which `numpy.random` reaches by way of `secrets`. While NumPy is loaded an empty module stands for
 each; then `numpy.random` is what `numpy.__getattr__` gives, which imports it. For processes that are edgeq's own, as its commands
-are: how an application's NumPy is loaded is not a library's to change.
+are: how an application's NumPy is loaded is not a library's to change. An application may say `late.begin()` before it imports
+NumPy.
 """
 
 from __future__ import annotations

@@ -80,6 +80,18 @@ def test_trust_commands_import_no_numbers(arguments, demo_folder, tmp_path) -> N
     assert not found & HEAVY
 
 
+def test_quantizing_imports_nothing_of_trust(demo_folder, tmp_path) -> None:
+    """A plain model is quantized without what opens bundles, OpenSSL, or what NumPy need not have."""
+    for name in ("digits.tflite", "calibration.npz"):
+        (tmp_path / name).write_bytes((demo_folder / name).read_bytes())
+    arguments = ["quantize", "digits.tflite", "-d", "calibration.npz", "-o", "out.tflite", "--effort", "fast"]
+    done = _run("-m", "edgeq", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "edgeq.quantize.steps" in found
+    assert not found & {"cryptography", "edgeq.opening", "_hashlib", "secrets", "numba", "rich"}
+
+
 RUN = """
 import sys
 import numpy as np
