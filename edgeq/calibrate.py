@@ -174,7 +174,7 @@ class _Part:
         """Count what waits."""
         for k, (every, rows) in self._held.items():
             values = np.concatenate(rows, axis=None)
-            h = self.histograms.get(k, Histogram())
+            h = self.histograms.get(k) or Histogram()
             self.histograms[k] = h.add(values, every, (float(self._low[k]), float(self._high[k])))
         self._held.clear()
         self._waiting = 0

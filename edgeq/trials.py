@@ -34,6 +34,9 @@ STACKED: Final = 2 << 20
 ALONE: Final = 1 << 14
 """Bytes of an input, from which an entry into the machine for each takes less than laying several out behind one another."""
 
+BEFORE: Final = 1 << 20
+"""Bytes of constants, up to which the plan that graphs before had is kept, too."""
+
 ALL: Final = slice(None)
 
 THREADS_NS: Final = 600_000
@@ -45,7 +48,7 @@ class Plans:
 
     def __init__(self, tensors: Sequence[int]) -> None:
         self.tensors = tuple(tensors)
-        self._refit: Refit | None = None
+        self._refits: list[Refit] = []
         self._repack: Repack | None = None
         self._known: list[tuple[Graph, Plan, object]] = []
 
@@ -73,12 +76,16 @@ class Plans:
         return plan, self._repack
 
     def _fitted(self, whole: Graph) -> tuple[Plan, object]:
-        try:
-            self._refit = self._refit or Refit(sound(whole), get().isa)
-            plan = self._refit.of(whole)
+        for refit in self._refits:
+            plan = refit.of(whole)
+            if plan is not None:
+                return plan, refit
+        try:  # with weights of its own: what comes next will have these, or those of the graph before
+            refit = Refit(sound(whole), get().isa)
         except OtherLayoutError:
-            plan = None
-        return (make_plan(sound(whole), get().isa, Rounding.XNNPACK), object()) if plan is None else (plan, self._refit)
+            return make_plan(sound(whole), get().isa, Rounding.XNNPACK), object()
+        self._refits = [refit, *(r for r in self._refits[:1] if r.plan.constants.nbytes <= BEFORE)]
+        return refit.plan, refit
 
 
 class Trials:

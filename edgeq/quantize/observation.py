@@ -227,7 +227,7 @@ class _Look:
     def count(self, histograms: dict[int, Histogram], i: int, some: Array, low: float, high: float) -> None:
         """Count what `part` gave of a tensor."""
         every = stride(self.graph.tensors[i].shape, VALUES)
-        histograms[i] = histograms.get(i, Histogram()).add(some, every, (low, high))
+        histograms[i] = (histograms.get(i) or Histogram()).add(some, every, (low, high))
 
 
 class _Whole(_Look):
