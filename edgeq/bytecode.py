@@ -92,7 +92,11 @@ class Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType | None:
         """The code, once; whoever asks again gets what Python finds."""
         code, self._code = self._code, None
-        return super().get_code(fullname) if code is None else code
+        if code is None:
+            from edgeq.folded import section
+
+            return section(super().get_code(fullname), fullname)
+        return code
 
 
 def _spec(name: str, where: str, cached: str, is_package: bool, code: CodeType) -> ModuleSpec:

@@ -13,6 +13,7 @@ from importlib.util import MAGIC_NUMBER
 from edgeq.bytecode import MAGIC, PACKAGE, Finder, open_file
 from edgeq.errors import OutputError
 from edgeq.files import write_atomic
+from edgeq.folded import FILES, parts
 from edgeq.records import dataclass, replace
 
 _PYC = 16
@@ -45,7 +46,8 @@ def write(where: str, names: Iterable[str]) -> None:
     """
     if not os.access(os.path.dirname(where), os.W_OK):
         return
-    new = {name: found for name in names if (found := _module(name)) is not None}
+    folded: dict[str, dict[str, bytes]] = {}
+    new = {name: found for name in names if (found := _module(name, folded)) is not None}
     if not new:
         return
     before = open_file(where)
@@ -77,8 +79,11 @@ def _kept(before: Finder, name: str) -> tuple[Entry, bytes] | None:
     return entry, code
 
 
-def _module(name: str) -> tuple[Entry, bytes] | None:
-    """What the index says of a module, and its code; None if there is none that fits its source."""
+def _module(name: str, folded: dict[str, dict[str, bytes]]) -> tuple[Entry, bytes] | None:
+    """What the index says of a module, and its code; None if there is none that fits its source.
+
+    folded: by file of several modules the code of each, for those that were asked for before.
+    """
     spec = getattr(sys.modules.get(name), "__spec__", None)
     if spec is None or not isinstance(spec.loader, SourceFileLoader) or not spec.origin or not spec.cached:
         return None
@@ -96,6 +101,11 @@ def _module(name: str) -> tuple[Entry, bytes] | None:
     if content[:_PYC] != MAGIC_NUMBER + dated:
         return None
     code = content[_PYC:]
+    if os.path.basename(spec.origin) in FILES:
+        if spec.origin not in folded:
+            whole = SourceFileLoader(name, spec.origin).get_code(name)
+            folded[spec.origin] = {part.co_name: marshal.dumps(part) for part in parts(whole)}
+        code = folded[spec.origin].get(name.rpartition(".")[2], b"")
     is_package = spec.submodule_search_locations is not None
     source = spec.origin.removeprefix(f"{PACKAGE}/")
     return Entry(source, spec.cached, status.st_size, status.st_mtime_ns, is_package, 0, len(code)), code

@@ -102,7 +102,7 @@ def _modules() -> tuple[str, ...]:
     """The files of FOLDERS and MODULES, each with its size and date, as Python's own cache knows a module again; once in a
     process, which does not import them again either."""
     package = os.path.dirname(__file__)
-    found = [_dated(name, os.stat(f"{package}/{name}.py")) for name in MODULES]
+    found = [_dated(name, os.stat(f"{package}/{name}.py")) for name in _own(package)]
     for below in FOLDERS:
         folder = os.open(f"{package}/{below}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -111,6 +111,15 @@ def _modules() -> tuple[str, ...]:
         finally:
             os.close(folder)
     return tuple(found)
+
+
+def _own(package: str) -> tuple[str, ...]:
+    """MODULES, or the files that a device's wheel has them in, beside this one."""
+    if os.path.exists(f"{package}/{MODULES[0]}.py"):
+        return MODULES
+    from edgeq.folded import FILES
+
+    return ("resume", *(file.removesuffix(".py") for file in FILES))
 
 
 def _dated(name: str, status: os.stat_result) -> str:

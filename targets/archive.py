@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.util import find_spec
 
 _LOCAL, _CENTRAL, _END = struct.Struct("<4s5H3L2H"), struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s4H2LH")
@@ -39,9 +40,14 @@ def archive(files: Mapping[str, bytes]) -> bytes:
 def deflated(content: bytes, *, splitting: bool = False) -> bytes:
     """A raw deflate stream of this content. splitting: into blocks, which takes three times as long and saves 0.4 % of code."""
     if find_spec("zopfli") is not None:
-        from zopfli.zlib import compress
-
-        # Not the two bytes of zlib's head, not its checksum.
-        return bytes(compress(content, numiterations=_ROUNDS, blocksplitting=splitting)[2:-4])
+        return _by_zopfli(content, splitting)
     coder = zlib.compressobj(9, zlib.DEFLATED, -15)
     return coder.compress(content) + coder.flush()
+
+
+@lru_cache(maxsize=256)  # most of what one target's wheel holds is in the next one's, too
+def _by_zopfli(content: bytes, splitting: bool) -> bytes:
+    from zopfli.zlib import compress
+
+    # Not the two bytes of zlib's head, not its checksum.
+    return bytes(compress(content, numiterations=_ROUNDS, blocksplitting=splitting)[2:-4])

@@ -6,11 +6,13 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping
 
 
-def closure(sources: Mapping[str, bytes], roots: Iterable[str], cut: Iterable[str] = ()) -> frozenset[str]:
+def closure(
+    sources: Mapping[str, bytes], roots: Iterable[str], cut: Iterable[str] = (), *, at_once: bool = False
+) -> frozenset[str]:
     """Files that the files `roots` import, whether at once or inside a function, and so on, with their packages' __init__.
 
-    sources: content by path, as in a wheel ("edgeq/cli/app.py"). Files in `cut` are neither followed nor taken. Imports for type
-    checkers do not count.
+    sources: content by path, as in a wheel ("edgeq/cli/app.py"). Files in `cut` are neither followed nor taken. at_once: only
+    what is imported when they are imported themselves. Imports for type checkers do not count.
     """
     found: set[str] = set()
     open_, never = list(roots), set(cut)
@@ -21,15 +23,15 @@ def closure(sources: Mapping[str, bytes], roots: Iterable[str], cut: Iterable[st
         found.add(path)
         parts = path.split("/")
         open_ += ["/".join([*parts[:k], "__init__.py"]) for k in range(1, len(parts))]
-        for module in imported(ast.parse(sources[path]), parts[:-1]):
+        for module in imported(ast.parse(sources[path]), parts[:-1], at_once=at_once):
             stem = module.replace(".", "/")
             open_ += [f"{stem}.py", f"{stem}/__init__.py"]
     return frozenset(found)
 
 
-def imported(tree: ast.AST, package: list[str]) -> Iterator[str]:
-    """Names of modules, and of what may be one, that a file of this package imports."""
-    for node in _nodes(tree):
+def imported(tree: ast.AST, package: list[str], *, at_once: bool = False) -> Iterator[str]:
+    """Names of modules, and of what may be one, that a file of this package imports; at_once: outside of functions."""
+    for node in _nodes(tree, at_once):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -44,13 +46,15 @@ def for_checkers(node: ast.If) -> bool:
     return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node but those below `if TYPE_CHECKING:`; what stands behind its else runs."""
+def _nodes(tree: ast.AST, at_once: bool) -> Iterator[ast.AST]:
+    """Every node but those below `if TYPE_CHECKING:`; what stands behind its else runs. at_once: nor those within functions."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and for_checkers(node):
             for other in node.orelse:
                 yield other
-                yield from _nodes(other)
+                yield from _nodes(other, at_once)
+            continue
+        if at_once and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         yield node
-        yield from _nodes(node)
+        yield from _nodes(node, at_once)

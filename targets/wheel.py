@@ -11,6 +11,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from edgeq.errors import MachineError
 from edgeq.targets.archive import archive
 from edgeq.targets.closure import closure
 from edgeq.targets.constants import in_one
+from edgeq.targets.fold import folded
 from edgeq.targets.identity import DIGEST_FILE, source_digest
 from edgeq.targets.rename import renamed
 from edgeq.targets.strip import asked_for, strip
@@ -46,10 +48,10 @@ _LEFT = (
 _NO_ROOM = ("edgeq/plan/renumber.py",)
 """What 32-bit ARM's wheel is left without besides: choosing ranges takes longer there."""
 
-_API = ("__init__", "__main__", "customs", "interpreter/__init__", "loader", "masking", "quantmod")
+_API = ("__init__", "__main__", "customs", "folded", "interpreter/__init__", "loader", "masking", "quantmod")
 
 _STAYS = (
-    "archive", "build", "closure", "constants", "crosscompile", "emit", "here", "link", "outdated", "rename", "shared",
+    "archive", "build", "closure", "constants", "crosscompile", "emit", "fold", "here", "link", "outdated", "rename", "shared",
     "softmath", "strip", "unreached", "wheel",
 )  # fmt: skip
 """Modules of edgeq/targets that make objects and wheels."""
@@ -65,10 +67,17 @@ def plain(objects: Path, targets: Sequence[Target]) -> tuple[str, bytes]:
 
 def slim(objects: Path, target: Target) -> tuple[str, bytes]:
     """Name and content of the wheel for devices of one target."""
-    files = in_one(_without_words(device_files(target)), "edgeq/kernels/words/")
+    files = dict(_modules(target.architecture, target.small))
     files[f"edgeq/kernels/{DIGEST_FILE}"] = source_digest().encode() + b"\n"
     files |= object_files(objects, target)
     return pack(files, _metadata(DEVICE_NEEDS), f"py3-none-{target.platform}", f"1{target.name.replace('-', '_')}")
+
+
+@cache
+def _modules(architecture: str, small: bool) -> Mapping[str, bytes]:
+    """The files of all wheels of an architecture, in the form that a wheel has them."""
+    target = next(t for t in TARGETS.values() if (t.architecture, t.small) == (architecture, small))
+    return folded(in_one(_without_words(device_files(target)), "edgeq/kernels/words/"))
 
 
 def device_files(target: Target) -> dict[str, bytes]:

@@ -20,7 +20,7 @@ ASKED = """
 import inspect, traceback
 about = {}
 for name, module in sorted(sys.modules.items()):
-    if name.startswith("edgeq.") and name != "edgeq.gathered":  # which is there where something was missing
+    if name.startswith("edgeq.") and name not in ("edgeq.gathered", "edgeq.folded"):  # there where something was missing
         functions = [f for f in vars(module).values() if inspect.isfunction(f) and f.__module__ == name]
         about[name] = (
             module.__file__, module.__cached__, module.__package__, module.__spec__.origin, module.__spec__.has_location,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 
 import edgeq
 from edgeq.targets import archive as archives
-from edgeq.targets import closure, link, objects, strip, wheel
+from edgeq.targets import closure, fold, link, objects, strip, wheel
 from edgeq.targets.identity import ABI, source_digest
 from edgeq.targets.table import TARGETS
 from tests.built import HERE, folder_with
@@ -92,9 +93,16 @@ def device(
 
 
 def test_a_slim_wheel_is_small_and_asks_for_no_compiler(slim: tuple[str, bytes]) -> None:
-    """At most 500 KB, the right platform, one object, no kernels' sources, no Numba among the requirements."""
+    """At most 500 KB, the right platform, one object, no kernels' sources, no Numba among the requirements.
+
+    What is not the object is the same for all targets but for some hundred bytes, and at most 325 KB (335 without zopfli): that
+    leaves each of them more than the largest object takes. `make arm` weighs all ten wheels.
+    """
     name, content = slim
     assert len(content) <= 500_000
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        (packed,) = (entry.compress_size for entry in archive.infolist() if entry.filename.endswith(".so"))
+    assert len(content) - packed <= 335_000
     assert name == f"edgeq-{edgeq.__version__}-1{HERE.replace('-', '_')}-py3-none-{TARGETS[HERE].platform}.whl"
     with zipfile.ZipFile(BytesIO(content)) as archive:
         names = archive.namelist()
@@ -221,6 +229,118 @@ def test_the_api_imports_nothing_that_compiles(device, demo_folder: Path) -> Non
     done = device("-c", code)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []
+
+
+EVERYTHING = """
+import inspect, json, sys
+from importlib import import_module
+found = {}
+for name in sys.argv[1:]:
+    module = import_module(name)
+    own = [v for v in vars(module).values() if getattr(v, "__module__", "") == name and hasattr(v, "__qualname__")]
+    own = [v for v in own if (inspect.isfunction(v) or inspect.isclass(v)) and "<" not in v.__qualname__]
+    assert module.__name__ == name and module.__spec__.name == name
+    assert module.__loader__.get_code(name).co_name in ("<module>", name.rpartition(".")[2])
+    first = [inspect.getsource(v).lstrip() for v in own if inspect.isfunction(v) and not hasattr(v, "__wrapped__")]
+    assert all(text.startswith(("def ", "@", "async ")) for text in first), name
+    found[name] = [module.__file__.rpartition("/")[2], sorted(v.__qualname__ for v in own)]
+print(json.dumps(found))
+"""
+
+
+def test_modules_are_themselves_wherever_they_lie(device) -> None:
+    """Each module of a device can be imported, knows its name and source, and what it defines has the names it has here."""
+    files = wheel.device_files(TARGETS[HERE])
+    names = [n.removesuffix(".py").replace("/", ".") for n in files if n.endswith(".py") and not n.endswith("__.py")]
+    names = [n for n in names if not n.startswith("edgeq.kernels.words.")]
+    done = device("-c", EVERYTHING, *names)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert sum(file in fold.FILES for file, _ in found.values()) > 150
+    for name, (file, defined) in found.items():
+        assert file in (*fold.FILES, f"{name.rpartition('.')[2]}.py")
+        here = vars(import_module(name))
+        assert [n for n in defined if n not in here] == [], name
+
+
+def test_an_error_on_a_device_shows_its_lines(device) -> None:
+    """A traceback names functions and shows the text of their lines, which are as far into their module as they are here."""
+    done = device("-c", "from edgeq import strict\nstrict.parse(b'[', 9, 'it')")
+    frames = [line for line in done.stderr.splitlines() if line.startswith("  File") and "edgeq/" in line]
+    assert frames
+    assert all(", in parse" in frame or ", in _" in frame for frame in frames)
+    site = Path(device("-c", "import edgeq; print(edgeq.__file__)").stdout).parents[1]
+    for frame in frames:
+        file, number = frame.split('"')[1], int(frame.split(", line ")[1].split(",")[0])
+        lines = (site / file).read_text().splitlines()
+        begun = lines.index("class strict:") + 1
+        there, here = lines[number - 1], Path(wheel.PACKAGE, "strict.py").read_text().splitlines()[number - begun - 1]
+        assert f"\n    {there.strip()}\n" in done.stderr
+        assert there.split("(")[0].strip() in here
+
+
+def test_a_devices_starts_find_their_byte_code(device, demo_folder: Path) -> None:
+    """What a first start took from files of several modules, the second finds by itself, and it is the same."""
+    code = (
+        "import sys, numpy as np, edgeq\n"
+        f"m = edgeq.load({str(demo_folder / 'digits_int8.tflite')!r})\n"
+        "found = {n: v for n, v in sys.modules.items() if n.startswith('edgeq.') and v.__spec__ and n != 'edgeq.gathered'}\n"
+        "print(sum(type(v.__loader__).__module__ == 'edgeq.bytecode' for v in found.values()))\n"
+        "print({n: (v.__file__, v.__cached__, v.__package__, v.__loader__.get_source(n)) for n, v in found.items()})\n"
+        "print([n for n, v in found.items() if v.__loader__.get_code(n) is None or v.__loader__.get_code(n) is None])"
+    )
+    first, again = (device("-c", code, PYTHONDONTWRITEBYTECODE="").stdout.splitlines() for _ in range(2))
+    assert (int(first[0]), first[2], again[2]) == (0, "[]", "[]")
+    assert int(again[0]) > 40
+    assert again[1] == first[1]
+
+
+FOLDED = {
+    "two of a folder": (
+        {"edgeq/b.py": "\nX=1\ndef f():\n return X\n", "edgeq/a.py": "\n\nclass A:0\n"},
+        {"edgeq/modules.py": "class a:\n global A\n\n class A:0\nclass b:\n global f\n X=1\n def f():\n  return X\n"},
+    ),
+    "what starts and what does not": (
+        {f"edgeq/{n}.py": f"\n{n}=1\n" for n in ("check", "direct", "x", "y")},
+        {
+            "edgeq/starting.py": "class check:\n pass\n check=1\nclass direct:\n pass\n direct=1\n",
+            "edgeq/modules.py": "class x:\n pass\n x=1\nclass y:\n pass\n y=1\n",
+        },
+    ),
+    "one alone, packages and others": (
+        {"edgeq/p/a.py": "\nx=1\n", "edgeq/p/__init__.py": "\n", "edgeq/p/b.json": "{}", "edgeq/cli/a.py": "\n"},
+        {"edgeq/p/a.py": "\nx=1\n", "edgeq/p/__init__.py": "\n", "edgeq/p/b.json": "{}", "edgeq/cli/a.py": "\n"},
+    ),
+    "text on several lines": (
+        {"edgeq/a.py": '\nx="""\n a\nb"""\nif x:\n def f():0\n', "edgeq/b.py": "\n"},
+        {"edgeq/modules.py": 'class a:\n global f\n x="""\n a\nb"""\n if x:\n  def f():0\nclass b:\n pass\n'},
+    ),
+    "types that are not looked at": (
+        {"edgeq/a.py": "\nfrom __future__ import annotations\nx=1\n", "edgeq/b.py": "\n"},
+        {"edgeq/modules.py": "from __future__ import annotations\nclass a:\n pass\n\n x=1\nclass b:\n pass\n"},
+    ),
+    "what a class would change, or that asks where it lies": (
+        {"edgeq/a.py": "\nx.__y\n", "edgeq/b.py": "\n__file__\n", "edgeq/c.py": "x=1\n", "edgeq/d.py": "\n"},
+        {"edgeq/a.py": "\nx.__y\n", "edgeq/b.py": "\n__file__\n", "edgeq/c.py": "x=1\n", "edgeq/d.py": "\n"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FOLDED)
+def test_a_folders_modules_are_one_file(case: str) -> None:
+    """Each the body of a class, line for line; what cannot be one stays, and the package's first line finds them."""
+    files, expected = FOLDED[case]
+    made = fold.folded({n: t.encode() for n, t in files.items()} | {"edgeq/__init__.py": b"\nX=1\n"})
+    assert made.pop("edgeq/__init__.py") == b"from edgeq import folded;folded.begin()\nX=1\n"
+    assert {n: t.decode() for n, t in made.items()} == expected
+    for text in made.values():
+        compile(text, "modules", "exec")
+
+
+def test_a_package_without_a_free_line_is_refused() -> None:
+    """Nothing is overwritten."""
+    with pytest.raises(ValueError, match="its first line is 'X=1', expected an empty one"):
+        fold.folded({"edgeq/__init__.py": b"X=1\n"})
 
 
 def test_help_stays() -> None:
