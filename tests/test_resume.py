@@ -206,7 +206,10 @@ def test_the_label_names_every_module_that_plans() -> None:
     roots += [name for name in sources if name.startswith("edgeq/plan/lower/")]
     kernels = ("edgeq/kernels/",)  # their digest is in the label
     named = {f"edgeq/{m}.py" for m in resume.MODULES}
-    named |= {f"edgeq/{m}.py" for m in ("__init__", "bytecode", "errors", "files", "gathered", "lasting", "refusals")}
+    named |= {
+        f"edgeq/{m}.py"
+        for m in ("__init__", "bytecode", "digest", "errors", "files", "folded", "gathered", "lasting", "refusals")
+    }
     inside = tuple(f"edgeq/{f}/" for f in resume.FOLDERS) + kernels
     assert {name for name in closure(sources, roots) if not name.startswith(inside)} <= named
 
