@@ -40,8 +40,9 @@ import sys, time
 start = time.perf_counter()
 def peak():  # KiB; not ru_maxrss, which begins with what the parent had
     return open("/proc/self/status").read().split("VmHWM:")[1].split()[0]
-from edgeq import late
+from edgeq import late, trim
 late.begin()  # as the command does
+trim.one_arena()
 from edgeq.quantize import quantize
 from edgeq.recipe import recipe
 from edgeq.samples import read_npy

@@ -75,7 +75,9 @@ def quantize(
     from edgeq.quantize import quantize as make
     from edgeq.quantize.prepare import foreseen
     from edgeq.recipe import recipe as named
+    from edgeq.trim import one_arena
 
+    one_arena()
     chosen = named(recipe)
     if sqnr is not None or max_size is not None:
         chosen = replace(
