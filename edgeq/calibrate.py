@@ -142,6 +142,15 @@ def sparse(values: Array, most: int = VALUES, turn: int = 0) -> Array:
     return flat if step <= 1 else flat[turn % step :: step]
 
 
+def thinned(values: Array, step: int, first: int = 0) -> Array:
+    """Every so many-th element of each sample, (samples, n), of what a stepper shows (edgeq.stepping): (samples, elements), or
+    (samples, rows, elements of a row) where rows do not follow one another."""
+    if values.ndim == 2:
+        return values[:, first::step]
+    row, column = np.divmod(np.arange(first, values.shape[1] * values.shape[2], step), values.shape[2])
+    return np.asarray(values[:, row, column])
+
+
 def stride(shape: Sequence[int], most: int) -> int:
     """A step that leaves at most so many elements of a shape (0: all), and meets every channel."""
     step = -(-math.prod(shape) // most) if most else 1

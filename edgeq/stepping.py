@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from edgeq.check import sound
 from edgeq.engine import Context, aligned, judge
@@ -53,12 +54,12 @@ class Stepper:
 
     @classmethod
     def once(cls, graph: Graph, watched: Collection[int], rounding: str = "xnnpack") -> Stepper:
-        """A stepper of a graph that no other goes through: nothing of its constants is kept beside the plan's, and it has no
-        memory to run in: its twins do."""
-        graph = sound(graph)
+        """A stepper of a graph that no other goes through, a part of one that was checked: its constants are kept in the plan
+        alone, and it has no memory to run in: its twins do."""
         step = object.__new__(cls)
         step._machine = get()
-        plan, whole = _planned(graph, step._machine.isa, Rounding(rounding))
+        shown = not set(watched) <= {*graph.inputs, *graph.outputs}
+        plan, whole = _planned(graph, step._machine.isa, Rounding(rounding), shown=shown, framed=True)
         bare = tuple(t if t.data is None else replace(t, data=None) for t in graph.tensors)
         plan = replace(plan, tensors=bare, folded={}, instructions=())
         step._ready(graph.with_main(tensors=bare), plan, whole, watched, opened=False)
@@ -100,7 +101,8 @@ class Stepper:
 
     def run(self, samples: Sequence[Sequence[Array]]) -> Iterator[tuple[int, Array]]:
         """At most `lanes` samples, each as the graph's inputs take it → each watched tensor in the order of execution, with
-        its values on all samples, (samples, elements): valid until the next is asked for.
+        its values on all samples, (samples, elements): valid until the next is asked for. Of a stepper that was made `once`
+        rows may not follow one another: (samples, rows, elements of a row).
         """
         arrays = [self._fitting(x) for x in samples]
         self._lanes.feed(arrays)
@@ -126,6 +128,12 @@ class Stepper:
     def _view(self, i: int) -> Array:
         t = self.plan.tensors[i]
         dtype = np.dtype(np.uint8) if t.dtype == "int8" else NUMPY_DTYPES[t.dtype]
+        if i in self.plan.framed:
+            place, frame = self.plan.framed[i]
+            start, row = self.plan.offset(place), frame.w * frame.c
+            pixels = self._arenas[:, start : start + (frame.h - 1) * frame.pitch + row].view(dtype)
+            shape = (self.lanes, frame.h, row // dtype.itemsize)
+            return as_strided(pixels, shape, (pixels.strides[0], frame.pitch, dtype.itemsize), writeable=False)
         start = self.plan.offset(self.plan.places[i])
         return self._arenas[:, start : start + t.size * dtype.itemsize].view(dtype)
 
@@ -345,9 +353,12 @@ def forget(graph: Graph) -> None:
     _PLANS.pop(graph, None)
 
 
-def _planned(graph: Graph, isa: Isa, rounding: Rounding) -> tuple[Plan, bool]:
-    """A checked graph's plan, and whether it is run whole, every tensor kept."""
-    plan = make_plan(graph, isa, rounding, shown=True)
+def _planned(
+    graph: Graph, isa: Isa, rounding: Rounding, *, shown: bool = True, framed: bool = False
+) -> tuple[Plan, bool]:
+    """A checked graph's plan, and whether it is run whole, every tensor kept. shown: not only outputs are; framed: tensors may
+    lie in frames."""
+    plan = make_plan(graph, isa, rounding, shown=shown, framed=framed)
     if plan.initial or any(i.kernel in ("branch", "call_out") for i in plan.instructions):
         return make_plan(graph, isa, rounding, keep=True), True
     return plan, False
@@ -365,7 +376,7 @@ def _steps(graph: Graph, plan: Plan, wanted: set[int], whole: bool) -> list[tupl
     start = end = 0
     for n, op in enumerate(graph.ops):
         end = max(end, ends[n])
-        seen = [i for i in op.outputs if i in wanted and i in plan.places]
+        seen = [i for i in op.outputs if i in wanted and (i in plan.places or i in plan.framed)]
         if seen:  # what is behind the last of them need not run
             steps.append((start, end, seen))
             start = end

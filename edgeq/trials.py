@@ -148,6 +148,11 @@ class Trials:
         _shared_out(self._contexts[:count], range(0, len(inputs), at_once), one)
         return tuple(out)
 
+    def rest(self) -> None:
+        """Let go of the memory that graphs ran in, and of inputs as it takes them; what comes next makes both anew."""
+        self._contexts, self._owner, self._last = [], None, None
+        self._stacked.clear()
+
     def _fed(self, part: slice, start: int, count: int) -> list[Array]:
         """Some inputs of a part behind one another: those that are small are laid out once."""
         key = part.start, part.stop, part.step, start, count

@@ -10,7 +10,7 @@ from test_quantize_recalibrate import loosely_quantized
 
 from edgeq import pieces
 from edgeq.engine import Tracer
-from edgeq.pieces import ends_of, in_parts, in_pieces, part_of
+from edgeq.pieces import divided, in_parts, in_pieces, part_of
 from edgeq.quantize import quantize, recalibrate
 from edgeq.quantize.cells import drawn
 from edgeq.quantize.reconstruct import floats_of, reconstruct
@@ -23,6 +23,9 @@ def small(monkeypatch):
     """Pieces of few weights, and few samples that wait between them."""
     monkeypatch.setattr(pieces, "WHOLE_BYTES", 200)
     monkeypatch.setattr(pieces, "HEAVY_BYTES", 200)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 200)
+    monkeypatch.setattr(pieces, "CHANNELS", 2)
+    monkeypatch.setattr(pieces, "LITTLE", 16)
     monkeypatch.setattr(pieces, "WAITING_BYTES", 5000)
 
 
@@ -41,7 +44,7 @@ def test_pieces_say_what_the_whole_says(name, threads, small, monkeypatch):
         for look in in_pieces(floats, inputs, lambda w, shown, n, k: [(i, n, v.copy()) for i, v in shown], watched):
             for i, number, values in look:
                 assert number == sum(map(len, found[i]))
-                found[i].append(values)
+                found[i].append(values.reshape(len(values), -1))
         for k, x in enumerate(inputs):
             for i, v in trace.run(x).items():
                 np.testing.assert_array_equal(np.concatenate(found[i])[k], v.reshape(-1))
@@ -53,27 +56,37 @@ def test_no_piece_is_made_ready_for_nothing(small, monkeypatch):
     room, made, piece = pieces.Passage(floats, []).room, [], pieces.Passage._piece
     monkeypatch.setattr(pieces.Passage, "_piece", lambda self, k: made.append(k) or piece(self, k))
     assert [*in_pieces(floats, inputs_of(classifier(), 2 * room), lambda w, shown, n, k: [*shown], [])]
-    later = [*range(1, len(floats.ends))]
+    later = [*range(1, len(floats.pieces))]
     assert made == [0, *later, *later]
 
 
 def test_where_pieces_end(small, monkeypatch):
-    """Pieces have few weights or one operation, and what branches or is small is whole."""
+    """Pieces have few weights, one operation or some of its channels, and what branches or is small is whole."""
     graph = classifier()
-    ends = ends_of(graph)
-    assert len(ends) > 2
-    assert ends[-1] == len(graph.ops)
-    for start, stop in zip((0, *ends), ends, strict=False):
-        part = part_of(graph, start, stop)
-        weights = sum(
-            4 * t.size for op in part.ops for i in op.inputs if i >= 0 and (t := part.tensors[i]).data is not None
-        )
-        assert stop == start + 1 or weights <= pieces.HEAVY_BYTES
+    found = divided(graph)
+    assert len({piece.start for piece in found}) > 2
+    assert sum(piece.channels is not None for piece in found) > 2
+    done, channels = 0, 0
+    for piece in found:
+        part = part_of(graph, piece)
+        weights = [
+            sum(4 * t.size for i in op.inputs if i >= 0 and (t := part.tensors[i]).data is not None) for op in part.ops
+        ]
+        heaviest = max(weights)
+        assert heaviest == weights[0] or sum(weights) <= pieces.PIECE_BYTES
+        if piece.channels is None:
+            assert (piece.start, channels) == (done, 0)
+            done = piece.stop
+            continue
+        size = graph.tensors[graph.ops[piece.start].outputs[0]].shape[-1]
+        assert (piece.start, piece.stop, piece.channels[0]) == (done, done + 1, channels)
+        done, channels = (done + 1, 0) if piece.channels[1] == size else (done, piece.channels[1])
+    assert done == len(graph.ops)
     hollow = floats_of(without(quantize(graph, inputs_of(graph)).graph)).graph
     assert any(t.data is not None and t.size > 50 and not any(t.data.strides) for t in hollow.tensors)
     assert in_parts(conditional()).whole
     monkeypatch.setattr(pieces, "WHOLE_BYTES", 1 << 20)
-    assert ends_of(graph) == (len(graph.ops),)
+    assert len(divided(graph)) == 1
 
 
 def test_calibration_in_pieces(small, monkeypatch):
@@ -91,14 +104,14 @@ def test_calibration_in_pieces(small, monkeypatch):
         np.testing.assert_array_equal(parts.observed.histograms[i].counts, h.counts)
 
 
-def test_drawn_models_in_pieces(small):
+def test_drawn_models_in_pieces(small, monkeypatch):
     """Pieces of a drawn model hold weights within the cells of their codes, the same each time, and others in each model."""
     graph = without(quantize(classifier(), inputs_of(classifier())).graph)
     one, other = drawn(graph, floats_of(graph), 2)
     real = reconstruct(graph)
-    start = 0
-    for stop in one.ends:
-        a, again, b = one.part(start, stop), one.part(start, stop), other.part(start, stop)
+    together: dict[int, list[np.ndarray]] = {}
+    for piece in one.pieces:
+        a, again, b = one.part(piece), one.part(piece), other.part(piece)
         for op in a.ops:
             for i in op.inputs:
                 q = graph.tensors[i].quantization if 0 <= i < len(graph.tensors) else None
@@ -106,5 +119,13 @@ def test_drawn_models_in_pieces(small):
                     continue
                 assert np.array_equal(a.tensors[i].data, again.tensors[i].data)
                 assert not np.array_equal(a.tensors[i].data, b.tensors[i].data)
-                assert np.abs(a.tensors[i].data - real.tensors[i].data).max() <= 0.5001 * q.scale.max()
-        start = stop
+                rows = real.tensors[i].data[slice(*piece.channels)] if piece.channels else real.tensors[i].data
+                assert np.abs(a.tensors[i].data - rows).max() <= 0.5001 * q.scale.max()
+                together.setdefault(i, []).append(a.tensors[i].data)
+    assert any(len(parts) > 1 for parts in together.values())
+    monkeypatch.setattr(pieces, "SLICED", 1000)
+    one, _ = drawn(graph, floats_of(graph), 2)
+    for piece in one.pieces:  # a layer in parts is the layer
+        part = one.part(piece)
+        for i in {i for op in part.ops for i in op.inputs} & together.keys():
+            np.testing.assert_array_equal(part.tensors[i].data, np.concatenate(together[i]))

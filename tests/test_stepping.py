@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from control_models import conditional
 from quantize_models import MODELS, Net, classifier, inputs_of
+from test_frames import NETWORKS, network
 
-from edgeq.calibrate import observe
+from edgeq.calibrate import observe, thinned
 from edgeq.engine import Tracer
 from edgeq.feed import encode
 from edgeq.graph import Graph
 from edgeq.quantize import quantize
+from edgeq.quantize.settle import channel_means
 from edgeq.records import replace
 from edgeq.stepping import Stepper
 
@@ -53,6 +55,35 @@ def test_every_tensor_is_shown(name, lanes, monkeypatch):
             assert set(found) == set(wanted)
             for i, v in wanted.items():
                 np.testing.assert_array_equal(found[i][k], v.reshape(-1))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_tensors_in_frames_are_shown(name):
+    """What lies in a frame is shown row by row, with the values that it has where it lies in one piece."""
+    graph = network(name, "float32")
+    rng, shape = np.random.default_rng(1), graph.tensors[graph.inputs[0]].shape
+    some = [(rng.normal(size=shape).astype(np.float32),) for _ in range(2)]
+    watched = {i for i, t in enumerate(graph.tensors) if t.data is None}
+    once = Stepper.once(graph, watched)
+    step, whole = once.twin(), Stepper(graph)
+    assert set(step.plan.framed) == {i for i in watched if i not in step.plan.places} - set(graph.inputs)
+    for x in some:
+        found = {i: np.array(v) for i, v in step.run([x])}
+        wanted = {i: np.array(v) for i, v in whole.run([x])}
+        assert set(found) == set(wanted) == watched
+        for i, values in wanted.items():
+            assert (found[i].ndim == 3) == (i in step.plan.framed)
+            np.testing.assert_array_equal(found[i].reshape(1, -1), values)
+            np.testing.assert_array_equal(thinned(found[i], 7, 3), values[:, 3::7])
+            channels = graph.tensors[i].shape[-1]
+            split = found[i].reshape(*found[i].shape[:-1], -1, channels)
+            np.testing.assert_array_equal(channel_means(split), channel_means(values.reshape(1, -1, channels)))
+
+
+def test_frames_are_shown_at_all():
+    """The test before does meet tensors in frames."""
+    graph = network("rows that tiles fit nearly", "float32")
+    assert Stepper.once(graph, {i for i, t in enumerate(graph.tensors) if t.data is None}).plan.framed
 
 
 def test_a_graph_is_planned_once():

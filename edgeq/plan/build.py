@@ -15,16 +15,16 @@ from edgeq.plan.types import Plan, Rounding
 @bounded
 def make_plan(
     graph: Graph, isa: Isa, rounding: str | Rounding = Rounding.XNNPACK, *, keep: bool = False, shown: bool = False,
-    threads: int = 1,
+    framed: bool = False, threads: int = 1,
 ) -> Plan:  # fmt: skip
     """Lower a checked graph for an instruction set; `keep` lets every tensor survive the run, for tracing; `shown` lets
-    each live until its operation is done, and the plan say where. threads: how many are to share the work; where tensors lie
-    depends on it.
+    each live until its operation is done, and the plan say where, in frames where that saves a copy and `framed` allows it.
+    threads: how many are to share the work; where tensors lie depends on it.
 
     Raises UnsupportedError for an operation, type or option that edgeq does not run, CheckError where shapes contradict.
     """
     b = Builder(graph, Rounding(rounding), isa, keep=keep, lower=lower)
-    if not (keep or shown):
+    if framed or not (keep or shown):
         b.frames = frames(b)
     if not _lowered(b, shown):
         b = Builder(graph, Rounding(rounding), isa, keep=keep, lower=lower)

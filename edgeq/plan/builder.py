@@ -20,7 +20,7 @@ from edgeq.plan.assemble import assemble
 from edgeq.plan.cost import estimated_ns, shared
 from edgeq.plan.multiplier import activation_bounds, float_bits
 from edgeq.plan.runnable import SLACK, WORTH
-from edgeq.plan.types import CONSTANT, FLIPPED, Instruction, Lanes, Plan, Port, Ref, Rounding, Word
+from edgeq.plan.types import CONSTANT, FLIPPED, Frame, Instruction, Lanes, Plan, Port, Ref, Rounding, Word
 from edgeq.quantmod import QuantMod
 from edgeq.records import dataclass, replace
 from edgeq.tflite.limits import MAX_TENSOR_BYTES
@@ -28,34 +28,6 @@ from edgeq.tflite.limits import MAX_TENSOR_BYTES
 MAX_ARENA_BYTES = 1 << 31
 MAX_TURNS = 1 << 20
 """How often a loop comes back in one run before it is taken for endless."""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """An image of h × w pixels of c bytes between rows and pixels of borders (edgeq/plan/frames.py)."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-    h: int
-    w: int
-    c: int
-
-    @property
-    def width(self) -> int:
-        """Pixels of a row, borders included."""
-        return self.left + self.w + self.right
-
-    @property
-    def height(self) -> int:
-        """Rows, borders included."""
-        return self.top + self.h + self.bottom
-
-    @property
-    def pitch(self) -> int:
-        """Bytes from one row to the next."""
-        return self.width * self.c
 
 
 @dataclass(frozen=True)
@@ -424,6 +396,7 @@ class Builder:
             places=live,
             folded=self.folded,
             tensors=tuple(self.tensors[: len(self.graph.tensors)]),
+            framed={i: (self.places[i], frame) for i, frame in self.framed.items()} if shown else {},
         )
 
     def _variables(self) -> dict[str | int, tuple[Ref, int]]:

@@ -12,8 +12,8 @@ import numpy as np
 from edgeq.errors import CheckError
 from edgeq.graph import Op, Tensor
 from edgeq.kernels.words import move as mw
-from edgeq.plan.builder import Builder, Frame, itemsize
-from edgeq.plan.types import Ref
+from edgeq.plan.builder import Builder, itemsize
+from edgeq.plan.types import Frame, Ref
 from edgeq.plan.window import axis, fill_value
 
 SORTED = 48

@@ -40,10 +40,10 @@ class Layer:
         self.able = known and op.code in LAYERS and any(i.lanes for i in instructions) and takes(b, op)
         if self.able:
             w = b.tensor(op, 1)
-            weights = b.constant_value(op, 1).astype(np.int64)
-            weights -= 0 if w.dtype == "int8" else b.zero_point(w)
-            by_channel = -1 if op.code == "DEPTHWISE_CONV_2D" else 0
-            self._sums = np.moveaxis(weights, by_channel, 0).reshape(b.output(op).shape[-1], -1).sum(axis=1)
+            weights, by_channel = b.constant_value(op, 1), -1 if op.code == "DEPTHWISE_CONV_2D" else 0
+            each = np.moveaxis(weights, by_channel, 0).reshape(b.output(op).shape[-1], -1)
+            zero = 0 if w.dtype == "int8" else b.zero_point(w)
+            self._sums = each.sum(axis=1, dtype=np.int64) - zero * each.shape[1]
             self._weights = w, weight_scales(b, op, w, len(self._sums))
             self._lanes = [i.lanes for i in instructions if i.lanes is not None]
             self._most = max(p.products for p in self._lanes)

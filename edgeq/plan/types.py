@@ -19,6 +19,7 @@ __all__ = [
     "FLIPPED",
     "INTEGERS",
     "KINDS",
+    "Frame",
     "Instruction",
     "Lanes",
     "Plan",
@@ -83,13 +84,42 @@ class Instruction:
     lanes: Lanes | None = field(default=None, compare=False)
 
 
+@dataclass(frozen=True)
+class Frame:
+    """An image of h × w pixels of c bytes between rows and pixels of borders (edgeq/plan/frames.py)."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    h: int
+    w: int
+    c: int
+
+    @property
+    def width(self) -> int:
+        """Pixels of a row, borders included."""
+        return self.left + self.w + self.right
+
+    @property
+    def height(self) -> int:
+        """Rows, borders included."""
+        return self.top + self.h + self.bottom
+
+    @property
+    def pitch(self) -> int:
+        """Bytes from one row to the next."""
+        return self.width * self.c
+
+
 @dataclass(frozen=True, eq=False)
 class Plan(Runnable):
     """Everything that is known of a plan: what running needs, and where it comes from.
 
     places: tensor index → place, for the tensors that still hold their value when a run ends (all of them if the plan was made
     with keep or shown). folded: tensor index → the value of what planning computed. tensors: the graph's, in the shapes that
-    the plan gives them: those that a file leaves open are found by planning.
+    the plan gives them: those that a file leaves open are found by planning. framed: of others that are shown the place of the
+    first pixel, and the frame.
     """
 
     instructions: tuple[Instruction, ...]
@@ -97,6 +127,7 @@ class Plan(Runnable):
     places: Mapping[int, Ref]
     folded: Mapping[int, Array]
     tensors: tuple[Tensor, ...]
+    framed: Mapping[int, tuple[Ref, Frame]] = field(default_factory=dict)
 
     @property
     def macs(self) -> int:

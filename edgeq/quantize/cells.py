@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.graph import Graph, Tensor
-from edgeq.pieces import Floats, whole
+from edgeq.pieces import Floats, Piece, whole
 from edgeq.quantize.rules import RULES
 from edgeq.records import replace
 
@@ -44,21 +44,28 @@ def drawn(
         return
     for k in range(count):
         if real.whole and real.heavy:
-            yield whole(_part(real, steps, k, 0, len(real.graph.ops)))
+            yield whole(_part(real, steps, k, real.pieces[0]))
         elif real.whole:
             random = np.random.default_rng(k)
             yield whole(
                 _with(real.graph, {i: _moved(real.graph.tensors[i], step, random) for i, step in steps.items()})
             )
         else:
-            yield Floats(real.graph, real.ends, partial(_part, real, steps, k))
+            yield Floats(real.graph, real.pieces, partial(_part, real, steps, k))
 
 
-def _part(real: Floats, steps: Mapping[int, Array], k: int, start: int, stop: int) -> Graph:
+def _part(real: Floats, steps: Mapping[int, Array], k: int, piece: Piece) -> Graph:
     """A piece of a drawn model, of which a tensor comes out the same in whichever piece it is."""
-    part = real.part(start, stop)
+    part = real.part(piece)
     there = {i for op in part.ops for i in op.inputs}
-    moved = {i: _moved(part.tensors[i], step, np.random.default_rng([k, i])) for i, step in steps.items() if i in there}
+    moved = {}
+    for i in there & steps.keys():
+        t, step, bits = part.tensors[i], steps[i], np.random.PCG64([k, i])
+        if piece.channels is not None:
+            start = piece.channels[0]
+            bits.advance(start * t.size // t.shape[0] // 2)  # a number of 64 bits makes two values
+            step = step[slice(*piece.channels)] if step.shape[:1] != (1,) else step
+        moved[i] = _moved(t, step, np.random.Generator(bits))
     return _with(part, moved)
 
 

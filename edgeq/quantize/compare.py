@@ -181,6 +181,17 @@ class Judge:
             self.known.extend(sum(_signal(a[rows]) for rows in _rows(a)) for a in self.answers)
         return self.known
 
+    def rest(self) -> None:
+        """Let go of the memory that graphs ran in; what comes next makes it anew."""
+        for trials in self.trials.values():
+            trials.rest()
+
+    def forget(self) -> None:
+        """As `rest`, and of plans, too, which others may share."""
+        self.rest()
+        self.trials.clear()
+        self.plans.clear()
+
     def first(self, count: int) -> Judge:
         """One that looks at `count` of the inputs, evenly spread."""
         step = max(1, len(self.inputs) // max(count, 1))

@@ -8,14 +8,15 @@ come close to their mean instead was tried: where weights were trained as codes,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import Inputs, evenly, sparse, stride
+from edgeq.calibrate import Inputs, evenly, processors, spread, stride, thinned
 from edgeq.errors import QuantizeError
 from edgeq.feed import quantmod_of
 from edgeq.graph import Graph
@@ -35,6 +36,9 @@ WITNESSES: Final = 12
 
 FEW_WITNESSES: Final = 6
 """Inputs of a model with many weights: to draw those and to lay them out takes longer than to ask."""
+
+AT_ONCE: Final = 2
+"""Such models that are asked at once: of each a piece is made while the other one runs."""
 
 TRAINED: Final = 0.05
 """Noise per signal that rounding the weights would have made: a model that lost more to it would not have been let out, so its
@@ -61,7 +65,7 @@ class Guide:
     """judge: by the float model's answers on inputs that are held back, and on those stretched. trainer: the same on `others`, of
     which `means` are: by operation of the integer graph, (len(others), channels) of its output. witnesses: some of all inputs;
     wanted: by target what the float model says of those, (witnesses, n) float32; said: by model that the codes leave open the
-    same, of as many as were asked so far; asking: what the next one says. compared: of the judge's inputs, those of which all
+    same, of as many as were asked so far; ask: so many others. compared: of the judge's inputs, those of which all
     tensors are known: by tensor of the float model, (compared, n) as edgeq.quantize.compare_with takes them."""
 
     judge: Judge
@@ -71,13 +75,14 @@ class Guide:
     witnesses: Sequence[Inputs]
     wanted: tuple[Array, ...]
     said: list[tuple[Array, ...]]
-    asking: Iterator[tuple[Array, ...]]
+    ask: Callable[[int], Sequence[tuple[Array, ...]]]
     compared: Sequence[Inputs]
     all: Mapping[int, Array]
 
     def told(self, count: int) -> Sequence[tuple[Array, ...]]:
         """What `count` models say, or fewer if there are not as many."""
-        self.said.extend(islice(self.asking, max(0, count - len(self.said))))
+        if count > len(self.said):
+            self.said.extend(self.ask(count - len(self.said)))
         return self.said[:count]
 
     @property
@@ -97,6 +102,9 @@ class Guide:
         """
         trials = self.judge.others(self.judge.targets, self.witnesses, SEEN)
         was, now = (self._decoded(g, trials.answers(g)) for g in (old, new))
+        del trials
+        self.judge.forget()  # what is asked may be large models
+        self.trainer.forget()
         count, open_ = FEWEST, self.left_open <= TRAINED
         while True:
             told = (open_ and self.told(count)) or (self.wanted,)
@@ -137,7 +145,10 @@ def guide_by(
     from edgeq.trials import Trials
 
     there, n, stretch = _targets(graph, own, wanted.graph), len(others), stretch_by(others)
-    trained, judging = list(Further(others, stretch)), Further(judges, stretch)
+    trained: Sequence[Inputs] = Further(others, stretch)
+    if wanted.whole:  # else each time anew: of pictures all of them take as much as the samples
+        trained = list(trained)
+    judging = Further(judges, stretch)
     plain = len(trained) + len(judges)
     some = evenly([*range(len(trained), plain)], compared) if compared else []
     told, itself, means, every = _heard(wanted, there, matched, _Joined(trained, judging), n, some)
@@ -150,18 +161,23 @@ def guide_by(
     shown = evenly(seen, FEW_WITNESSES if wanted.heavy else WITNESSES)
     witnesses = [trained[k] if k < n else judges[k - len(trained)] for k in shown]
     trials: dict[tuple[int, ...], Trials] = {}
+    coming, turn = iter(models), Lock()
 
-    def says(model: Floats) -> tuple[Array, ...]:
+    def says(worker: int, model: Floats) -> tuple[Array, ...]:
         targets = tuple(_targets(graph, own, model.graph))
         if not model.whole:
-            return tuple(heard(model, witnesses, targets, SEEN)[i] for i in targets)
+            return tuple(heard(model, witnesses, targets, SEEN, turn)[i] for i in targets)
         if targets not in trials:
             trials[targets] = Trials(targets, witnesses, SEEN)
         return trials[targets].answers(model.graph, checked=model is not wanted)
 
+    def ask(count: int) -> list[tuple[Array, ...]]:
+        at_once = 1 if wanted.whole else min(AT_ONCE, processors(), count)
+        return list(spread(at_once, islice(coming, count), says))
+
     those = [judges[k - len(trained)] for k in some]
     wants = tuple(a[shown] for a in itself)
-    return Guide(judge, trainer, others, means, witnesses, wants, [], map(says, models), those, every)
+    return Guide(judge, trainer, others, means, witnesses, wants, [], ask, those, every)
 
 
 class _Joined(Sequence[Inputs]):
@@ -178,14 +194,16 @@ class _Joined(Sequence[Inputs]):
         return self._first[k] if k < n else self._then[k - n]
 
 
-def heard(model: Floats, inputs: Sequence[Inputs], tensors: Sequence[int], most: int) -> dict[int, Array]:
-    """What a float model says: by tensor (len(inputs), n), at most so many elements, evenly spread."""
+def heard(
+    model: Floats, inputs: Sequence[Inputs], tensors: Sequence[int], most: int, turn: Lock | None = None
+) -> dict[int, Array]:
+    """What a float model says: by tensor (len(inputs), n), at most so many elements, evenly spread. turn: as for in_pieces."""
     every = {i: stride(model.graph.tensors[i].shape, most) for i in tensors}
 
     def look(worker: int, shown: Shown, number: int, count: int) -> dict[int, Array]:
-        return {i: values[:, :: every[i]].copy() for i, values in shown}
+        return {i: thinned(values, every[i]).copy() for i, values in shown}
 
-    parts = list(in_pieces(model, inputs, look, tensors))
+    parts = list(in_pieces(model, inputs, look, tensors, turn))
     return {i: np.concatenate([part[i] for part in parts if i in part]) for i in tensors}
 
 
@@ -194,11 +212,17 @@ def every_tensor(model: Floats, inputs: Sequence[Inputs]) -> dict[int, Array]:
     most = _compared(model.graph)
 
     def look(worker: int, shown: Shown, number: int, count: int) -> dict[int, Array]:
-        return {i: np.stack([sparse(row, most[i]) for row in values]) for i, values in shown if i in most}
+        return {i: _few(values, most[i]) for i, values in shown if i in most}
 
     parts = list(in_pieces(model, inputs, look, [*most]))
     there = [i for i in most if any(i in part for part in parts)]
     return {i: np.concatenate([part[i] for part in parts if i in part]) for i in there}
+
+
+def _few(values: Array, most: int) -> Array:
+    """As edgeq.calibrate.sparse picks them, of each sample."""
+    size = math.prod(values.shape[1:])
+    return thinned(values, -(-size // most) if most and size else 1).copy()
 
 
 def _compared(graph: Graph) -> dict[int, int]:
@@ -233,11 +257,13 @@ def _heard(
             few, rows = sum(k < count for k in those), [row for row, k in enumerate(those) if k in asked]
             for i, values in shown:
                 if i in steps:
-                    found |= {(i, k): values[:, ::every].copy() for k, every in enumerate(steps[i])}
+                    found |= {(i, k): thinned(values, every).copy() for k, every in enumerate(steps[i])}
                 if i in layers and few:
-                    found[i, 2] = channel_means(values[:few].reshape(few, -1, tensors[i].shape[-1]))
+                    found[i, 2] = channel_means(
+                        values[:few].reshape(few, *values.shape[1:-1], -1, tensors[i].shape[-1])
+                    )
                 if rows and i in most:
-                    found[i, 3] = np.stack([sparse(values[row], most[i]) for row in rows])
+                    found[i, 3] = np.concatenate([_few(values[row : row + 1], most[i]) for row in rows])
             return found
 
         return in_pieces(wanted, (inputs[k] for k in numbers), look, watched)

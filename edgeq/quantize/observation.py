@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.calibrate import VALUES, Inputs, Progress, stride
+from edgeq.calibrate import VALUES, Inputs, Progress, stride, thinned
 from edgeq.errors import InputError, QuantizeError
 from edgeq.feed import Source, count, feed, mapping_of
 from edgeq.graph import Graph
@@ -217,7 +217,7 @@ class _Look:
     def part(self, i: int, values: Array, numbers: Sequence[int]) -> tuple[Array, float, float]:
         """Some values of a tensor on some samples, (samples, elements), of each sample others; and the extremes of all."""
         every = stride(self.graph.tensors[i].shape, VALUES)
-        some = np.concatenate([row[n % every :: every] for n, row in zip(numbers, values, strict=True)])
+        some = np.concatenate([thinned(values[k : k + 1], every, n % every)[0] for k, n in enumerate(numbers)])
         low, high = float(values.min()), float(values.max())
         if not (math.isfinite(low) and math.isfinite(high)):
             bad = next(n for n, row in zip(numbers, values, strict=True) if not np.isfinite(row).all())

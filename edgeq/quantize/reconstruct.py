@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgeq.check import sound
 from edgeq.feed import quantmod_of
 from edgeq.graph import Activation, Graph, Op, Table, Tensor
-from edgeq.pieces import Floats, ends_of, part_of, whole
+from edgeq.pieces import Floats, divided, part_of, whole
 from edgeq.quantize.canonical import real
 from edgeq.quantize.rules import RULES, Rule
 from edgeq.records import replace
@@ -21,11 +22,11 @@ _CLAMPING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "SUB", "M
 
 def floats_of(graph: Graph) -> Floats:
     """The float model of a quantized one, in pieces if it is large: then no more weights are reals at a time than a piece has."""
-    ends = ends_of(graph)
-    if len(ends) == 1:
+    pieces = divided(graph)
+    if len(pieces) == 1:
         return whole(reconstruct(graph))
-    hollow = reconstruct(graph, hollow=True)
-    return Floats(hollow, ends, lambda start, stop: reconstruct(part_of(graph, start, stop)))
+    hollow = sound(reconstruct(graph, hollow=True))
+    return Floats(hollow, pieces, lambda piece: reconstruct(part_of(graph, piece)))
 
 
 def reconstruct(graph: Graph, *, hollow: bool = False) -> Graph:

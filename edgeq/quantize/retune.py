@@ -163,6 +163,9 @@ def _chosen(
     wider, forms = search, Forms()
     if settle_biases and not late():
         say(1, 2, "settling biases")
+        if not real.whole:
+            guide.trainer.rest()
+            give_back()
         settled = _settled(found, search, matched, guide, forms)
         if settled.done is not found.done:  # wider ranges are to have these biases too
             wider = Search(_maker(settled.done.graph, free, place), guide.trainer)
@@ -173,8 +176,13 @@ def _chosen(
         extremes = {g: h.expected() for g, h in groups.items()}
         scores = frozenset(free.groups[i] for i in guide.judge.targets if i in free.groups)
         found = wider.with_slack(found, extremes, old.error, _lab(graph, groups), scores)
+    if not real.whole:
+        guide.trainer.rest()
+        give_back()
     before, after = (guide.judge.errors(f.done.graph, place) for f in (old, found))
     verdict = judge(before, after)
+    if not real.whole:
+        guide.judge.rest()
     give_back()
     found = _guarded(found, old, seen, guide, verdict, bool(groups))
     changed = found.done is not old.done
@@ -345,8 +353,8 @@ def _seen(free: Scales, histograms: Mapping[int, Histogram]) -> dict[int, Histog
 
 
 def _merged(histograms: Mapping[int, Histogram], members: Sequence[int]) -> Histogram:
-    h = Histogram()
-    for i in members:
+    h = histograms[members[0]]
+    for i in members[1:]:
         h = h.merge(histograms[i])
     return h
 

@@ -161,15 +161,20 @@ def outputs_means(graph: Graph, tensors: Sequence[int], fed: Sequence[Inputs]) -
 
 
 def channel_means(values: Array) -> Array:
-    """(samples, positions, channels) → the mean of each channel on each sample: (samples, channels) float64."""
+    """(samples, positions, channels) → the mean of each channel on each sample: (samples, channels) float64. Floats may lie in
+    rows: (samples, rows, positions, channels)."""
+    if values.ndim == 4:
+        return np.asarray(values.mean(axis=(1, 2), dtype=np.float64))
     samples, positions, channels = values.shape
     if values.itemsize > 1 or positions > SUMMED:
         mean: Array = values.mean(axis=1, dtype=np.float64)
         return mean
-    sums, ones = np.empty((samples, channels), np.float32), np.ones((1, positions), np.float32)
-    step = max(1, SUMMED // max(positions * channels, 1))
+    sums, ones = np.zeros((samples, channels), np.float32), np.ones((1, positions), np.float32)
+    step, some = max(1, SUMMED // max(positions * channels, 1)), max(1, SUMMED // max(channels, 1))
     for k in range(0, samples, step):  # whole numbers, which float32 adds exactly, ten times as fast
-        sums[k : k + step] = (ones @ values[k : k + step].astype(np.float32))[:, 0]
+        for at in range(0, positions, some):
+            part = values[k : k + step, at : at + some].astype(np.float32)
+            sums[k : k + step] += (ones[:, : part.shape[1]] @ part)[:, 0]
     return sums.astype(np.float64) / positions
 
 
