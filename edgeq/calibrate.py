@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import QuantizeError
-from edgeq.feed import Source, count, feed
+from edgeq.feed import Source, count, feed, let_go
 from edgeq.graph import Graph
 from edgeq.histogram import Histogram
 from edgeq.records import dataclass, replace
@@ -217,12 +217,19 @@ def cut(inputs: Iterable[Inputs], most: int) -> Iterator[tuple[int, list[Inputs]
     number: int = 0
     waiting: list[Inputs] = []
     for x in inputs:
-        waiting.append(tuple(np.array(a) for a in x))
+        waiting.append(copied(x))
         if len(waiting) == most:
             yield number, waiting
             number, waiting = number + most, []
     if waiting:
         yield number, waiting
+
+
+def copied(x: Inputs) -> Inputs:
+    """A sample's inputs in memory of their own."""
+    own = tuple(np.array(a) for a in x)
+    let_go(x)
+    return own
 
 
 def workers(nanoseconds: float) -> int:
@@ -308,9 +315,10 @@ class Keeper:
     """Keeps some of the inputs that it is shown, evenly spread over however many: up to KEPT, and
     KEPT_BYTES of them, by default."""
 
-    def __init__(self, most: int = KEPT, nbytes: int = KEPT_BYTES) -> None:
-        """most, nbytes: of the inputs that are kept."""
+    def __init__(self, most: int = KEPT, nbytes: int = KEPT_BYTES, *, own: bool = True) -> None:
+        """most, nbytes: of the inputs that are kept; own: copies of them, since the source may reuse its arrays."""
         self.kept: list[Inputs] = []
+        self._own = own
         self._most, self._bytes = most, nbytes
         self._shown = 0
         self._step = 1
@@ -322,7 +330,7 @@ class Keeper:
                 del self.kept[1::2]
                 self._step *= 2
             if self._shown % self._step == 0:
-                self.kept.append(tuple(np.array(a) for a in x))  # own: the source may reuse its arrays
+                self.kept.append(copied(x) if self._own else x)
         self._shown += 1
 
     def watch(self, inputs: Iterable[Inputs]) -> Iterator[Inputs]:

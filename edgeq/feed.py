@@ -173,6 +173,14 @@ def mapping_of(array: Array) -> mmap.mmap | None:
         return base if view.readonly else None
 
 
+def let_go(arrays: Iterable[Array]) -> None:
+    """Give back the pages of mapped samples that were read: those count as the process's until then, and are read again from
+    the system's cache."""
+    found = {id(m): m for m in map(mapping_of, arrays) if m is not None}
+    for m in found.values():
+        m.madvise(mmap.MADV_DONTNEED)
+
+
 def _shaped(graph: Graph, arrays: Sequence[Array]) -> tuple[Array, ...]:
     """Each array in its input's shape and dtype, real where the input is."""
     out = []

@@ -15,7 +15,7 @@ import numpy as np
 from edgeq.calibrate import Inputs, processors, stride
 from edgeq.check import sound
 from edgeq.engine import Context, Program
-from edgeq.feed import quantmod_of
+from edgeq.feed import let_go, quantmod_of
 from edgeq.graph import NUMPY_DTYPES, Array, Graph
 from edgeq.machine import get
 from edgeq.plan import make_plan
@@ -138,6 +138,7 @@ class Trials:
                         for k, (a, q) in enumerate(zip(x, read, strict=True))
                     ]
                     program.run_in(context, fed, [a[n] for a in whole], 1)
+                    let_go(x)
             else:
                 parts = enumerate(zip(self._fed(part, start, at_once), read, strict=True))
                 program.run_in(context, [_taken(a, plan, k, q) for k, (a, q) in parts], whole, count)
@@ -160,6 +161,7 @@ class Trials:
         if found is None:
             some = [self._inputs[k] for k in range(*part.indices(len(self._inputs)))[start : start + count]]
             found = [np.stack([x[k] for x in some]) for k in range(len(some[0]))]
+            let_go(a for x in some for a in x)
             if len(self._inputs) * sum(a.nbytes for a in some[0]) <= STACKED:
                 self._stacked[key] = found
         return found

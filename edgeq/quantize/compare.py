@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from edgeq.calibrate import Inputs, in_chunks, sparse
 from edgeq.errors import QuantizeError
-from edgeq.feed import encode, quantmod_of
+from edgeq.feed import encode, let_go, quantmod_of
 from edgeq.graph import Graph
 from edgeq.quantmod import QuantMod
 from edgeq.records import dataclass, field
@@ -76,6 +76,7 @@ def compare(real: Graph, coded: Graph, place: Mapping[int, int], inputs: Iterabl
     while some := list(islice(waiting, at_once)):
         wanted = {i: np.stack([sparse(row, most[i]) for row in v]) for i, v in exact.run(some)}
         sums.take(wanted, most, rounded.run([encode(coded, x) for x in some]))
+        let_go(a for x in some for a in x)
     return sums.comparison
 
 

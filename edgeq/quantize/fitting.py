@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.calibrate import Inputs, Progress, silent
-from edgeq.feed import encode, quantmod_of
+from edgeq.feed import encode, let_go, quantmod_of
 from edgeq.graph import Graph, Op
 from edgeq.plan.multiplier import float_bounds
 from edgeq.quantize.frontier import Frontier, Stage, gone
@@ -84,7 +84,10 @@ def fitted(
     coded = rewrite(graph, layout, parameters, codes=found)
     beside = {n: i for n in able if (i := _beside(graph, layout, n)) is not None}
     read = [i for n in able for i in (*((beside[n],) if n in beside else ()), graph.ops[n].inputs[0])]
-    fed = [tuple(encode(coded.graph, x)) for x in inputs]
+    fed = []
+    for x in inputs:
+        fed.append(tuple(encode(coded.graph, x)))
+        let_go(x)
     real, integer = Frontier(graph, inputs, read), Frontier(coded.graph, fed, [coded.tensors[i] for i in read])
 
     def transform(i: int) -> QuantMod | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
+import numpy as np
+
 from edgeq.bytecode import until_done
-from edgeq.calibrate import Inputs, Keeper, Progress, Ranges, evenly, observe, silent
+from edgeq.calibrate import Inputs, Keeper, Progress, Ranges, copied, evenly, observe, silent
 from edgeq.errors import QuantizeError
 from edgeq.feed import Source, count, feed, quantmod_of
 from edgeq.graph import Activation, Graph
@@ -71,7 +73,9 @@ def _quantized(graph: Graph, samples: Source, recipe: Recipe, say: Progress, pro
         codes = ", ".join(sorted({op.code for op in graph.ops})) or "none"
         raise QuantizeError(f"expected float operations that have {_wanted(recipe)}, found {codes}")
     fast = recipe.effort == "fast"
-    keeper = Keeper(*FAST) if fast else Keeper()
+    # Samples that come one by one are copied; of arrays these are parts, as often as not of a file that is mapped.
+    passing = not isinstance(samples, (np.ndarray, Mapping))
+    keeper = Keeper(*FAST, own=passing) if fast else Keeper(own=passing)
     total = count(graph, samples) or 0
     inputs = feed(graph, samples)
     if fast and total > LOOKED:
@@ -82,6 +86,8 @@ def _quantized(graph: Graph, samples: Source, recipe: Recipe, say: Progress, pro
     judge: Sequence[Inputs] = keeper.kept[1::4] or keeper.kept
     if fast:
         judge = evenly(judge, FEW)
+    if not passing:  # these are read again and again
+        judge = [copied(x) for x in judge]
     derive = [x for k, x in enumerate(keeper.kept) if k % 4 != 1] or keeper.kept
     if fast and _means_alone(recipe, layout):
         derive = [*evenly(derive, FEW)]
