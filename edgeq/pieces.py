@@ -21,7 +21,7 @@ from edgeq.calibrate import CALL_NS, Inputs, in_chunks, spread, workers
 from edgeq.check import sound
 from edgeq.graph import Array, Graph, Tensor
 from edgeq.records import dataclass, replace
-from edgeq.stepping import Stepper
+from edgeq.stepping import LANE_BYTES, Stepper
 from edgeq.trim import give_back
 
 WHOLE_BYTES: Final = 2 << 20
@@ -33,7 +33,7 @@ HEAVY_BYTES: Final = 3 << 19
 PIECE_BYTES: Final = 1 << 20
 """Of weights, that a piece is to have at most: while it is made, they are there four times."""
 
-SLICED: Final = 2
+SLICED: Final = 1.5
 """Times PIECE_BYTES: an operation that has more is cut by output channels."""
 
 LITTLE: Final = 1 << 10
@@ -42,11 +42,14 @@ LITTLE: Final = 1 << 10
 CHANNELS: Final = 16
 """Output channels that stay together where an operation is cut."""
 
-WAITING_BYTES: Final = 4 << 20
+WAITING_BYTES: Final = 6 << 20
 """Of tensors between two pieces, of all samples that wait."""
 
 ARENA_BYTES: Final = 20 << 20
 """Of all threads: two with images of megabytes are not worth as much memory as all that they save."""
+
+BESIDE: Final = 4
+"""Times less memory for samples side by side, where another model runs at the same time."""
 
 WIDER: Final = 8
 """Times less memory that what follows needs, for which a piece ends."""
@@ -234,8 +237,10 @@ class Passage:
         waits = max(sum(4 * graph.tensors[i].size for i in later) for later in self._later[:-1]) or 1
         self._waiting: list[dict[int, Array]] = []
         self._open: list[Stepper] = []
-        self._first = self._piece(0)
-        self.lanes = self._first.lanes
+        first = self._piece(0)
+        self._first: Stepper | None = first
+        give_back()  # what making it leaves, beside the largest images
+        self.lanes = first.lanes
         self.room = max(self.lanes, WAITING_BYTES // waits)
 
     def _read_behind(self, piece: Piece) -> set[int]:
@@ -254,6 +259,7 @@ class Passage:
     def first(self, inputs: Iterable[Inputs], look: Look[Result]) -> Iterator[Result]:
         """Samples, through the first piece; a look's number counts those that wait already."""
         fed = self._floats.graph.inputs
+        assert self._first is not None
         self._open = self._open or self._opened(self._first)
 
         def counted() -> Iterator[tuple[int, list[Inputs]]]:
@@ -269,9 +275,10 @@ class Passage:
 
         yield from spread(len(self._open), counted(), one)
 
-    def shut(self) -> None:
-        """Let go of the memory that the first piece runs in; the next samples make it anew."""
+    def shut(self, *, last: bool = False) -> None:
+        """Let go of the memory that the first piece runs in, which the next samples make anew; last: no others come."""
         self._open = []
+        self._first = None if last else self._first
 
     def rest(self, look: Look[Result]) -> Iterator[Result]:
         """All that wait, through the other pieces; none waits any more."""
@@ -332,7 +339,8 @@ class Passage:
         graph = self._floats.part(piece)
         made = {i for op in graph.ops for i in op.outputs} | set(() if k else graph.inputs)
         shown = self._watched | self._later[k]
-        return Stepper.once(graph, made & shown if piece.channels is None or made & shown else made)
+        beside = LANE_BYTES if self._threads is None else LANE_BYTES // BESIDE
+        return Stepper.once(graph, made & shown if piece.channels is None or made & shown else made, beside)
 
     def _opened(self, step: Stepper) -> list[Stepper]:
         """Steppers with memory of their own, for as many threads as there is work and memory for."""
@@ -363,8 +371,8 @@ def in_pieces(
     while True:
         with turn or nullcontext():
             yield from passage.first(islice(coming, passage.room), there)
-            passage.shut()
-        count = passage.waiting
+            count = passage.waiting
+            passage.shut(last=count < passage.room)
         yield from passage.rest(there)
         if count < passage.room:
             return

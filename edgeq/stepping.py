@@ -53,23 +53,30 @@ class Stepper:
         self._ready(graph, *plans[rounding], watched)
 
     @classmethod
-    def once(cls, graph: Graph, watched: Collection[int], rounding: str = "xnnpack") -> Stepper:
+    def once(cls, graph: Graph, watched: Collection[int], lane_bytes: int = LANE_BYTES) -> Stepper:
         """A stepper of a graph that no other goes through, a part of one that was checked: its constants are kept in the plan
         alone, and it has no memory to run in: its twins do."""
         step = object.__new__(cls)
         step._machine = get()
         shown = not set(watched) <= {*graph.inputs, *graph.outputs}
-        plan, whole = _planned(graph, step._machine.isa, Rounding(rounding), shown=shown, framed=True)
+        plan, whole = _planned(graph, step._machine.isa, Rounding.XNNPACK, shown=shown, framed=True)
         bare = tuple(t if t.data is None else replace(t, data=None) for t in graph.tensors)
         plan = replace(plan, tensors=bare, folded={}, instructions=())
-        step._ready(graph.with_main(tensors=bare), plan, whole, watched, opened=False)
+        step._ready(graph.with_main(tensors=bare), plan, whole, watched, lane_bytes, opened=False)
         return step
 
     def _ready(
-        self, graph: Graph, plan: Plan, whole: bool, watched: Collection[int] | None, *, opened: bool = True
+        self,
+        graph: Graph,
+        plan: Plan,
+        whole: bool,
+        watched: Collection[int] | None,
+        lane_bytes: int = LANE_BYTES,
+        *,
+        opened: bool = True,
     ) -> None:
         self.graph, self.plan = graph, plan
-        self.lanes = 1 if plan.initial else max(1, min(LANES, LANE_BYTES // max(plan.arena_bytes, 1)))
+        self.lanes = 1 if plan.initial else max(1, min(LANES, lane_bytes // max(plan.arena_bytes, 1)))
         wanted = {i for i, t in enumerate(graph.tensors) if t.data is None} if watched is None else set(watched)
         self._fed = [(k, i) for k, i in enumerate(graph.inputs) if i in wanted]
         self._steps = _steps(graph, plan, wanted - set(graph.inputs), whole)

@@ -63,7 +63,9 @@ def real(tensor: Tensor) -> Array:
     if (
         data.dtype.itemsize == 1 and np.abs(zero).max() < 1 << 15
     ):  # a step is a whole number of at most 16 bits, and so is exact
-        few = np.asarray(np.subtract(data, zero.astype(np.float32), dtype=np.float32))
+        few = data.astype(np.float32)
+        if zero.any():
+            few -= zero.astype(np.float32)
         return np.multiply(few, q.scale.astype(np.float32).reshape(shape), out=few)  # rounded once
     # In float64, and rounded once: an int32 bias has more bits than a float32. Only an int64 one may have more than a float64.
     steps = np.asarray(np.subtract(data, zero, dtype=np.int64 if data.dtype.itemsize > 4 else np.float64))  # of () too

@@ -25,6 +25,7 @@ from edgeq.quantize.compare import Judge, elements, judged
 from edgeq.quantize.settle import Layer, channel_means
 from edgeq.quantize.stretch import Further, stretch_by
 from edgeq.records import dataclass
+from edgeq.trim import give_back
 
 if TYPE_CHECKING:
     from edgeq.trials import Plans, Trials
@@ -105,6 +106,7 @@ class Guide:
         del trials
         self.judge.forget()  # what is asked may be large models
         self.trainer.forget()
+        give_back()
         count, open_ = FEWEST, self.left_open <= TRAINED
         while True:
             told = (open_ and self.told(count)) or (self.wanted,)

@@ -200,7 +200,7 @@ def product(
     if kind == "f32":
         bias = bias_values(b, op, bias_at, total, "float32")[part]
         words[cw.MULTIPLIER] = float_limits(b, op)
-        packed_from = weights.astype(np.float32)
+        packed_from = weights.astype(np.float32, copy=False)
         nv = vectors(-(-count // lanes))
     elif kind == "s16":
         bias = bias_values(b, op, bias_at, total, "int64")[part]

@@ -37,10 +37,14 @@ def pack(weights: Array, per_step: int, lanes: int, order: Array | None = None) 
     """
     out, segments, length = weights.shape
     steps, blocks = -(-length // per_step), -(-out // lanes)
-    order = np.arange(blocks * lanes) if order is None else order
     # A step of a lane is four bytes, which are moved in one; block by block, or large weights would be there three times.
     whole = np.empty((blocks, segments, steps * per_step * weights.itemsize // 4, lanes), np.int32)
+    as_they_are = order is None and weights.itemsize == 4
+    order = np.arange(blocks * lanes) if order is None else order
     for block, channels in zip(whole, order.reshape(blocks, lanes), strict=True):
+        if as_they_are and channels[-1] < out:
+            block[:] = weights[channels[0] : channels[-1] + 1].view(np.int32).transpose(1, 2, 0)
+            continue
         full = np.zeros((lanes, segments, steps * per_step), weights.dtype)
         there = channels < out
         full[there, :, :length] = weights[channels[there]]
