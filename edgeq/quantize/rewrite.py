@@ -14,7 +14,7 @@ from edgeq.quantize.canonical import prune
 from edgeq.quantize.parameters import Parameters, Rewritten, form, quantization, transform
 from edgeq.quantize.rules import RULES, Rule, hybrid_kernel
 from edgeq.quantize.weights import Coded, quantize_weights
-from edgeq.quantmod import QuantMod
+from edgeq.quantmod import QuantMod, named
 from edgeq.records import replace
 from edgeq.tflite.schema import table
 
@@ -69,7 +69,7 @@ def refilled(
     """What was rewritten, with other weights in operation n, which runs in integers and shares them with no other."""
     op, there = graph.ops[n], done.graph.ops[done.ops[n]]
     rule, out = layout.rules[n], parameters[op.outputs[0]]
-    source = form(parameters[op.inputs[rule.data[0]]], out.dtype.name)
+    source = form(parameters[op.inputs[rule.data[0]]], named(out.dtype))
     per_channel = layout.treatments[n].per_channel
     found = _constants(graph.tensors, op, rule, source, out, per_channel, codes, bias)
     tensors = list(done.graph.tensors)
@@ -114,7 +114,7 @@ class _Build:
         out = self._parameters[op.outputs[0]]
         for k in rule.inputs(op):
             if k < len(inputs):
-                inputs[k] = self._codes(inputs[k], out.dtype.name, out if rule.same_scale else None)
+                inputs[k] = self._codes(inputs[k], named(out.dtype), out if rule.same_scale else None)
         if rule.weights is not None:
             self._weights(n, op, rule, inputs, out)
         self.ops.append(replace(op, inputs=tuple(inputs), version=1))
@@ -202,14 +202,14 @@ class _Build:
     def _weights(self, n: int, op: Op, rule: Rule, inputs: list[int], out: QuantMod) -> None:
         """Put integer weights and bias into `inputs`."""
         assert rule.weights is not None
-        source = form(self._parameters[op.inputs[rule.data[0]]], out.dtype.name)
+        source = form(self._parameters[op.inputs[rule.data[0]]], named(out.dtype))
         per_channel = self._layout.treatments[n].per_channel if self._per_channel is None else self._per_channel
         known, real = self._rounded.get(n), self._biases.get(n)
         own = [
             self._floats[op.inputs[k]] for k in (rule.weights, rule.bias) if k is not None and 0 <= k < len(op.inputs)
         ]
         held = (op, known, real, *own)
-        of = (*map(id, held), float(source.scale), float(out.scale), out.dtype.name, per_channel)
+        of = (*map(id, held), float(source.scale), float(out.scale), named(out.dtype), per_channel)
         if of not in self._kept:
             coded = _constants(self._floats, op, rule, source, out, per_channel, known, real)
             if len(self._kept) >= MOST_MADE:
@@ -276,7 +276,11 @@ class _Build:
         return self._made[key]
 
     def _code(self, t: Tensor, q: QuantMod) -> Tensor:
-        return replace(t, dtype=q.dtype.name, quantization=quantization(q))
+        of = (id(t), id(q))
+        if of not in self._kept:
+            self._kept[of] = (replace(t, dtype=named(q.dtype), quantization=quantization(q)), t, q)
+        coded: Tensor = self._kept[of][0]
+        return coded
 
     def _new(self, t: Tensor) -> int:
         self.tensors.append(t)
@@ -334,4 +338,4 @@ def _called(t: Tensor, what: str) -> Tensor:
 
 def _constant(t: Tensor, coded: Coded) -> Tensor:
     q = Quantization(coded.scale, np.zeros(len(coded.scale), np.int64), coded.axis)
-    return replace(t, dtype=coded.data.dtype.name, data=coded.data, quantization=q, buffer=0)
+    return replace(t, dtype=named(coded.data.dtype), data=coded.data, quantization=q, buffer=0)
