@@ -48,7 +48,11 @@ else:
 
     def replace(record, /, **changes):
         """A copy with other values in some fields."""
-        for f in _own(record).values():
+        found, values = _own(record), record.__dict__
+        if not record.__records_made__:  # all are given
+            there = values if values.keys() == found.keys() else {name: getattr(record, name) for name in found}
+            return record.__class__(**{**there, **changes})
+        for f in found.values():
             if not f.init:
                 if f.name in changes:
                     raise ValueError(f"field {f.name} is declared with init=False, it cannot be specified")
@@ -89,6 +93,7 @@ else:
             found[name] = f
         constants = {name: f.default for name, f in found.items() if f.default is not _MISSING}
         cls.__records_fields__ = found
+        cls.__records_made__ = any(not f.init for f in found.values())
         cls.__dataclass_fields__ = _Fields()
         cls.__match_args__ = tuple(name for name, f in found.items() if f.init) if more else tuple(found)
         if "__init__" not in body:
