@@ -130,7 +130,7 @@ class Refit:
         own[: form.constants.nbytes] = form.constants
         words[form.own] += own.ctypes.data - self.plan.constants.ctypes.data
         arena, constants = (
-            there[(there >= start) & (there < start + len(words))] - start
+            there[slice(*np.searchsorted(there, (start, start + len(words))))] - start
             for there in (self.plan.arena_words, self.plan.constant_words)
         )
         return Patch(start, words, arena, constants, own)

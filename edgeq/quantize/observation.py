@@ -201,6 +201,13 @@ class _Look:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self._every: dict[int, int] = {}
+
+    def _step_of(self, i: int) -> int:
+        """Every so many-th value of a tensor is counted."""
+        if i not in self._every:
+            self._every[i] = stride(self.graph.tensors[i].shape, VALUES)
+        return self._every[i]
 
     @property
     def complete(self) -> bool:
@@ -216,9 +223,12 @@ class _Look:
 
     def part(self, i: int, values: Array, numbers: Sequence[int]) -> tuple[Array, float, float]:
         """Some values of a tensor on some samples, (samples, elements), of each sample others; and the extremes of all."""
-        every = stride(self.graph.tensors[i].shape, VALUES)
-        some = np.concatenate([thinned(values[k : k + 1], every, n % every)[0] for k, n in enumerate(numbers)])
-        low, high = float(values.min()), float(values.max())
+        every = self._step_of(i)
+        if values.ndim == 2:
+            some = np.concatenate([row[n % every :: every] for n, row in zip(numbers, values, strict=True)])
+        else:
+            some = np.concatenate([thinned(values[k : k + 1], every, n % every)[0] for k, n in enumerate(numbers)])
+        low, high = float(np.minimum.reduce(values, axis=None)), float(np.maximum.reduce(values, axis=None))
         if not (math.isfinite(low) and math.isfinite(high)):
             bad = next(n for n, row in zip(numbers, values, strict=True) if not np.isfinite(row).all())
             raise QuantizeError(f"tensor {i} on sample {bad}: values must be finite, found [{low}, {high}]")
@@ -226,8 +236,7 @@ class _Look:
 
     def count(self, histograms: dict[int, Histogram], i: int, some: Array, low: float, high: float) -> None:
         """Count what `part` gave of a tensor."""
-        every = stride(self.graph.tensors[i].shape, VALUES)
-        histograms[i] = (histograms.get(i) or Histogram()).add(some, every, (low, high))
+        histograms[i] = (histograms.get(i) or Histogram()).add(some, self._step_of(i), (low, high))
 
 
 class _Whole(_Look):

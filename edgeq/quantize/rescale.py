@@ -151,21 +151,22 @@ def _recounted(bias: Tensor, old: Tensor, new: Tensor) -> Tensor:
     """The bias in units of the new input scale; exact before the one rounding (halves to even)."""
     before, after = _scale(old), _scale(new)
     old_codes = np.asarray(bias.data).reshape(-1)
-    info = np.iinfo(old_codes.dtype)
     about = old_codes * (float(before) / float(after))
     near = np.rint(about)
-    if (
-        np.abs(about).max(initial=0.0) < 2.0**40
-    ):  # so float64 errs by less than 2^-10: only what is close to a half is in doubt
+    most = float(np.abs(near).max(initial=0.0))
+    if most < 2.0**40:  # so float64 errs by less than 2^-10: only what is close to a half is in doubt
         codes = near.astype(np.int64)
-        doubt = np.flatnonzero(np.abs(np.abs(about - near) - 0.5) < 2.0**-9).tolist()
+        about -= near
+        np.abs(about, out=about)
+        doubt = np.flatnonzero(about > 0.5 - 2.0**-9).tolist()  # it is 0.5 at most
     else:
         codes, doubt = np.zeros(len(near), object), list(range(len(near)))
     if doubt:
         (a, b), (c, d) = float(before).as_integer_ratio(), float(after).as_integer_ratio()
         for k in doubt:
             codes[k] = _nearest(int(old_codes[k]) * a * d, b * c)
-    if not all(info.min < c <= info.max for c in (codes.min(initial=0), codes.max(initial=0))):
+    info = np.iinfo(old_codes.dtype)
+    if 2.0 * most >= info.max and not all(info.min < c <= info.max for c in (codes.min(initial=0), codes.max(initial=0))):
         raise QuantizeError(f"bias {bias.name!r} does not fit {bias.dtype} at input scale {after}")
     data = codes.astype(info.dtype).reshape(bias.shape)
     q = bias.quantization
