@@ -166,7 +166,9 @@ def _recounted(bias: Tensor, old: Tensor, new: Tensor) -> Tensor:
         for k in doubt:
             codes[k] = _nearest(int(old_codes[k]) * a * d, b * c)
     info = np.iinfo(old_codes.dtype)
-    if 2.0 * most >= info.max and not all(info.min < c <= info.max for c in (codes.min(initial=0), codes.max(initial=0))):
+    if 2.0 * most >= info.max and not all(
+        info.min < c <= info.max for c in (codes.min(initial=0), codes.max(initial=0))
+    ):
         raise QuantizeError(f"bias {bias.name!r} does not fit {bias.dtype} at input scale {after}")
     data = codes.astype(info.dtype).reshape(bias.shape)
     q = bias.quantization

@@ -166,14 +166,14 @@ def channel_means(values: Array) -> Array:
     if values.ndim == 4:
         return np.asarray(values.mean(axis=(1, 2), dtype=np.float64))
     samples, positions, channels = values.shape
-    if values.itemsize > 1 or positions > SUMMED:
-        mean: Array = values.mean(axis=1, dtype=np.float64)
-        return mean
-    sums, ones = np.zeros((samples, channels), np.float32), np.ones((1, positions), np.float32)
-    step, some = max(1, SUMMED // max(positions * channels, 1)), max(1, SUMMED // max(channels, 1))
-    for k in range(0, samples, step):  # whole numbers, which float32 adds exactly, ten times as fast
-        for at in range(0, positions, some):
-            part = values[k : k + step, at : at + some].astype(np.float32)
+    # A product with ones adds up four to ten times as fast as a mean does. Codes of 8 bits float32 adds exactly.
+    kind = np.dtype(np.float64 if values.itemsize > 1 or positions > SUMMED else np.float32)
+    sums: Array = np.zeros((samples, channels), kind)
+    ones: Array = np.ones((1, positions), kind)
+    step, rows = max(1, SUMMED // max(positions * channels, 1)), max(1, SUMMED // max(channels, 1))
+    for k in range(0, samples, step):
+        for start in range(0, positions, rows):
+            part: Array = values[k : k + step, start : start + rows].astype(kind)
             sums[k : k + step] += (ones[:, : part.shape[1]] @ part)[:, 0]
     return sums.astype(np.float64) / positions
 
