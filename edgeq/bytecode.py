@@ -5,9 +5,9 @@ Python. As there, a module's source stands for it with its size and date: what w
 is everything where there is no file. A module that comes from here has the file, the loader's `get_source` and the lines that it
 would have had, so that tracebacks, debuggers and `inspect` find what they look for.
 
-It is used from the first look at `edgeq.load` until the first model was loaded, and from that at `edgeq.quantize.quantize` until
-one was quantized. What was missing in it then is gathered when the process ends (edgeq/gathered.py), so that the next start
-finds it.
+It is used from the first look at `edgeq.load` until the first model was loaded, from that at `edgeq.quantize.quantize` until
+one was quantized, and by `edgeq calibrate`. What was missing in it then is gathered when the process ends (edgeq/gathered.py), so
+that the next start finds it.
 
     MAGIC ‖ size of the index (8 bytes, little endian) ‖ index (marshal) ‖ code of each module (marshal)
 """

@@ -79,6 +79,21 @@ def test_the_second_start_finds_its_modules_there(started, kept) -> None:
     assert int(started()) > 80
 
 
+def test_calibrating_finds_its_modules_there(package, tmp_path) -> None:
+    """What one `edgeq calibrate` imported, the next takes from the file, where it ends early, too."""
+    line = ["calibrate", "missing.tflite", "-d", "missing.npy", "-o", "out.tflite"]
+    code = f"import sys\nfrom edgeq.cli import main\nassert main({line}) == 1{COUNT}"
+    environment = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"} | {"PYTHONPATH": str(package)}
+    counts = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        counts.append(int(done.stdout))
+    assert counts[1] > max(counts[0], 20)
+
+
 def test_modules_are_what_python_finds(started, kept) -> None:
     """Names, places, sources, line numbers and tracebacks are those of modules that Python imports itself."""
     found = started(ASKED).splitlines()

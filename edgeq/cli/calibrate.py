@@ -99,30 +99,38 @@ def calibrate(
         return
     if data is None:
         raise click.UsageError("Missing option '-d' / '--data'.")
-    from edgeq.files import check_place
-    from edgeq.quantize.observation import Budget
-
     share = None if statistics is None else Share(statistics, owner, epsilon)
     if share is None and (owner is not None or epsilon is not None):
         raise click.UsageError("--statistics-for and --epsilon need --statistics FILE.")
     if share is not None and owner is None and epsilon is None:
         raise click.UsageError("--statistics leave the device masked (--statistics-for) or with noise (--epsilon).")
+    from edgeq import bytecode
+
+    try:
+        budget = bytecode.begin(lambda: _budget(samples, minutes, memory))
+        _check(output, share)
+        to = _to_overlay if output.endswith(OVERLAY) else _to_plain
+        to(model, data, output, teacher, budget, keep_io, source, share, access)
+    finally:
+        bytecode.end()
+
+
+def _budget(samples: int | None, minutes: float | None, memory: int) -> Budget:
+    from edgeq.quantize.observation import Budget
+
     seconds = None if minutes is None else 60.0 * minutes
-    budget = Budget(seconds=seconds, kept_bytes=memory << 20)
-    if samples is not None:
-        budget = Budget(samples, seconds, memory << 20, math.inf)
-    check_place(output)
-    if share is not None:
-        _check(share)
-    if output.endswith(OVERLAY):
-        _to_overlay(model, data, output, teacher, budget, keep_io, source, share, access)
-    else:
-        _to_plain(model, data, output, teacher, budget, keep_io, source, share, access)
+    if samples is None:
+        return Budget(seconds=seconds, kept_bytes=memory << 20)
+    return Budget(samples, seconds, memory << 20, math.inf)
 
 
-def _check(share: Share) -> None:
-    """See that statistics can be written as asked, before samples are looked at for them."""
+def _check(output: str, share: Share | None) -> None:
+    """See that what comes out can be written as asked, before samples are looked at for it."""
     from edgeq.files import check_place
+
+    check_place(output)
+    if share is None:
+        return
     from edgeq.keys import load_recipient
     from edgeq.quantize.statistics import check_epsilon
 
