@@ -19,11 +19,12 @@ from edgeq.finetune import budget, checkpoint
 from edgeq.finetune.adam import Adam, falling
 from edgeq.finetune.asked import Asked, some_of
 from edgeq.finetune.checkpoint import Standing
-from edgeq.finetune.curvature import curvature
+from edgeq.finetune.curvature import Curved, curvature
 from edgeq.finetune.goal import Figure, Judge, Target, answering, answers, checked_labels, loss, targets
 from edgeq.finetune.options import BATCH, Options
 from edgeq.finetune.refit import fittable, refitted, scarcest
 from edgeq.finetune.rows import Rows
+from edgeq.finetune.slopes import Slope, averaged, slopes
 from edgeq.finetune.spans import respanned
 from edgeq.finetune.student import Parameters, Student
 from edgeq.graph import Array, Graph
@@ -113,6 +114,7 @@ class Course:
         self._answers = answering(teacher, [g.tensor for g in self.goals])
         self._batch = options.batch or BATCH
         self._piece = budget.piece(self.student, self._batch)
+        self._slopes: dict[int, Slope] = {}  # of the fittings so far
         held_rows, held_labels = self.rows, self._labels
         held = everything[apart]
         if validation is not None:
@@ -204,11 +206,18 @@ class Course:
         """The run with its layers fitted once more (refit.py), for the time k, before the first epoch."""
         draw = np.random.default_rng([self.options.seed, FITTINGS, k])
         inputs, size = self._fitting_on(draw), self._piece
-        pieces = [[a[i : i + size] for a in inputs] for i in range(0, min(len(inputs[0]), CURVED), size)]
-        taught = [(p, self._teach(p)) for p in pieces]
-        bent = curvature(self.student, at.now, self.goals, self._signals, taught, draw) if k else {}
+        bent: dict[int, Curved] = {}
+        self._slopes = self._slopes if k else {}
+        if k:
+            pieces = [[a[i : i + size] for a in inputs] for i in range(0, len(inputs[0]), size)]
+            taught = [(p, self._teach(p)) for p in pieces]
+            some = taught[: -(-CURVED // size)]
+            bent = curvature(self.student, at.now, self.goals, self._signals, some, draw)
+            layers = fittable(self.student)
+            now = slopes(self.student, at.now, layers, self.goals, self._signals, taught)
+            self._slopes = averaged(self._slopes, now)
         begun = at.now if k else respanned(self.student, self.teacher, at.now, self._plain(), size)
-        point = refitted(self.student, self.teacher, begun, inputs, size, bent, advance)
+        point = refitted(self.student, self.teacher, begun, inputs, size, bent, self._slopes, advance)
         figure = self._figure(self.student.graph_of(point))
         better = figure < at.sound and figure < self._least(at.history[0])
         better = better and (figure.nearer > MOST_OF or self._labels is not None)

@@ -14,12 +14,21 @@ from edgeq.finetune.goal import Target, distribution
 from edgeq.finetune.student import Parameters, Student
 from edgeq.graph import Array, Op
 from edgeq.plan.multiplier import float_bounds
+from edgeq.records import dataclass
 
 DRAWS = 2
 """Answers that are drawn for each sample."""
 
 DAMPING = 0.1
 """In means of the diagonal: what few samples' gradients hardly tell."""
+
+
+@dataclass(frozen=True, eq=False)
+class Curved:
+    """Second moments (channels, channels), their diagonal's mean being 1 before they were damped, and what it was in a row."""
+
+    shape: Array
+    size: float
 
 
 def curvature(
@@ -29,10 +38,11 @@ def curvature(
     signals: Sequence[float],
     pieces: Sequence[tuple[list[Array], list[Array]]],
     draw: np.random.Generator,
-) -> dict[int, Array]:
-    """(channels, channels) by the layers' operations, of what they write before their activation. signals: mean squares of the
+) -> dict[int, Curved]:
+    """By the layers' operations, of what they write before their activation. signals: mean squares of the
     float model's values; pieces: inputs and the float model's answers to them."""
     sums: dict[int, Array] = {}
+    rows: dict[int, int] = {}
 
     def watching(n: int, op: Op) -> Callable[[Array, Array], None]:
         values = op.options.values if op.options is not None else {}
@@ -42,6 +52,7 @@ def curvature(
             g = g * ((v > least) & (v < most))
             g = g.reshape(-1, g.shape[-1])
             sums[n] = sums.get(n, 0) + (g.T @ g).astype(np.float64)
+            rows[n] = rows.get(n, 0) + len(g)
 
         return seen
 
@@ -59,7 +70,7 @@ def curvature(
     for n, total in sums.items():
         size = float(np.diag(total).mean())
         if size > 0:
-            out[n] = total / size + DAMPING * np.eye(len(total))
+            out[n] = Curved(total / size + DAMPING * np.eye(len(total)), size / rows[n])
     return out
 
 

@@ -19,8 +19,10 @@ from math import gcd
 
 import numpy as np
 
+from edgeq.finetune.curvature import Curved
 from edgeq.finetune.descent import descended, levelled
 from edgeq.finetune.layers import Layer
+from edgeq.finetune.slopes import Slope, pulled
 from edgeq.finetune.student import Parameters, Student
 from edgeq.finetune.walk import Walk
 from edgeq.graph import Activation, Array, Graph, Op
@@ -87,11 +89,12 @@ def refitted(
     at: Parameters,
     inputs: Sequence[Array],
     piece: int,
-    curvature: Mapping[int, Array],
+    curvature: Mapping[int, Curved],
+    slopes: Mapping[int, Slope],
     advance: Callable[[], object] = lambda: None,
 ) -> Parameters:
-    """The parameters with every layer of `fittable` fitted, on `inputs` (n, …) in the order of the graph's. curvature: of
-    layers' outputs (channels, channels), by operation, where it is known; advance: called after each layer."""
+    """The parameters with every layer of `fittable` fitted, on `inputs` (n, …) in the order of the graph's. curvature,
+    slopes: of layers' outputs and weights, by operation, where they are known; advance: called after each layer."""
     out = dict(at)
     goals = tuple(student.targets)
     theirs = Walk(teacher, _targets(student, teacher), dict(zip(teacher.inputs, inputs, strict=True)), piece, _plain)
@@ -108,7 +111,7 @@ def refitted(
         ours.until(y.op, student.constants(out))
         fit = _fit(student, teacher, y, theirs.values, ours.values)
         if fit is not None:
-            out = _placed(student, y, out, fit, curvature.get(y.op))
+            out = _placed(student, y, out, fit, curvature.get(y.op), slopes.get(y.op))
         advance()
     return out
 
@@ -214,15 +217,18 @@ def _activation(op: Op) -> int:
     return int(values.get("fused_activation_function") or 0)
 
 
-def _placed(student: Student, y: Layer, at: Parameters, fit: Fit, g: Array | None) -> dict[str, Array]:
+def _placed(
+    student: Student, y: Layer, at: Parameters, fit: Fit, curved: Curved | None, slope: Slope | None
+) -> dict[str, Array]:
     """The parameters with this layer's codes, levels and bias fitted."""
     step, codes, book = student.layer(y, at)
-    target = fit.target / step[:, None]
-    if g is not None and fit.h.ndim == 2:
-        g = g * (step[:, None] * step)
+    target, g = fit.target, None
+    if curved is not None and slope is not None:
+        target = pulled(target, codes * step[:, None], fit.h, fit.read, slope, curved)
+    target = target / step[:, None]
+    if curved is not None and fit.h.ndim == 2:
+        g = curved.shape * (step[:, None] * step)
         g = g / np.diag(g).mean()
-    else:
-        g = None
     levels = None
     if book is not None and fit.h.ndim == 2:
         codes, levels = levelled(codes, target, fit.h, np.rint(book.levels), book.book, g)

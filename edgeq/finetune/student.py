@@ -296,6 +296,12 @@ class Student:
         step = np.broadcast_to(step, (len(rows),))
         return step, np.rint(rows / step[:, None]), book
 
+    def slope(self, y: Layer, gradients: Mapping[str, Array]) -> tuple[Array, Array]:
+        """A layer's share of `backward`, as gradients of real weights (channels, k) and of its bias (channels,)."""
+        w, b = f"w{y.weights}", f"b{y.bias}"
+        weights = self._rows(y, gradients[w] / self._units[w]).astype(np.float64)
+        return weights, np.broadcast_to(gradients[b] / self._units[b], (len(weights),))
+
     def placed(self, y: Layer, at: Parameters, codes: Array, levels: Array | None, bias: Array) -> dict[str, Array]:
         """The parameters with other codes (channels, k), levels (books, count) and bias (channels,) of a layer."""
         out = dict(at)
