@@ -16,7 +16,7 @@ from edgeq.finetune.curvature import DAMPING, curvature
 from edgeq.finetune.descent import descended, levelled
 from edgeq.finetune.goal import Target
 from edgeq.finetune.refit import ROWS, every, fittable, refitted
-from edgeq.finetune.slopes import SHARE, averaged, pulled, slopes
+from edgeq.finetune.slopes import SHARE, pulled, slopes
 from edgeq.finetune.spans import respanned
 from edgeq.finetune.student import Student
 from edgeq.finetune.walk import Walk

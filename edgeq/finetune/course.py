@@ -63,7 +63,7 @@ TURN, TURNS = 1024, 25
 MOST_HELD = 4096
 """Samples that judge."""
 
-FITTINGS, FITTED_WEIGHTS = 6, 2_000_000
+FITTINGS, FITTED_WEIGHTS = 12, 4_000_000
 """Times that layers are fitted one after another, each time to what those before them have become: no more than that, and once
 where so many weights are gone through already."""
 
