@@ -14,7 +14,7 @@ from edgeq.pieces import divided, in_parts, in_pieces, part_of
 from edgeq.quantize import quantize, recalibrate
 from edgeq.quantize.cells import drawn
 from edgeq.quantize.reconstruct import floats_of, reconstruct
-from edgeq.quantize.remainders import without
+from edgeq.quantize.remainders import remembered, remembered_in, without
 from edgeq.tflite import write
 
 
@@ -129,3 +129,23 @@ def test_drawn_models_in_pieces(small, monkeypatch):
         part = one.part(piece)
         for i in {i for op in part.ops for i in op.inputs} & together.keys():
             np.testing.assert_array_equal(part.tensors[i].data, np.concatenate(together[i]))
+
+
+def test_remainders_in_pieces(small):
+    """What remainders make of the codes is the same whether it is told at once or piece by piece, biases included."""
+    graph = quantize(classifier(), inputs_of(classifier())).graph
+    near = remembered(graph, reconstruct(graph))
+    parts = remembered_in(graph, floats_of(graph))
+    assert near is not None
+    assert parts is not None
+    assert not parts.whole
+    assert any(piece.channels for piece in parts.pieces)
+    for piece in parts.pieces:
+        part = parts.part(piece)
+        for op, there in zip(part.ops, near.ops[piece.start : piece.stop], strict=True):
+            for i, j in zip(op.inputs, there.inputs, strict=True):
+                if i >= 0 and near.tensors[j].data is not None:
+                    wanted = near.tensors[j].data
+                    rows = wanted if piece.channels is None else wanted[slice(*piece.channels)]
+                    np.testing.assert_array_equal(part.tensors[i].data, rows)
+    assert remembered_in(without(graph), floats_of(without(graph))) is None

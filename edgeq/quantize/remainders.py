@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import numpy as np
@@ -25,7 +26,8 @@ import numpy.typing as npt
 from edgeq.coding import DEFLATED, PACKED, deflate, pack, unpack
 from edgeq.digest import sha256
 from edgeq.errors import CodingError, ModelError
-from edgeq.graph import Graph, Metadata, Op
+from edgeq.graph import Graph, Metadata, Op, Tensor
+from edgeq.pieces import Floats, Piece, of_channels, whole
 from edgeq.quantize.canonical import real
 from edgeq.quantize.cells import width
 from edgeq.quantize.parameters import Rewritten
@@ -100,13 +102,29 @@ def remembered(graph: Graph, floats: Graph) -> Graph | None:
     None where there are none, or these weights are not those that they belong to. Raises ModelError for remainders that
     contradict themselves or the model.
     """
-    found = next((m for m in graph.metadata if m.name == NAME), None)
-    if found is None:
+    data = _found(graph)
+    if data is None:
         return None
     try:
-        return _told(memoryview(found.data), graph, floats)
+        return _told(data, graph, floats)
     except CodingError as error:
         raise ModelError(f"remainders of the weights: {error}") from None
+
+
+def remembered_in(graph: Graph, floats: Floats) -> Floats | None:
+    """As `remembered`, of a model in pieces: what a piece's layers were is told when its turn comes."""
+    if floats.whole:
+        near = remembered(graph, floats.graph)
+        return None if near is None else whole(near)
+    data = _found(graph)
+    try:
+        records = None if data is None else _records(data, graph)
+        if data is None or records is None:
+            return None
+        told = {record[0]: (record, place) for record, place in _placed(data, records, graph, floats.graph)}
+    except CodingError as error:
+        raise ModelError(f"remainders of the weights: {error}") from None
+    return Floats(floats.graph, floats.pieces, partial(_part, _Told(data, told, graph), floats))
 
 
 def weighted(graph: Graph) -> list[int]:
@@ -153,7 +171,17 @@ def left_open(graph: Graph) -> dict[int, Array]:
     return {_at(graph, n): width(graph.tensors[_at(graph, n)]) / np.float32(parts) for n, _, _, parts, *_ in records}
 
 
-def _told(data: memoryview, graph: Graph, floats: Graph) -> Graph | None:
+def _found(graph: Graph) -> memoryview | None:
+    found = next((m for m in graph.metadata if m.name == NAME), None)
+    return None if found is None else memoryview(found.data)
+
+
+Record = tuple[int, ...]
+"""A layer's, as LAYER has it."""
+
+
+def _records(data: memoryview, graph: Graph) -> list[Record] | None:
+    """The layers' records, None of other weights."""
     if len(data) < HEADER.size:
         raise CodingError(f"{len(data)} bytes, expected at least {HEADER.size}")
     magic, digest, count = HEADER.unpack(data[: HEADER.size])
@@ -164,22 +192,26 @@ def _told(data: memoryview, graph: Graph, floats: Graph) -> Graph | None:
     own, start = weighted(graph), HEADER.size + count * LAYER.size
     if count > len(own) or start > len(data):
         raise CodingError(f"{count} layers in {len(data)} bytes, of a model that has {len(own)}")
-    records = [LAYER.unpack_from(data, HEADER.size + k * LAYER.size) for k in range(count)]
+    records: list[Record] = [LAYER.unpack_from(data, HEADER.size + k * LAYER.size) for k in range(count)]
     told = [record[0] for record in records]
     if sorted(set(told)) != told or not set(told) <= set(own):
         raise CodingError(f"layers {told}, expected some of {own}, ascending")
-    tensors, place = list(floats.tensors), start
+    return records
+
+
+def _placed(data: memoryview, records: Sequence[Record], graph: Graph, floats: Graph) -> Iterator[tuple[Record, int]]:
+    """Each record, held against what is there, and where its layer's bytes begin."""
+    place = HEADER.size + len(records) * LAYER.size
     for record in records:
-        place = _layer_told(data, place, record, graph, floats, tensors)
+        end = _end(data, place, record, graph, floats)
+        yield record, place
+        place = end
     if place != len(data):
         raise CodingError(f"{len(data) - place} bytes behind the end")
-    return floats.with_main(tensors=tuple(tensors))
 
 
-def _layer_told(
-    data: memoryview, place: int, record: Sequence[int], graph: Graph, floats: Graph, tensors: list[Any]
-) -> int:
-    """Put a layer's weights and biases in their places among the tensors; where its bytes end."""
+def _end(data: memoryview, place: int, record: Record, graph: Graph, floats: Graph) -> int:
+    """Where a layer's bytes end."""
     n, count, channels, parts, low, bits, packing, zero, length = record
     at, bias = _at(graph, n), _bias(floats, n)
     if count != graph.tensors[at].size or zero or not parts or not -FURTHEST - 1 <= low <= 0:
@@ -194,18 +226,64 @@ def _layer_told(
     end = place + length + 4 * channels
     if end > len(data):
         raise CodingError(f"layer {n} ends at {end}, the remainders at {len(data)}")
-    indices = unpack(data[place : place + length], count, bits, packing, f"layer {n}")
-    away = (np.frombuffer(indices, np.uint8).astype(np.float32) + np.float32(low)) / np.float32(parts)
-    t = floats.tensors[at]
-    weights = np.asarray(t.data) + away.reshape(t.shape) * width(graph.tensors[at])
-    tensors[at] = replace(t, data=weights.astype(np.float32), buffer=0)
-    if channels and bias is not None:
-        b = floats.tensors[bias]
-        values = np.frombuffer(data[place + length : end], "<f4").astype(np.float32).reshape(b.shape)
-        if not np.isfinite(values).all():
-            raise CodingError(f"layer {n}: a bias is not finite")
-        tensors[bias] = replace(b, data=values, buffer=0)
     return end
+
+
+class _Told:
+    """What is told of layers: by operation its record, and where its bytes begin."""
+
+    def __init__(self, data: memoryview, layers: Mapping[int, tuple[Record, int]], graph: Graph) -> None:
+        self.layers = layers
+        self._data, self._graph = data, graph
+        self._again = lru_cache(2)(self._indices)
+
+    def _indices(self, n: int) -> Array:
+        (_, count, _, _, _, bits, packing, _, length), place = self.layers[n]
+        found = unpack(self._data[place : place + length], count, bits, packing, f"layer {n}")
+        return np.frombuffer(found, np.uint8).reshape(self._graph.tensors[_at(self._graph, n)].shape)
+
+    def put(self, n: int, floats: Graph, there: int, tensors: list[Tensor], channels: tuple[int, int] | None) -> None:
+        """Put a layer's weights and biases in their places among the tensors of `floats`, where it is operation `there`;
+        channels: those alone."""
+        (_, _, count, parts, low, _, _, _, length), place = self.layers[n]
+        at, bias = _at(self._graph, n), _bias(floats, there)
+        coded, t = self._graph.tensors[at], floats.tensors[at]
+        indices = self._indices(n) if channels is None else self._again(n)[slice(*channels)]
+        away = (indices.astype(np.float32) + np.float32(low)) / np.float32(parts)
+        cell = width(coded if channels is None else of_channels(coded, channels))
+        weights = np.asarray(t.data) + away * cell
+        tensors[at] = replace(t, data=weights.astype(np.float32, copy=False), buffer=0)
+        if count and bias is not None:
+            b, start = floats.tensors[bias], place + length
+            values = np.frombuffer(self._data[start : start + 4 * count], "<f4").astype(np.float32)
+            values = values if channels is None else values[slice(*channels)]
+            if not np.isfinite(values).all():
+                raise CodingError(f"layer {n}: a bias is not finite")
+            tensors[bias] = replace(b, data=values.reshape(b.shape), buffer=0)
+
+
+def _told(data: memoryview, graph: Graph, floats: Graph) -> Graph | None:
+    records = _records(data, graph)
+    if records is None:
+        return None
+    told = _Told(data, {record[0]: (record, place) for record, place in _placed(data, records, graph, floats)}, graph)
+    tensors = list(floats.tensors)
+    for n in told.layers:
+        told.put(n, floats, n, tensors, None)
+    return floats.with_main(tensors=tuple(tensors))
+
+
+def _part(told: _Told, floats: Floats, piece: Piece) -> Graph:
+    """A piece, with what its layers were."""
+    part = floats.part(piece)
+    tensors = list(part.tensors)
+    try:
+        for n in range(piece.start, piece.stop):
+            if n in told.layers:
+                told.put(n, part, n - piece.start, tensors, piece.channels)
+    except CodingError as error:
+        raise ModelError(f"remainders of the weights: {error}") from None
+    return part.with_main(tensors=tuple(tensors))
 
 
 def _at(graph: Graph, n: int) -> int:

@@ -23,8 +23,8 @@ from edgeq.quantize.guard import Verdict, judge
 from edgeq.quantize.guide import SCORED, WITNESSES, Guide, every_tensor, guide_by
 from edgeq.quantize.observation import HOLD_BACK, Budget, Observation, Saved, looked_at, observe_within
 from edgeq.quantize.parameters import Rewritten
-from edgeq.quantize.reconstruct import floats_of, reconstruct
-from edgeq.quantize.remainders import NAME, left_open, remembered
+from edgeq.quantize.reconstruct import floats_of
+from edgeq.quantize.remainders import left_open, remembered_in
 from edgeq.quantize.report import Quantized, integer_layers
 from edgeq.quantize.rescale import Counted, Scales, rescale, scales
 from edgeq.quantize.search import ENOUGH, FIXED, MOST_SLACK, Found, Search, Spans, chosen, noise, noisiest
@@ -114,9 +114,10 @@ def recalibrate(
                 "by one: a model without a state is expected"
             )
     say, start = progress or silent, time.monotonic()
-    nearer = remembered(graph, reconstruct(graph)) if any(m.name == NAME for m in graph.metadata) else None
-    real = floats_of(graph) if nearer is None else in_parts(nearer)
-    known = in_parts(prepared(graph, teacher)) if teacher is not None else real if nearer is not None else None
+    codes = floats_of(graph)
+    nearer = remembered_in(graph, codes)
+    real = codes if nearer is None else nearer
+    known = in_parts(prepared(graph, teacher)) if teacher is not None else nearer
     matched = layers(graph, (known or real).graph)
     free = _inputs_free(graph, scales(graph, keep_io=False)) if not keep_io else scales(graph)
     total, stream = looked_at(graph, samples, labels, budget)
