@@ -30,6 +30,10 @@ MAX_TURNS = 1 << 20
 """How often a loop comes back in one run before it is taken for endless."""
 
 
+COPIED = 1 << 12
+"""Bytes of a constant, up to which it is copied at once."""
+
+
 @dataclass(frozen=True)
 class Variable:
     """What a resource variable holds: type, shape, and where it lies."""
@@ -69,9 +73,11 @@ class Builder:
         self.handles: dict[int, str] = {}  # tensor of a resource → the variable that it stands for
         self.variables: dict[str, Variable] = {}
         self.initial: list[tuple[Ref, Array]] = []
-        self._constants: list[bytes] = []
+        self._constants: list[bytes | memoryview] = []
         self._constant_bytes = 0
-        self._known: dict[object, tuple[bytes, Ref]] = {}  # by length and ends, or if others have them, by digest
+        self._known: dict[
+            object, tuple[bytes | memoryview, Ref]
+        ] = {}  # by length and ends, or if others have them, by digest
         self._op = -1
         self._kept: list[object] = []
 
@@ -209,9 +215,11 @@ class Builder:
         return Ref(len(self.sizes) - 1)
 
     def constant(self, values: Array) -> Ref:
-        """A piece of the constants with these bytes; equal bytes are stored once."""
-        raw = values.tobytes()
-        ends: object = raw if len(raw) <= 64 else (len(raw), raw[:32], raw[-32:])
+        """A piece of the constants with these bytes; equal bytes are stored once. An array of many has to stay as it is until the
+        plan is finished: it is not copied before."""
+        large = values.nbytes >= COPIED and values.flags.c_contiguous
+        raw: bytes | memoryview = values.reshape(-1).view(np.uint8).data if large else values.tobytes()
+        ends: object = raw if len(raw) <= 64 else (len(raw), bytes(raw[:32]), bytes(raw[-32:]))
         known = self._known.get(ends)
         if known is not None and known[0] != raw:  # only now is it worth looking at every byte
             ends = digest(raw)
@@ -447,10 +455,10 @@ def _transform_words(scale: float, zero_point: int, dtype: str) -> tuple[int, ..
     return (*np.array([q.C, q.d], np.float64).view(np.int64).tolist(), q.p - 1)
 
 
-def digest(raw: bytes) -> bytes:
+def digest(raw: bytes | memoryview) -> bytes:
     """What stands for these bytes: themselves if they are few, or their BLAKE2b and length, which is longer than that, so that no
     file can hold a few bytes which stand for many."""
-    return raw if len(raw) <= 64 else blake2b(raw) + len(raw).to_bytes(33, "big")
+    return bytes(raw) if len(raw) <= 64 else blake2b(raw) + len(raw).to_bytes(33, "big")
 
 
 def leaves_open(t: Tensor) -> bool:
