@@ -181,6 +181,16 @@ def let_go(arrays: Iterable[Array]) -> None:
         m.madvise(mmap.MADV_DONTNEED)
 
 
+def stacked(arrays: Sequence[Array]) -> Array:
+    """Arrays of one shape and dtype behind one another, (n, …). Of mapped ones no two are there at a time: the system maps up to
+    megabytes around each."""
+    out = np.empty((len(arrays), *arrays[0].shape), arrays[0].dtype)
+    for k, a in enumerate(arrays):
+        out[k] = a
+        let_go((a,))
+    return out
+
+
 def _shaped(graph: Graph, arrays: Sequence[Array]) -> tuple[Array, ...]:
     """Each array in its input's shape and dtype, real where the input is."""
     out = []

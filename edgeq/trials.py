@@ -15,7 +15,7 @@ import numpy as np
 from edgeq.calibrate import Inputs, processors, stride
 from edgeq.check import sound
 from edgeq.engine import Context, Program
-from edgeq.feed import let_go, quantmod_of
+from edgeq.feed import let_go, quantmod_of, stacked
 from edgeq.graph import NUMPY_DTYPES, Array, Graph
 from edgeq.machine import get
 from edgeq.plan import make_plan
@@ -160,8 +160,7 @@ class Trials:
         found = self._stacked.get(key)
         if found is None:
             some = [self._inputs[k] for k in range(*part.indices(len(self._inputs)))[start : start + count]]
-            found = [np.stack([x[k] for x in some]) for k in range(len(some[0]))]
-            let_go(a for x in some for a in x)
+            found = [stacked([x[k] for x in some]) for k in range(len(some[0]))]
             if len(self._inputs) * sum(a.nbytes for a in some[0]) <= STACKED:
                 self._stacked[key] = found
         return found

@@ -6,6 +6,7 @@ import threading
 import time
 import tracemalloc
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +15,17 @@ from hypothesis import strategies as st
 from quantize_models import Net, classifier, inputs_of, two_inputs
 
 from edgeq import calibrate
-from edgeq.calibrate import Keeper, Ranges, spread
+from edgeq.calibrate import Keeper, Ranges, copied, spread
 from edgeq.errors import InputError
-from edgeq.feed import count, encode, feed, quantmod_of
+from edgeq.feed import count, encode, feed, quantmod_of, stacked
 from edgeq.graph import Quantization, Tensor
 from edgeq.histogram import BINS, Histogram
+from edgeq.quantize import quantize
 from edgeq.quantmod import QuantMod
+from edgeq.recipe import RECIPES
+from edgeq.records import replace
+from edgeq.samples import read_npy
+from edgeq.tflite import write
 
 numbers = st.floats(-(2.0**90), 2.0**90, width=32)
 
@@ -242,6 +248,45 @@ def test_keeper_has_a_limit_in_bytes():
     keeper = Keeper(nbytes=8000)
     assert sum(1 for _ in keeper.watch((np.zeros(100),) for _ in range(50))) == 50
     assert 5 <= len(keeper.kept) <= 10
+
+
+def test_keeper_of_arrays_keeps_parts_of_them():
+    """What does not change is not kept a second time."""
+    x, keeper = np.zeros((9, 4), np.float32), Keeper(own=False)
+    for row in x:
+        keeper.keep((row,))
+    assert all(np.shares_memory(kept, x) for (kept,) in keeper.kept)
+
+
+def test_mapped_samples_are_given_back(tmp_path):
+    """Mapped samples that were copied, or laid out behind one another, count as the process's no longer; their values stay."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("the system does not say what is mapped")
+
+    def resident() -> int:
+        return int(status.read_text().split("RssFile:")[1].split()[0])  # KiB
+
+    values = np.arange(1 << 22, dtype=np.float32).reshape(64, -1)
+    np.save(tmp_path / "x.npy", values)
+    mapped = read_npy(str(tmp_path / "x.npy"))
+    before = resident()
+    np.testing.assert_array_equal(stacked([*mapped]), values)
+    for row, wanted in zip(mapped, values, strict=True):
+        np.testing.assert_array_equal(copied((row,))[0], wanted)
+    assert resident() < before + 4096  # of 16 MiB
+    assert stacked([np.float32(1), np.float32(2)]).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("effort", ["fast", "full"])
+def test_samples_of_a_file_are_those_of_an_array(tmp_path, effort):
+    """The same bytes come of samples in a mapped file, in an array, and one by one."""
+    graph = classifier()
+    samples = np.concatenate([x[0] for x in inputs_of(graph, 70)])
+    np.save(tmp_path / "x.npy", samples)
+    recipe = replace(RECIPES["int8"], effort=effort)
+    sources = (read_npy(str(tmp_path / "x.npy")), samples, [*samples])
+    assert len({write(quantize(graph, source, recipe).graph) for source in sources}) == 1
 
 
 # --- ranges of a model --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from edgeq.calibrate import Inputs, spread, workers
 from edgeq.check import sound
 from edgeq.engine import Context, Program
 from edgeq.errors import ModelError
-from edgeq.feed import let_go
+from edgeq.feed import stacked
 from edgeq.graph import NUMPY_DTYPES, Array, Graph, Op
 from edgeq.machine import get
 from edgeq.plan import make_plan
@@ -126,10 +126,7 @@ class Stage:
         if i in self._held:
             return self._held[i][start:stop]
         k = self._graph.inputs.index(i)
-        some = [x[k] for x in self._inputs[start:stop]]
-        stacked = np.stack(some)
-        let_go(some)
-        return stacked
+        return stacked([x[k] for x in self._inputs[start:stop]])
 
 
 def gone(

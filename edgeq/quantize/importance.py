@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.calibrate import Inputs, evenly
+from edgeq.feed import let_go
 from edgeq.graph import Graph
 from edgeq.quantize.rules import RULES
 from edgeq.records import dataclass
@@ -95,6 +96,7 @@ def importances(
             back = {i: r / max(float(np.linalg.norm(values[i])), 1e-30) for i, r in back.items()}
         del values
         found = tape.backward(back)
+        let_go(x)
         for n in wanted:
             g = _rows(graph, n, found, means[n])  # (channels, k)
             trace[n] = trace.get(n, 0) + np.einsum("ck,ck->c", g, g)
