@@ -4,7 +4,8 @@
     python benchmarks/calibration_arm.py wheels/*rpi4*.whl [recovery] [resources] [power] [drift] [--tasks NAME…]
 
 recovery: `edgeq calibrate` with 64 unlabelled samples under a shift, there and here: noise before and after, and whether both
-  made the same overlay. Minutes a row, most of them the emulation of the float model: --tasks and --shifts name a few.
+  made the same overlay, of models that carry remainders (--known nothing: that do not). Up to two minutes a row, most of
+  them the emulation of the float model: --tasks, --forms and --shifts name a few.
 resources: time and memory of `edgeq calibrate` with few and many samples (--samples).
 power: `edgeq calibrate` killed there at random moments (--times); is the overlay whole after each, does the next run finish?
 drift: a watched model, shown the same samples there and here, some as they were and then some under a shift (--runs): is what a
@@ -36,8 +37,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from calibration_recovery import scores
-from calibration_tasks import DEMO, Task, images, keywords, people, toycar
+from calibration_recovery import KNOWN, forms, scores
+from calibration_tasks import DEMO, Task, digits, images, keywords, people, toycar
 
 from edgeq import changes, keys, overlay
 from edgeq.changes import Changes
@@ -119,9 +120,9 @@ def recovery(there: Guest, options: argparse.Namespace) -> bool:
     print("|---|---|---|---|---|---|---|---|---|---|")
     good = True
     for task, shifts in chosen(options):
-        assert task.published is not None
-        for name in shifts:
-            good &= row(there, task, "published int8", task.published, name)
+        for form, coded in forms(task, options.known).items():
+            for name in shifts if form.split()[0] in options.forms else ():
+                good &= row(there, task, form, coded, name)
     return good
 
 
@@ -134,6 +135,7 @@ def chosen(options: argparse.Namespace) -> Iterator[tuple[Task, list[str]]]:
 
 
 ROWS = {
+    digits: ["darkened ×0.3", "brightened ×3"],
     toycar: ["20 dB down"],
     keywords: ["gain ×0.3", "gain ×3"],
     images: ["darkened ×0.3", "colour cast"],
@@ -238,10 +240,10 @@ def drift(there: Guest, options: argparse.Namespace) -> bool:
     print("|---|---|---|---|---|---|---|---|---|")
     good, rng = True, np.random.default_rng(0)
     for task, shifts in chosen(options):
-        assert task.published is not None
-        data, fresh = write(task.published), task.test[1::2]
+        coded = forms(task, "nothing").popitem()[1]  # the published one, if there is one
+        data, fresh = write(coded), task.test[1::2]
         Path("m.tflite").write_bytes(data)
-        known = baseline_of(task.published, list(feed(task.published, task.test[::2])))
+        known = baseline_of(coded, list(feed(coded, task.test[::2])))
         assert known is not None
         content = changes.to_bytes(Changes({}, {}, len(task.test[::2]), to_arrays(known)))
         base, now = Base(hashlib.sha256(data).hexdigest()), datetime.now(timezone.utc)
@@ -291,6 +293,12 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", choices=[*made, []])
     parser.add_argument("--tasks", nargs="*", default=[], choices=[make.__name__ for make in ROWS])
     parser.add_argument("--shifts", nargs="*", default=[], help="of those tasks")
+    parser.add_argument(
+        "--forms", nargs="*", default=["edgeq's", "published"], help="edgeq's, published: of `recovery`"
+    )
+    parser.add_argument(
+        "--known", choices=KNOWN[::2], default=KNOWN[0], help="what `recovery` knows of the float model"
+    )
     parser.add_argument("--samples", type=int, default=64_000, help="the many of `resources`")
     parser.add_argument("--times", type=int, default=10, help="kills of `power`")
     parser.add_argument("--runs", type=int, default=3, help="runs of `drift`")

@@ -39,12 +39,7 @@ KNOWN = "remainders", "teacher", "nothing"
 def recovery(found: list[Task], samples: int, known: str, draws: int) -> list[dict[str, Any]]:
     rows = []
     for task in found:
-        forms = {"edgeq's int8": quantize(task.real, task.local[:100]).graph}
-        if task.published is not None:  # as `edgeq seal --teacher` seals it
-            carrying = taught(task.published, task.real) if known == "remainders" else None
-            forms["published int8"] = carrying or task.published
-        for form, coded in forms.items():
-            coded = coded if known == "remainders" else without(coded)
+        for form, coded in forms(task, known).items():
             plain = scores(task.real, task.test, False)
             before = _noise(scores(coded, task.test, True), plain)
             for name, shift in task.shifts.items():
@@ -52,6 +47,14 @@ def recovery(found: list[Task], samples: int, known: str, draws: int) -> list[di
                 rows.append(row | _recovered(task, coded, shift, before, samples, known, draws))
                 print(".", end="", file=sys.stderr, flush=True)
     return rows
+
+
+def forms(task: Task, known: str) -> dict[str, Graph]:
+    """A task's model in integers, as `edgeq quantize` makes it and as published, with what is known of the float model."""
+    found = {"edgeq's int8": quantize(task.real, task.local[:100]).graph}
+    if task.published is not None:  # as `edgeq seal --teacher` seals it
+        found["published int8"] = (known == KNOWN[0] and taught(task.published, task.real)) or task.published
+    return {form: coded if known == KNOWN[0] else without(coded) for form, coded in found.items()}
 
 
 def _recovered(

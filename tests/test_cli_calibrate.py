@@ -153,6 +153,17 @@ def test_labels_guard(here) -> None:
     assert (here / "o.eqo").exists()
 
 
+@pytest.mark.parametrize("wrong", [10, -2])
+def test_labels_of_no_class_are_refused(here, capsys, wrong) -> None:
+    """A label that no class of the model has is an error, told with the classes, before anything is looked at."""
+    x = np.load("bright_calibration.npz")["x"]
+    np.savez("labelled.npz", x=x, y=np.r_[np.zeros(len(x) - 1, int), wrong])
+    assert main([*CALIBRATE, "-d", "labelled.npz"]) == 1
+    found = f"found [{min(wrong, 0)}, {max(wrong, 0)}]"
+    assert f"edgeq: error: labels must be in [0, 9], or −1 for none, {found}\n" in capsys.readouterr().err
+    assert not (here / "o.eqo").exists()
+
+
 def test_rollback(here, capsys) -> None:
     """Rolling back puts the overlay before in place, then none; then there is nothing to roll back."""
     assert main(CALIBRATE) == 0

@@ -101,10 +101,18 @@ Saved = Callable[[Observation], None]
 def looked_at(
     graph: Graph, samples: Source, labels: Array | None, budget: Budget
 ) -> tuple[int, Iterator[tuple[Inputs, int]]]:
-    """How many samples will be looked at (0: nobody knows), and those samples, each with its label or −1."""
+    """How many samples will be looked at (0: nobody knows), and those samples, each with its label or −1.
+
+    Raises InputError for labels that are not one for each sample, or of no class of the first output's.
+    """
     total, most = count(graph, samples) or 0, budget.most(graph)
     if labels is not None and total and len(labels) != total:
         raise InputError(f"expected a label for each of {total} samples, got {len(labels)}")
+    classes = math.prod(graph.tensors[graph.outputs[0]].shape)
+    if labels is not None and len(labels) and classes > 1 and not -1 <= labels.min() <= labels.max() < classes:
+        raise InputError(
+            f"labels must be in [0, {classes - 1}], or −1 for none, found [{labels.min()}, {labels.max()}]"
+        )
     if not total or not isinstance(samples, (np.ndarray, Mapping, Sequence)):
         return most, _first(graph, samples, most)
     wanted = range(total)
