@@ -30,11 +30,9 @@ WHOLE_BYTES: Final = 2 << 20
 HEAVY_BYTES: Final = 3 << 19
 """Of weights: of models that have fewer more inputs are asked."""
 
-PIECE_BYTES: Final = 1 << 20
-"""Of weights, that a piece is to have at most: while it is made, they are there four times."""
-
-SLICED: Final = 1.5
-"""Times PIECE_BYTES: an operation that has more is cut by output channels."""
+PIECE_BYTES: Final = 15 << 16
+"""Of weights, that a piece is to have at most: while it is made, they are there four times, and arrays of less than a mebibyte
+take memory that was there before (edgeq/trim.py). An operation that has more is cut by output channels."""
 
 LITTLE: Final = 1 << 10
 """Of constants, that are more than that piece is to have: an average's axes, a shape."""
@@ -45,8 +43,8 @@ CHANNELS: Final = 16
 WAITING_BYTES: Final = 6 << 20
 """Of tensors between two pieces, of all samples that wait."""
 
-ARENA_BYTES: Final = 20 << 20
-"""Of all threads: two with images of megabytes are not worth as much memory as all that they save."""
+ARENA_BYTES: Final = 12 << 20
+"""Of all threads together."""
 
 BESIDE: Final = 4
 """Times less memory for samples side by side, where another model runs at the same time."""
@@ -155,7 +153,7 @@ def divided(graph: Graph) -> tuple[Piece, ...]:
     found: list[Piece] = []
     start = 0
     while start < n:
-        if weights[start] > SLICED * PIECE_BYTES and _has_channels(graph, start) and live[start + 1] is not None:
+        if weights[start] > PIECE_BYTES and _has_channels(graph, start) and live[start + 1] is not None:
             found += _slices(graph, start, weights[start])
             start += 1
             continue
@@ -285,8 +283,8 @@ class Passage:
         self.shut()
         if not self._waiting:  # as many had come as there was room for, and then no more
             return
+        give_back()  # what large images leave free, nothing fits in
         for k in range(1, len(self._floats.pieces)):
-            give_back()  # what the last piece leaves free, the next one does not fit in
             yield from self._through(k, self._opened(self._piece(k)), look)
         self._waiting.clear()
         give_back()

@@ -37,6 +37,9 @@ ALONE: Final = 1 << 14
 BEFORE: Final = 1 << 20
 """Bytes of constants, up to which the plan that graphs before had is kept, too."""
 
+ARENA_BYTES: Final = 3 << 20
+"""Of more than two threads, all together."""
+
 ALL: Final = slice(None)
 
 THREADS_NS: Final = 600_000
@@ -120,6 +123,7 @@ class Trials:
         thinned = sum(n * d.itemsize for n, k, d in zip(sizes, steps, dtypes, strict=True) if k > 1)
         at_once = max(1, TOGETHER // max(1, thinned, sum(a.nbytes for a in self._inputs[0])))
         count = processors() if plan.nanoseconds * len(inputs) >= THREADS_NS and not plan.initial else 1
+        count = min(count, max(2, ARENA_BYTES // max(plan.arena_bytes, 1)))
         at_once = max(1, min(at_once, -(-len(inputs) // count)))
         program = Program(plan, get())
         while len(self._contexts) < count:

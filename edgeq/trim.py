@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, Final
 
+M_TRIM_THRESHOLD: Final = -1
 M_MMAP_THRESHOLD: Final = -3
 M_ARENA_MAX: Final = -8
 """Of mallopt, in malloc.h."""
@@ -43,6 +44,18 @@ def one_arena() -> None:
     """
     with suppress(OSError, TypeError, AttributeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
+FREE: Final = 6 << 20
+"""Bytes at the heap's end that wait for what comes next."""
+
+
+def keep_free() -> None:
+    """From now on FREE bytes at the end of the heap are kept, in glibc. It gives back what exceeds an eighth of a megabyte,
+    and for what comes next the system zeroes the same pages again: a fifth of the time that making pieces of a float model takes.
+    """
+    with suppress(OSError, TypeError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, FREE)
 
 
 def give_back() -> None:

@@ -123,7 +123,7 @@ def test_drawn_models_in_pieces(small, monkeypatch):
                 assert np.abs(a.tensors[i].data - rows).max() <= 0.5001 * q.scale.max()
                 together.setdefault(i, []).append(a.tensors[i].data)
     assert any(len(parts) > 1 for parts in together.values())
-    monkeypatch.setattr(pieces, "SLICED", 1000)
+    monkeypatch.setattr(pieces, "CHANNELS", 1000)
     one, _ = drawn(graph, floats_of(graph), 2)
     for piece in one.pieces:  # a layer in parts is the layer
         part = one.part(piece)

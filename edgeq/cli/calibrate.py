@@ -208,12 +208,13 @@ def _recalibrated(
     """The result, and how many samples an earlier run had looked at."""
     from edgeq import intake
     from edgeq.quantize import observation, recalibrate
-    from edgeq.trim import LARGE, keep_apart, one_arena
+    from edgeq.trim import LARGE, keep_apart, keep_free, one_arena
 
     _no_core()
     if sum(t.data.nbytes for t in graph.tensors if t.data is not None) > LARGE:
         keep_apart()
         one_arena()
+        keep_free()
     models.say_of_frames(data, graph, source)
     local = intake.take(data, graph, seconds=budget.seconds, **source)
     models.say_of_reach(graph, local)

@@ -24,6 +24,7 @@ from edgeq.quantize.rules import RULES
 from edgeq.quantize.weights import INT32_MAX
 from edgeq.records import dataclass, replace
 from edgeq.teacher import check_interface
+from edgeq.trim import LARGE, give_back
 
 if TYPE_CHECKING:
     from edgeq.stepping import Forms, Stepper
@@ -116,6 +117,8 @@ def _walked(
         return channel_means(values.reshape(len(values), -1, graph.tensors[i].shape[-1]))
 
     walk = Walk(coded, forms or Forms(), len(fed), waiting)
+    if walk.plan.constants.nbytes > LARGE:
+        give_back()  # what planning it leaves, beside images side by side
     for i, mean in walk.means(fed, of):
         layer, q = waiting[i], quantmod_of(graph.tensors[i])
         real = mean if q is None else (mean - float(q.zero_point)) * float(q.scale)
