@@ -12,7 +12,7 @@ from test_quantize_recipes import larger
 from edgeq import codebooks
 from edgeq.errors import InputError
 from edgeq.graph import Graph
-from edgeq.quantize import quantize
+from edgeq.quantize import allocate, quantize
 from edgeq.quantize.allocate import AROUND, Offer, _shared
 from edgeq.quantize.rounding import Grade
 from edgeq.recipe import RECIPES, Recipe
@@ -80,6 +80,20 @@ def test_weights_that_are_mostly_zero_keep_all_codes():
     widest = [np.abs(t.data.astype(int)).max() for t in done.graph.tensors if t.dtype == "int8" and t.data is not None]
     assert sum(w < 127 for w in widest) <= 1
     assert size(done.graph) < 0.52 * whole
+
+
+def test_all_codes_are_kept_where_few_levels_take_more_bytes(monkeypatch):
+    """Of what fits the least noise counts, not the most bytes: codebooks that take more than even steps are no better for it."""
+    parted = allocate._Sizes.parted
+
+    def larger_books(sizes, grades):
+        whole, rest = parted(sizes, grades)
+        return whole + 6000, rest
+
+    monkeypatch.setattr(allocate._Sizes, "parted", larger_books)
+    graph = pruned()
+    done = quantize(graph, inputs_of(graph, 32), RECIPES["codebook4"])
+    assert any("even steps for 3 layers, codebooks for 0" in step for step in done.steps), done.steps
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, True, "half"])

@@ -9,6 +9,7 @@ from quantize_models import Net, answers, inputs_of, peer_answers, runtimes, sqn
 from edgeq.graph import Graph
 from edgeq.quantize import quantize
 from edgeq.recipe import RECIPES
+from edgeq.records import replace
 from edgeq.tflite.schema import table
 
 
@@ -43,11 +44,12 @@ def test_a_mean_has_a_scale_of_its_own():
 
 @pytest.mark.parametrize("runtime", [r for r in runtimes() if r != "tflite-runtime"])
 def test_every_runtime_takes_the_mean(runtime):
-    """The codes are the same in edgeq as in the runtimes whose rounding it has."""
+    """The codes of the means are the same in edgeq as in the runtimes whose rounding it has."""
     graph = pooled()
     inputs = inputs_of(graph, 16)
     done = quantize(graph, inputs).graph
-    assert "MEAN" in codes(done)
+    (mean,) = [op for op in done.ops if op.code == "MEAN"]
+    done = replace(done.with_main(outputs=mean.outputs), signatures=())
     family = "xnnpack" if runtime == "LiteRT" else "tflite"
     for a, b in zip(answers(done, inputs, family), peer_answers(done, inputs, runtime), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -13,7 +13,7 @@ from quantize_models import MODELS, Net, answers, classifier, inputs_of, sqnr
 
 from edgeq.calibrate import calibrate, observe, sparse, tracer
 from edgeq.graph import Graph, Quantization
-from edgeq.quantize import quantize, refine, search
+from edgeq.quantize import quantize, refine, run, search
 from edgeq.quantize.bias import correct, mean_inputs
 from edgeq.quantize.canonical import fold_dequantize, fold_weights, fuse_activations, prune, real
 from edgeq.quantize.compare import CEILING, compare, compare_with, decibels, elements, judge_by, judged
@@ -309,6 +309,32 @@ def test_refinement_has_a_budget(monkeypatch):
     search_, _, start = searching(classifier(), inputs_of(classifier(), 4))
     found = search_.candidate("as it is", start)
     assert refined(search_, found, list(start)).spans == found.spans
+
+
+def with_large_ones(graph: Graph) -> list[tuple[np.ndarray, ...]]:
+    """48 inputs, of which every eighth, never one that is held back, reaches eight times as far."""
+    return [tuple((8 if k % 8 == 0 else 1) * a for a in x) for k, x in enumerate(inputs_of(graph, 48))]
+
+
+def test_ranges_are_judged_by_all_samples(monkeypatch):
+    """Large samples of which none is held back are not clipped for the sake of those that are."""
+    graph = dense("float32", k=12)
+    inputs = with_large_ones(graph)
+    wanted, found = answers(graph, inputs[::8]), []
+    for values in (0, run.JUDGED):
+        monkeypatch.setattr(run, "JUDGED", values)
+        found.append(min(sqnr(wanted, answers(quantize(graph, inputs).graph, inputs[::8]))))
+    assert found[1] > found[0] + 3, found
+
+
+@pytest.mark.parametrize(("values", "seen"), [(1e9, 24), (16_000, 12), (11_000, 6), (0, 6)])
+def test_a_judge_of_ranges_has_a_budget(values, seen, monkeypatch):
+    """Ranges are judged by all inputs, by as many as the budget leaves, or by those held back where that is hardly more."""
+    graph = classifier()
+    inputs = inputs_of(graph, 24)
+    each = sum(t.size for t in graph.tensors if t.data is None)
+    monkeypatch.setattr(run, "JUDGED", values * each / 1000)
+    assert len(run._whole(graph, inputs, judge_by(graph, inputs[1::4])).inputs) == seen
 
 
 def test_headroom_is_bought_with_spare_precision_only(monkeypatch):

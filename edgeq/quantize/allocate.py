@@ -85,6 +85,11 @@ def allocated(job: Job, at: Spans, known: Mapping[int, Array], judge: Judge, say
     for k, n in enumerate(able):
         say(k, len(able), "measuring what layers lose")
         offers[n] = _offers(job, n, known[n], few, job.grades[n])
+    loss = {n: {o.grade: o.noise for o in some} for n, some in offers.items()}
+
+    def lost(of: Mapping[int, Grade]) -> float:
+        return sum(each[of[n]] for n, each in loss.items())
+
     aim = job.recipe.bundle * (sizes.whole({}) + AROUND) - AROUND
     best, rest = sizes.parted(job.grades)
     chosen, room = dict(job.grades), aim - rest
@@ -99,7 +104,8 @@ def allocated(job: Job, at: Spans, known: Mapping[int, Array], judge: Judge, say
                 break
         if size <= aim:
             low = room
-            if best > aim or size > best:
+            # Not the largest that fits: few levels may take more bytes than even steps, and lose more.
+            if best > aim or lost(other) < lost(chosen):
                 chosen, best = other, size
             if size > (1 - NEAR) * aim or finest:
                 break

@@ -41,6 +41,9 @@ FAST = 128, 8 << 20
 FEWEST = 2
 """Inputs on which all tensors are then compared."""
 
+JUDGED = 2e8
+"""Values (tensor elements over all inputs) that one candidate for ranges may compute."""
+
 
 @until_done
 @one_thread()
@@ -91,7 +94,8 @@ def _quantized(graph: Graph, samples: Source, recipe: Recipe, say: Progress, pro
     derive = [x for k, x in enumerate(keeper.kept) if k % 4 != 1] or keeper.kept
     if fast and _means_alone(recipe, layout):
         derive = [*evenly(derive, FEW)]
-    del keeper, inputs  # what neither has need not be there
+    kept = judge if fast else keeper.kept
+    del keeper, inputs  # what none of them has need not be there
     if any(not t.per_channel for t in layout.treatments.values()):
         from edgeq.quantize.idle import without_idle
 
@@ -103,7 +107,8 @@ def _quantized(graph: Graph, samples: Source, recipe: Recipe, say: Progress, pro
 
     say(0, STEPS, "choosing ranges")
     judging = judge_by(given, judge)
-    job, found = improved(Job(graph, layout, seen, recipe, derive), given, judging, say)
+    whole = judging if fast else _whole(given, kept, judging)
+    job, found = improved(Job(graph, layout, seen, recipe, derive), given, judging, whole, say)
     if recipe.sqnr or recipe.size:
         from edgeq.quantize import mixed
 
@@ -143,6 +148,16 @@ def _remembering(job: Job, given: Graph, found: Found, judging: Judge) -> Graph:
         if near is None or judging.error(near, done.tensors) > max(found.error, ENOUGH):
             return done.graph
     return done.graph if recipe.size and len(write(graph)) > recipe.size else graph
+
+
+def _whole(given: Graph, kept: Sequence[Inputs], judging: Judge) -> Judge:
+    """A judge by all inputs that are kept, or as many as the budget leaves; where that is no more than a few, by those held back.
+
+    Ranges are few numbers, and lean on samples little; what a few large samples lose by clipping is seldom among those held back.
+    """
+    each = sum(t.size for t in given.tensors if t.data is None)
+    some = evenly(kept, max(1, int(JUDGED / max(each, 1))))
+    return judge_by(given, some) if len(some) >= 2 * len(judging.inputs) else judging
 
 
 def _caps(graph: Graph) -> int:

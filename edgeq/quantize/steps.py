@@ -55,8 +55,12 @@ STEPS = 6
 """Of the search, for those who watch."""
 
 
-def improved(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job, Found]:
-    """The best form, ranges, weights and biases, as far as the recipe says to look for them."""
+def improved(job: Job, given: Graph, judging: Judge, whole: Judge, say: Progress) -> tuple[Job, Found]:
+    """The best form, ranges, weights and biases, as far as the recipe says to look for them.
+
+    judging: by samples that nothing is derived from; whole: by all, for what leans on samples little, and is spoilt by few of
+    them: ranges, and scale moved between channels, which others of their values may leave.
+    """
     recipe = job.recipe
     later: list[int] = []
     if job.layout.stored:
@@ -78,16 +82,19 @@ def improved(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job
     method = "mse" if look else recipe.ranges
     best = search.candidate(f"{method} ranges", spans(job.seen, method))
 
-    def attempt(name: str, other: Job, again: bool = False, gain: float = 0.0) -> bool:
-        """Keep another job where it has less noise, by a share of `gain` and more; with `again`, its ranges are its own. Whether
-        it was kept."""
+    def attempt(name: str, other: Job, again: bool = False, gain: float = 0.0, by: Judge = judging) -> bool:
+        """Keep another job where it has less noise, by a share of `gain` and more, by another judge, too; with `again`, its
+        ranges are its own. Whether it was kept."""
         nonlocal job, best, search
         give_back()
         trial = Search(other.make, judging)
         at = spans(other.seen, method) if again else best.spans
         found = trial.candidate(best.name, at)
-        kept = found.error < (1 - gain) * best.error
-        steps = (*best.steps, f"{name}: {noise(found.error)}{' (kept)' if kept else ' (not kept)'}")
+        kept, told = found.error < (1 - gain) * best.error, ""
+        if kept and by is not judging:
+            now, was = (Search(j.make, by).candidate("", s).error for j, s in ((other, at), (job, best.spans)))
+            kept, told = now < (1 - gain) * was, f", {100 * now:.3g} on all samples (was {100 * was:.3g})"
+        steps = (*best.steps, f"{name}: {noise(found.error)}{told}{' (kept)' if kept else ' (not kept)'}")
         if kept:
             job, search = other, trial
         best = replace(found if kept else best, steps=steps)
@@ -109,8 +116,15 @@ def improved(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job
             search = Search(job.make, judging)
             best = replace(search.candidate(best.name, best.spans), steps=(*best.steps, line))
     shared += best.steps
-    best = _ranged(job, best, methods, given if look and not fast else None, search)
-    best = replace(best, steps=(*shared, *best.steps))
+
+    def by_all(found: Found, judge: Judge) -> Found:
+        """The same, with its error by another judge."""
+        if whole is judging:
+            return found
+        return replace(Search(job.make, judge).candidate(found.name, found.spans), steps=found.steps)
+
+    best = _ranged(job, by_all(best, whole), methods, given if look and not fast else None, Search(job.make, whole))
+    best = by_all(replace(best, steps=(*shared, *best.steps)), judging)
     method = next((m for m in methods if best.name.startswith(m)), "mse")
 
     def fitting() -> Job:
@@ -146,7 +160,8 @@ def improved(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job
                     line = f"{name}: {noise(least)} with a scale per channel (not kept)"
                     best = replace(best, steps=(*best.steps, line))
                     continue
-            attempt(name, bare.like(job), again=True, gain=WORTH / 2 if on_coarse else WORTH)
+            by = judging if _coarse(job) else whole
+            attempt(name, bare.like(job), again=True, gain=WORTH / 2 if on_coarse else WORTH, by=by)
             del bare  # its weights, and their plan, need not be there beside the next one's
     done = done or far(PLAIN)
     if rounds and not on_coarse and not fast and not done:
@@ -172,6 +187,7 @@ def improved(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job
     if fits and not done:
         other = fit if fit is not None and fit.graph is job.graph else fitting()
         attempt(FITTED, other, gain=0.0 if on_coarse else WORTH / 2)
+    best, search = by_all(best, whole), Search(job.make, whole)
     if look and not fast and best.error >= ENOUGH:
         best = refined(search, best, noisiest(job.seen, best.spans, job.layout), lambda n, m, what: say(4, STEPS, what))
     if look:
@@ -181,7 +197,7 @@ def improved(job: Job, given: Graph, judging: Judge, say: Progress) -> tuple[Job
         if wide is best:
             wide = search.with_room(best, {g: expected[g] for g in _answers(job)})
         best = wide
-    return job, best
+    return job, by_all(best, judging)
 
 
 def _answers(job: Job) -> list[int]:
