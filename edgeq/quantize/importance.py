@@ -9,11 +9,13 @@ BRECQ, Li et al., ICLR 2021). With r drawn from N(0, I) the gradient g of r·out
 off what an error does to the mean, hence g is that of weights against inputs about their mean: g − m·∂/∂b.
 
 Few samples leave most directions of F at zero, so the moments H of the layer's inputs are added, in units of F.
+
+Where channels are scaled (edgeq.quantize.balance) F and what else is told scale with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,10 +48,22 @@ LARGEST = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class Importance:
-    """Of a layer's rows. own: F (channels, k, k) float32, None where that would be too large; trace: (channels,) of F."""
+    """Of a layer's rows. own: F (channels, k, k) float32, None where that would be too large; each: (channels, k) float32, its
+    diagonal; heard: (channels,) E[Σ g²], g the gradient in each value that the layer writes of a channel."""
 
     own: Array | None
-    trace: Array
+    each: Array
+    heard: Array
+
+    @property
+    def trace(self) -> Array:
+        """(channels,) of F."""
+        return np.asarray(self.each.sum(axis=1, dtype=np.float64))
+
+    def scaled(self, by: Array, heard: Array) -> Importance:
+        """Of the same layer with weights (channels, k) divided by `by` and values multiplied by `heard` (channels,)."""
+        own = None if self.own is None else self.own * (by[:, :, None] * by[:, None, :]).astype(np.float32)
+        return Importance(own, (self.each * by * by).astype(np.float32), self.heard / (heard * heard))
 
     def metric(self, h: Array) -> tuple[Array, Array | None]:
         """What errors of rows cost, given the moments h, (k, k) or (channels, k, k): matrices (channels, k, k) and None, or h
@@ -85,12 +99,23 @@ def importances(
     tape, draw = Tape(graph, targets), np.random.default_rng(seed)
     wanted = [n for n in wanted if n in tape.path]
     learned = {i for n in wanted for i in graph.ops[n].inputs[1:3] if i >= 0}
-    each = sum(t.size for t in graph.tensors if t.data is None)
-    samples = evenly(inputs, max(2, min(LOOKED, int(share * WORK / max(each, 1)))))
+    work = sum(t.size for t in graph.tensors if t.data is None)
+    samples = evenly(inputs, max(2, min(LOOKED, int(share * WORK / max(work, 1)))))
     own: dict[int, Array | None] = {}
-    trace: dict[int, Array] = {}
+    each: dict[int, Array] = {}
+    heard: dict[int, Array] = {}
+    writers = {graph.ops[n].outputs[0]: n for n in wanted}
+
+    def after(i: int, values: Array) -> tuple[Array, Callable[[Array], Array]] | None:
+        def listening(g: Array) -> Array:
+            n, rows = writers[i], g.reshape(-1, g.shape[-1])
+            heard[n] = heard.get(n, 0) + np.einsum("ij,ij->j", rows, rows).astype(np.float64)
+            return g
+
+        return (values, listening) if i in writers else None
+
     for x in samples:
-        values = tape.forward(dict(zip(graph.inputs, x, strict=True)), {}, learned)
+        values = tape.forward(dict(zip(graph.inputs, x, strict=True)), {}, learned, after)
         back = {i: draw.standard_normal(values[i].shape).astype(np.float32) for i in targets}
         if len(back) > 1:  # each counts relative to its own signal
             back = {i: r / max(float(np.linalg.norm(values[i])), 1e-30) for i, r in back.items()}
@@ -99,14 +124,19 @@ def importances(
         let_go(x)
         for n in wanted:
             g = _rows(graph, n, found, means[n])  # (channels, k)
-            trace[n] = trace.get(n, 0) + np.einsum("ck,ck->c", g, g)
+            each[n] = each.get(n, 0) + g * g
             if g.size * g.shape[1] > LARGEST:
                 own[n] = None
             else:
                 own.setdefault(n, np.zeros((*g.shape, g.shape[1]), np.float32))
                 own[n] += g[:, :, None] * g[:, None, :]
     count = len(samples)
-    return {n: Importance(None if (f := own[n]) is None else f / count, trace[n] / count) for n in wanted}
+    return {
+        n: Importance(
+            None if (f := own[n]) is None else f / count, each[n] / count, heard.get(n, np.zeros(len(each[n]))) / count
+        )
+        for n in wanted
+    }
 
 
 def _alone(graph: Graph, n: int) -> bool:

@@ -31,6 +31,9 @@ TRIED = 16
 """Inputs that tell whether a layer had better stay on its grid."""
 
 
+SEEN = 64
+"""Inputs that tell the ranges of a form of the graph with other scales."""
+
 FORMS = 0.25
 """Of the work of telling what errors do to the outputs, that is done for another form of the graph."""
 
@@ -115,6 +118,22 @@ class Job:
         """This one, a form of the other, with weights rounded and biases corrected where the other's are."""
         done = self.rounding(other.known) if other.known else self.graded(self.grades) if other.codes else self
         return done.correcting() if other.means is not None and done.means is None else done
+
+    def balanced(self) -> Job:
+        """With scale moved between channels by what that does to the outputs, and weights rounded anew; the same one where none
+        is. Its layers with one scale are rounded by what that does to the outputs."""
+        from edgeq.quantize.balance import balanced, carried
+        from edgeq.quantize.equalize import ends, scaled
+        from edgeq.quantize.links import links
+
+        important = self._importances()
+        chosen = balanced(self.graph, important, ends(self.graph, links(self.graph), self.derive))
+        if not chosen:
+            return self
+        graph = scaled(self.graph, chosen)
+        tensors = frozenset(i for link, _ in chosen for i in link.tensors)
+        other = self.on(graph, observed(graph, list(evenly(self.derive, SEEN))), tensors)
+        return replace(other, important=carried(self.graph, important, chosen), share=self.share).rounding(self.known)
 
     def finely(self) -> Job:
         """The same with the nearest codes of a scale per channel for all weights, and biases corrected if the recipe says so:

@@ -67,7 +67,7 @@ def improved(job: Job, given: Graph, judging: Judge, whole: Judge, say: Progress
         from edgeq.quantize import hybrid
 
         job, later = hybrid.without(job)
-    given_grades = grades(job.graph, job.layout)
+    start, given_grades = job.graph, grades(job.graph, job.layout)
     codebooks = bool(given_grades)
     shared: list[str] = []
     if codebooks:
@@ -111,6 +111,10 @@ def improved(job: Job, given: Graph, judging: Judge, whole: Judge, say: Progress
             job, line = _by_outputs(job, judging)
             search = Search(job.make, judging)
             best = replace(search.candidate(best.name, best.spans), steps=(*best.steps, line))
+            if job.outward and recipe.equalize:
+                job, line = _balanced(job, judging)
+                search = Search(job.make, judging)
+                best = replace(search.candidate(best.name, spans(job.seen, method)), steps=(*best.steps, line))
         if job.known and job.grades and once(job.graph, layers_of(job.layout)):  # one scale per layer only loses by it
             job, line = _for_wider(job, judging)
             search = Search(job.make, judging)
@@ -123,7 +127,9 @@ def improved(job: Job, given: Graph, judging: Judge, whole: Judge, say: Progress
             return found
         return replace(Search(job.make, judge).candidate(found.name, found.spans), steps=found.steps)
 
-    best = _ranged(job, by_all(best, whole), methods, given if look and not fast else None, Search(job.make, whole))
+    # Where channels are in other units than given, a tensor's noise is told in those.
+    real = given if job.graph is start else job.graph
+    best = _ranged(job, by_all(best, whole), methods, real if look and not fast else None, Search(job.make, whole))
     best = by_all(replace(best, steps=(*shared, *best.steps)), judging)
     method = next((m for m in methods if best.name.startswith(m)), "mse")
 
@@ -150,7 +156,7 @@ def improved(job: Job, given: Graph, judging: Judge, whole: Judge, say: Progress
     if recipe.bias_correction and not fast and not done:
         say(1, STEPS, "correcting biases")
         attempt("bias correction", job.correcting())
-    if recipe.equalize and (on_coarse or (best.error >= ENOUGH and not fast and not done)):
+    if recipe.equalize and job.graph is start and (on_coarse or (best.error >= ENOUGH and not fast and not done)):
         say(2, STEPS, "equalising channels")
         for name, bare in _equalized(job):
             if on_coarse and rounds and not codebooks:  # to round its weights takes longest, and may be for nothing
@@ -261,6 +267,15 @@ def _by_outputs(job: Job, judging: Judge) -> tuple[Job, str]:
     was, now = job.weights_alone(judging), other.weights_alone(judging)
     kept = now < (1 - WORTH) * was
     line = f"one scale per layer by what it does to the outputs: {noise(now)} by weights (was {100 * was:.3g})"
+    return (other if kept else job), f"{line}{' (kept)' if kept else ' (not kept)'}"
+
+
+def _balanced(job: Job, judging: Judge) -> tuple[Job, str]:
+    """The job with channels scaled by what that does to the outputs, if that takes a tenth off what weights do to them."""
+    other = job.balanced()
+    was, now = job.weights_alone(judging), other.weights_alone(judging)
+    kept = now < (1 - WORTH / 2) * was
+    line = f"channels scaled by what that does to the outputs: {noise(now)} by weights (was {100 * was:.3g})"
     return (other if kept else job), f"{line}{' (kept)' if kept else ' (not kept)'}"
 
 
