@@ -211,13 +211,14 @@ def test_steps_that_cut_values_off_are_found_anew() -> None:
     assert at.history[1].distance < 0.05 * at.history[0].distance
 
 
-@pytest.mark.parametrize("samples", [128, 384, 512, 600])
-def test_rows_come_from_everywhere_in_a_picture(samples: int) -> None:
-    """Whatever the number of pictures, rows that stand for all are of each column, and no more than ROWS."""
-    count = samples * 64 * 64
-    at = np.arange(0, count, every(count))
-    assert ROWS / 2 < len(at) <= ROWS
-    assert np.bincount(at % 64, minlength=64).min() > ROWS / 64 / 3
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (48, 48), (25, 5)], ids=["powers of two", "threes", "fives"])
+@pytest.mark.parametrize("samples", [128, 384, 450, 512, 600])
+def test_rows_come_from_everywhere_in_a_picture(samples: int, height: int, width: int) -> None:
+    """Whatever the number of pictures and their sides, rows that stand for all are of each column, and no more than ROWS."""
+    count = samples * height * width
+    at = np.arange(0, count, every(count, height * width))
+    assert min(count, ROWS) / 2.5 < len(at) <= ROWS
+    assert np.bincount(at % width, minlength=width).min() > len(at) / width / 3
 
 
 def test_a_step_of_natural_gradient_leads_to_where_the_loss_is_least() -> None:

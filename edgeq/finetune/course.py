@@ -63,11 +63,11 @@ TURN, TURNS = 1024, 25
 MOST_HELD = 4096
 """Samples that judge."""
 
-FITTINGS, FITTED_WEIGHTS = 12, 4_000_000
+FITTINGS, FITTED_WEIGHTS = 10, 4_000_000
 """Times that layers are fitted one after another, each time to what those before them have become: no more than that, and once
 where so many weights are gone through already."""
 
-FITTED_ON, VARIED, CURVED = 512, 3, 128
+FITTED_ON, VARIED, CURVED = 1024, 5, 128
 """Samples that layers are fitted on, of each one so many variations at most; and those that tell the loss's curvature."""
 
 SCARCE, FITTED_VALUES = 5, 32_000_000
@@ -303,6 +303,10 @@ class Course:
             mean = _averaged(mean, point, adam.step)
             advance(1)
         return replace(at, epoch=at.epoch + 1, now=point, adam=adam, mean=mean)
+
+    def worth(self, figure: Figure, at: Standing) -> bool:
+        """Whether a figure is worth a change from the best that a run had."""
+        return figure < self._least(at.history[at.best])
 
     def _least(self, start: Figure) -> Figure:
         """What is worth a change: fewer wrong answers, or a distance shorter by LEAST_GAIN."""

@@ -177,14 +177,14 @@ def _rows(graph: Graph, op: Op, values: Mapping[int, Array]) -> Array | None:
     x, out = values[op.inputs[0]], graph.tensors[op.outputs[0]]
     count = len(x) // max(1, graph.tensors[op.inputs[0]].shape[0]) * out.size // out.shape[-1]
     x = x.reshape(-1, *graph.tensors[op.inputs[0]].shape[1:])
-    return rows(op, x, graph.tensors[op.inputs[1]].shape, -(-count // every(count)))
+    return rows(op, x, graph.tensors[op.inputs[1]].shape, -(-count // every(count, out.size // out.shape[-1])))
 
 
-def every(count: int) -> int:
-    """Which of so many rows are looked at: each so many-th, for ROWS at most; a number that does not go into the sides of
-    pictures as powers of two do, or the same few columns would stand for all."""
+def every(count: int, positions: int = 1) -> int:
+    """Which of so many rows are looked at: each so many-th, for ROWS at most; a number that shares no factor with how many
+    `positions` a sample has, or the same few of them would stand for all."""
     step = -(-count // ROWS)
-    while step > 1 and gcd(step, _SMALL_PRIMES if step > _WIDE else 2) > 1:
+    while step > 1 and gcd(step, positions * (_SMALL_PRIMES if step > _WIDE else 2)) > 1:
         step += 1
     return step
 
@@ -208,7 +208,8 @@ def _beside(
             return None
         found.append(values[other].reshape(-1, values[other].shape[-1]))
     lacking = found[0] - found[1]
-    spread: Array = lacking[:: every(len(lacking))]
+    written = student.real.tensors[student.real.ops[y.op].outputs[0]]
+    spread: Array = lacking[:: every(len(lacking), written.size // written.shape[-1])]
     return spread if len(spread) == count else None
 
 

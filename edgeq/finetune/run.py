@@ -54,7 +54,7 @@ def finetune(
     key = checkpoint.digest(write(graph), write(start), repr(options), run.rows_digest())
     at: Standing = (checkpoint.load(saved, key) if saved is not None else None) or run.standing
     trials = run.trials if at.epoch == 0 and options.minutes is None else ()
-    began, interrupted, steps = time.monotonic(), False, run.steps_an_epoch()
+    began, interrupted, given_up, steps = time.monotonic(), False, False, run.steps_an_epoch()
     fittings = run.fittings if at.epoch == 0 else 0
     done, every = 0, fittings * run.layers + steps * (run.epochs + sum(n for _, n in trials[1:]))
 
@@ -99,12 +99,15 @@ def finetune(
                     at = trial
             if nearest(trial) <= nearest(at):
                 at = trial
-        if trials:
+        # Levels are followed badly by gradients, weight by weight (slopes.py): where no rate helps, none will.
+        given_up = bool(trials and fittings and run.student.codebooks and labels is None)
+        given_up = given_up and not run.worth(nearest(at), fitted)
+        if trials and not given_up:
             at = replace(at, begun=at.epoch)
             if saved is not None:
                 checkpoint.save(saved, key, at)
         done = every - steps * (run.epochs - at.epoch)
-        while at.epoch < run.epochs and spent() < 1:
+        while at.epoch < run.epochs and spent() < 1 and not given_up:
             at = through(at, run.epochs, "epoch")
             if saved is not None:
                 checkpoint.save(saved, key, at)
@@ -118,7 +121,7 @@ def finetune(
         at.epoch,
         run.learned,
         run.held,
-        at.epoch >= run.epochs,
+        given_up or at.epoch >= run.epochs,
         interrupted,
         run.student.codebooks,
     )

@@ -25,10 +25,10 @@ from edgeq.finetune.student import Parameters, Student
 from edgeq.graph import Array
 from edgeq.records import dataclass
 
-SHARE = 0.1
+SHARE = 0.07
 """Of the step, what is gone."""
 
-MOMENTUM = 0.7
+MOMENTUM = 0.9
 """What gradients of earlier fittings count for."""
 
 FARTHEST = 1.0
