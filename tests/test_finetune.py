@@ -17,7 +17,7 @@ from edgeq.feed import quantmod_of
 from edgeq.finetune import Options, finetune
 from edgeq.finetune.asked import Asked
 from edgeq.finetune.codebook import codebook_of, levels_of
-from edgeq.finetune.course import FITTINGS, HOLD_OUT, JUDGES
+from edgeq.finetune.course import FITTINGS, HOLD_OUT, JUDGES, Course
 from edgeq.finetune.goal import Target, answering, distance, loss
 from edgeq.finetune.goal import answers as answered
 from edgeq.finetune.imagined import Imagined
@@ -317,13 +317,27 @@ def test_time_ends_a_run() -> None:
     assert len(done.history) == 2  # once fitted
 
 
-def test_what_does_not_help_is_not_kept() -> None:
-    """At a rate that destroys the model, the start comes back as it was."""
+def test_what_does_not_help_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a rate that destroys the model, no epoch's comes back; where fitting did not help either, it is the start as it was."""
     graph, x = deep(), pictures(24)
     start = quantize(graph, x).graph
-    done = finetune(graph, x, start, options=Options(epochs=2, batch=8, rate=1000.0))
+    options = Options(epochs=2, batch=8, rate=1000.0)
+    assert finetune(graph, x, start, options=options).best <= FITTINGS
+    monkeypatch.setattr(Course, "fittings", 1)
+    done = finetune(graph, x, start, options=options)
     assert not done.changed
     assert done.graph is start
+
+
+def test_a_codebook_that_no_rate_helps_is_left_where_fitting_had_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once all rates were tried in vain the run is over, and what comes back is the best of the fittings."""
+    graph, x = deep(), pictures(16)
+    start = coarse(quantize(graph, x, PLAIN).graph, 4)
+    monkeypatch.setattr(Course, "worth", lambda *_: False)
+    done = finetune(graph, x, start, options=Options(epochs=40, batch=16))
+    assert done.finished
+    assert done.epochs <= 2
+    assert done.changed
 
 
 def test_what_is_near_already_is_not_trained() -> None:
