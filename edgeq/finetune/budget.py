@@ -11,7 +11,7 @@ samples give the same model on every machine. A minute or two of a core."""
 VALUE, WEIGHT = 130, 260
 """Multiplications that a computed value and, in each step, a weight cost beside those of the layers: as measured."""
 
-MOST_EPOCHS = 1200
+MOST_EPOCHS = 2000
 
 MEMORY = 192 << 20
 """Bytes that the values of one pass may take, about; batches that need more go through in pieces."""

@@ -304,6 +304,11 @@ class Course:
             advance(1)
         return replace(at, epoch=at.epoch + 1, now=point, adam=adam, mean=mean)
 
+    @property
+    def scarce(self) -> bool:
+        """Whether a codebook model has nothing to learn from but its samples, varied: neither labels, nor others made up."""
+        return bool(self.student.codebooks) and self._labels is None and not self._asked.unlike
+
     def worth(self, figure: Figure, at: Standing) -> bool:
         """Whether a figure is worth a change from the best that a run had."""
         return figure < self._least(at.history[at.best])

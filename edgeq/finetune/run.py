@@ -99,9 +99,8 @@ def finetune(
                     at = trial
             if nearest(trial) <= nearest(at):
                 at = trial
-        # Levels are followed badly by gradients, weight by weight (slopes.py): where no rate helps, none will.
-        given_up = bool(trials and fittings and run.student.codebooks and labels is None)
-        given_up = given_up and not run.worth(nearest(at), fitted)
+        # Gradients lead weights of few levels badly (slopes.py): where samples are few and no rate helps, none will.
+        given_up = bool(trials and fittings and run.scarce) and not run.worth(nearest(at), fitted)
         if trials and not given_up:
             at = replace(at, begun=at.epoch)
             if saved is not None:
