@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from calibration_recovery import KNOWN, recovery, show_recovery
-from calibration_tasks import ALL, DEMO, MODELS, chosen_on, digits, judged
+from calibration_tasks import ALL, DEMO, MODELS, chosen_on, digits, judged, otherwise
 
 from edgeq.drift.baseline import to_arrays
 from edgeq.drift.detector import RECALIBRATE, THRESHOLD, Detector
@@ -367,9 +367,12 @@ def main() -> int:
     parser.add_argument("--draws", type=int, default=1)
     parser.add_argument("--tasks", nargs="*", default=[])
     parser.add_argument("--chosen-on", action="store_true")
+    parser.add_argument("--other-shifts", action="store_true", help="shifts of other kinds of the judged tasks")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    found = [digits(), *judged()] if not options.chosen_on else chosen_on()
+    found = chosen_on() if options.chosen_on else [digits(), *judged()]
+    if options.other_shifts:
+        found = [otherwise(t) for t in [digits(), *judged()]]
     found = [t for t in found if not options.tasks or t.name in options.tasks]
     parts = options.parts or ["recovery", "resources", "drift", "watching", "power"]
     made: dict[str, tuple[Callable[[], list[dict[str, Any]]], Callable[[list[dict[str, Any]]], bool]]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,40 @@ def judged() -> list[Task]:
 def chosen_on() -> list[Task]:
     """Those that settings were chosen on."""
     return [digits(), *_there(sounds, people, things)]
+
+
+def otherwise(task: Task) -> Task:
+    """A task that is judged, under shifts of other kinds: no setting was chosen on them, nor on what came of them."""
+    reach, spread = float(task.local.max()), float(task.local.std())
+
+    def noisy(deviation: float) -> Shift:
+        return lambda x: np.asarray(x + np.random.default_rng(5).normal(0, deviation, x.shape))
+
+    def blurred(x: Array) -> Array:
+        from scipy.ndimage import gaussian_filter
+
+        return np.asarray(gaussian_filter(x, (0, 1, 1, 0)))
+
+    mean = float(task.local.mean())
+    kinds: dict[str, dict[str, Shift]] = {
+        "digits": {
+            "offset": lambda x: x + 0.3, "noise": noisy(0.2), "inverted": lambda x: 1 - x, "×10": lambda x: 10 * x,
+            "×0.05": lambda x: 0.05 * x,
+        },
+        "keywords": {
+            "noise": noisy(0.5 * spread), "offset": lambda x: x + spread, "×1.5": lambda x: 1.5 * x, "×0.6": lambda x: 0.6 * x,
+        },
+        "images": {
+            "blur": blurred, "brighter by a quarter": lambda x: np.clip(x + 0.25 * reach, 0, reach),
+            "noise": lambda x: np.clip(noisy(0.1 * reach)(x), 0, reach),
+            "low contrast": lambda x: 0.35 * (x - x.mean()) + x.mean(), "gamma 2.5": lambda x: reach * (x / reach) ** 2.5,
+        },
+        "toycar": {
+            "3 dB up": lambda x: x + 3, "5 dB up": lambda x: x + 5, "8 dB up": lambda x: x + 8, "noise": noisy(3.0),
+            "half the contrast": lambda x: 0.5 * (x - mean) + mean,
+        },
+    }  # fmt: skip
+    return replace(task, shifts=kinds[task.name])
 
 
 def _there(*makers: Callable[[], Task]) -> list[Task]:
