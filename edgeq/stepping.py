@@ -33,7 +33,7 @@ LANES = 16
 LANE_BYTES = 2 << 20
 """Of all lanes' arenas, where one alone is smaller: what a processor's caches hold."""
 
-WALK_BYTES = 5 << 20
+WALK_BYTES = 3 << 20
 """Of the arenas of samples that go side by side all the way."""
 
 MOST_ALONE = 20

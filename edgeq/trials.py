@@ -78,6 +78,12 @@ class Plans:
         self._repack = Repack(whole, plan, get().isa, Rounding.XNNPACK)
         return plan, self._repack
 
+    def rest(self) -> None:
+        """Keep no plan but those that others are made of."""
+        self._known = []
+        for refit in self._refits:
+            refit.rest()
+
     def _fitted(self, whole: Graph) -> tuple[Plan, object]:
         for refit in self._refits:
             plan = refit.of(whole)
@@ -157,6 +163,7 @@ class Trials:
         """Let go of the memory that graphs ran in, and of inputs as it takes them; what comes next makes both anew."""
         self._contexts, self._owner, self._last = [], None, None
         self._stacked.clear()
+        self._plans.rest()
 
     def _fed(self, part: slice, start: int, count: int) -> list[Array]:
         """Some inputs of a part behind one another: those that are small are laid out once."""

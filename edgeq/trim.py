@@ -46,7 +46,7 @@ def one_arena() -> None:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
-FREE: Final = 6 << 20
+FREE: Final = 4 << 20
 """Bytes at the heap's end that wait for what comes next."""
 
 

@@ -114,6 +114,12 @@ class Refit:
         except OtherLayoutError:
             return None
 
+    def rest(self) -> None:
+        """Forget operations in other numbers: what comes next is lowered anew."""
+        self._read.clear()
+        for forms in self._forms:
+            forms.clear()
+
     @bounded
     def patch(self, graph: Graph, n: int) -> Patch:
         """What of the plan changes where another graph, one that `of` has a plan for, has other numbers in operation n alone.

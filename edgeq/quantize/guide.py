@@ -72,7 +72,7 @@ class Guide:
     judge: Judge
     trainer: Judge
     others: Sequence[Inputs]
-    means: Mapping[int, Array]
+    means: dict[int, Array]
     witnesses: Sequence[Inputs]
     wanted: tuple[Array, ...]
     said: list[tuple[Array, ...]]

@@ -184,6 +184,7 @@ def _chosen(
     verdict = judge(before, after)
     if not real.whole:
         guide.judge.rest()
+        guide.means.clear()
     give_back()
     found = _guarded(found, old, seen, guide, verdict, bool(groups))
     changed = found.done is not old.done

@@ -23,6 +23,9 @@ Array = npt.NDArray[Any]
 BY: Final = 1.3
 """Times as far from the mean."""
 
+TOGETHER: Final = 1 << 14
+"""Values that are reckoned at once, in float64: a picture's would not stay in the cache, and take twice the picture's memory."""
+
 
 @dataclass(frozen=True, eq=False)
 class Stretch:
@@ -41,12 +44,16 @@ class Stretch:
         )
 
     def _drawn(self, a: Array, middle: Array, ends: tuple[float, float]) -> Array:
-        """middle + by·(a − middle), within the bounds, in one temporary array: for pictures that takes half as long."""
-        away = np.asarray(a - middle)
-        away *= self.by
-        away += middle
-        np.clip(away, *ends, out=away)
-        return away.astype(a.dtype)
+        """middle + by·(a − middle), within the bounds."""
+        out = np.empty(a.shape, a.dtype)
+        flat, means, to = a.reshape(-1), middle.reshape(-1), out.reshape(-1)
+        for start in range(0, flat.size, TOGETHER):
+            some = slice(start, start + TOGETHER)
+            away = flat[some] - means[some]
+            away *= self.by
+            away += means[some]
+            to[some] = np.clip(away, *ends, out=away)
+        return out
 
 
 class Further(Sequence[Inputs]):
