@@ -185,6 +185,9 @@ def _chosen(
     if not real.whole:
         guide.judge.rest()
         guide.means.clear()
+        forms = (
+            Forms()
+        )  # the outcome is planned anew, which takes less time than it saves memory while drawn models are asked
     give_back()
     found = _guarded(found, old, seen, guide, verdict, bool(groups))
     changed = found.done is not old.done
