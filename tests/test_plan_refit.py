@@ -6,12 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-from quantize_models import MODELS, inputs_of
+from quantize_models import MODELS, Net, inputs_of
 from tflite_models import int8_cnn, uint8_residual
 
 from edgeq import stepping
 from edgeq.feed import encode
-from edgeq.graph import Graph
+from edgeq.graph import Graph, Quantization
 from edgeq.machine import get
 from edgeq.plan.refit import OtherLayoutError, Refit
 from edgeq.quantize import quantize
@@ -66,6 +66,24 @@ def test_the_same_bits_as_a_plan_of_its_own(name):
         found = [a.copy() for a in trials.answers(other)]
         for a, b in zip(found, Trials(graph.outputs, inputs).answers(other), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_weights_behind_a_dequantize_are_not_left_as_they_were():
+    """Stored weights that are made real before a run: a plan for other codes, or scales, computes with those."""
+    rng, net = np.random.default_rng(0), Net((1, 7))
+    codes, q = (
+        rng.integers(-127, 128, (5, 7)).astype(np.int8),
+        Quantization(np.full(1, 0.01, np.float32), np.zeros(1, int), 0),
+    )
+    w = net.const(codes)
+    net.tensors[w] = replace(net.tensors[w], quantization=q)
+    graph = net.graph(net.dense(0, 5, w=net.op("DEQUANTIZE", (w,), (5, 7))))
+    trials, inputs = Trials(graph.outputs, inputs_of(graph, 5)), inputs_of(graph, 5)
+    for changes in ({}, {"data": codes[::-1].copy()}, {"quantization": replace(q, scale=3 * q.scale)}, {}):
+        tensors = tuple(replace(t, **changes) if i == w else t for i, t in enumerate(graph.tensors))
+        other = graph.with_main(tensors=tensors)
+        wanted = Trials(graph.outputs, inputs).answers(other)
+        np.testing.assert_array_equal(trials.answers(other), wanted)
 
 
 @pytest.mark.parametrize("name", ["classifier", "int8 layers", "uint8 residual"])

@@ -158,6 +158,8 @@ class Refit:
             )
             if not any(key):
                 continue
+            if not self._builder.folded.keys().isdisjoint(op.outputs):
+                raise OtherLayoutError  # who reads what is computed before a run was laid out with it
             form = self._forms[n].get(key)
             if form is None:
                 b = b or _Again(self._builder, self._graph, graph, self._laid)
