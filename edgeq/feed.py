@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -145,7 +146,6 @@ def _rows(
     rows, runs = _runs(graph, arrays)
     if runs == 0:
         raise InputError(f"expected at least {rows[0]} samples, which make one batch, got {len(arrays[0])}")
-    mapped = [m for m in map(mapping_of, arrays) if m is not None]
     fed = 0
     for n in range(runs):
         piece = [a[n * r : (n + 1) * r] for a, r in zip(arrays, rows, strict=True)]
@@ -155,10 +155,8 @@ def _rows(
             raise error if named is None else InputError(f"{named(n)}: {error}") from None
         yield made
         fed += sum(a.nbytes for a in piece)
-        if mapped and fed >= RELEASED:
-            # Pages of a file that was gone through count as the process's until they are given back.
-            for m in mapped:
-                m.madvise(mmap.MADV_DONTNEED)
+        if fed >= RELEASED:
+            let_go(arrays)
             fed = 0
 
 
@@ -175,10 +173,11 @@ def mapping_of(array: Array) -> mmap.mmap | None:
 
 def let_go(arrays: Iterable[Array]) -> None:
     """Give back the pages of mapped samples that were read: those count as the process's until then, and are read again from
-    the system's cache."""
+    the system's cache. Pages that the process has locked stay."""
     found = {id(m): m for m in map(mapping_of, arrays) if m is not None}
     for m in found.values():
-        m.madvise(mmap.MADV_DONTNEED)
+        with suppress(OSError):
+            m.madvise(mmap.MADV_DONTNEED)
 
 
 def stacked(arrays: Sequence[Array]) -> Array:

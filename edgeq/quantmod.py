@@ -34,7 +34,7 @@ else:
 DTYPES = ("int8", "uint8", "int16", "uint16")
 _NAMES = {np.dtype(name): name for name in DTYPES}
 MAX_MODULUS = 1 << 16
-_MOSTNAMES = 16
+_MOST_KNOWN = 16
 """Kinds of arrays whose constants one transform keeps."""
 
 
@@ -319,7 +319,7 @@ class QuantMod:
         return made
 
     def _keep(self, key: Any, made: Any) -> Any:
-        if len(self._known) >= _MOSTNAMES:
+        if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         return self._known.setdefault(key, made)
 

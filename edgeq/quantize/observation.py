@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import mmap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -18,7 +17,7 @@ import numpy.typing as npt
 
 from edgeq.calibrate import VALUES, Inputs, Progress, stride, thinned
 from edgeq.errors import InputError, QuantizeError
-from edgeq.feed import Source, count, feed, mapping_of
+from edgeq.feed import Source, count, feed, let_go
 from edgeq.graph import Graph
 from edgeq.histogram import Histogram
 from edgeq.pieces import Floats, Passage, Shown
@@ -143,13 +142,12 @@ def _picked(graph: Graph, samples: Any, wanted: Sequence[int], labels: Array | N
             piece = {name: a[n * rows[name] : (n + 1) * rows[name]] for name, a in named.items()}
             return piece if isinstance(samples, Mapping) else piece[""]
 
-    mapped = [] if isinstance(samples, Sequence) else [m for m in map(mapping_of, named.values()) if m is not None]
+    read = [] if isinstance(samples, Sequence) else [*named.values()]
     call = getattr(samples, "named", "sample {}".format)
     for n in wanted:
         for x in feed(graph, cut(n), lambda _, n=n: call(n)):  # type: ignore[misc]
             yield x, -1 if labels is None else int(labels[n])
-        for m in mapped:  # the system maps more than was looked at, up to megabytes around each sample
-            m.madvise(mmap.MADV_DONTNEED)
+        let_go(read)  # the system maps more than was looked at, up to megabytes around each sample
 
 
 def observe_within(
