@@ -64,6 +64,8 @@ GOOD = {"before": 1.0, "after": 0.5, "far_before": 1.0, "far_after": 0.5, "luck"
         ({}, None),
         ({"after": 0.8}, "not 25% closer on the samples held back"),
         ({"before": 0.0, "after": 0.0}, "not 25% closer on the samples held back"),
+        ({"before": 1e-4, "after": 1e-5}, "there is no 0.01% of noise to take away"),
+        ({"before": 2e-4, "after": 9e-5}, None),
         ({"far_after": 1.0}, "no closer on samples that reach further than those held back"),
         ({"luck": 0.06}, "16 samples held back do not decide"),
         ({"luck": guard.LUCK}, None),

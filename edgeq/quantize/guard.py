@@ -27,6 +27,10 @@ LUCK: Final = 0.05
 LEAST_GAIN: Final = 0.25
 """Of the noise on the samples held back: less is not worth a change."""
 
+WORTH: Final = 1e-4
+"""Of the signal: the noise that a change has to take away at least. Codes of 8 bits make about as much wherever they lie, and
+what will come may reach further than these samples: then more is lost by new ranges than that."""
+
 FLIPS: Final = 4095
 """Random ways to set the signs, where there are too many to try all."""
 
@@ -49,6 +53,8 @@ class Verdict:
         """Why the change is not kept, None if it is."""
         if not self.after < (1 - LEAST_GAIN) * self.before:
             return f"the outcome is not {LEAST_GAIN:.0%} closer on the samples held back"
+        if not self.after < self.before - WORTH:
+            return f"there is no {WORTH:.2%} of noise to take away on the samples held back"
         if not self.far_after < self.far_before:
             return "the outcome is no closer on samples that reach further than those held back"
         if self.luck > LUCK:

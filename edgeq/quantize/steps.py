@@ -301,7 +301,8 @@ def _equalized(job: Job) -> Iterator[tuple[str, Job]]:
         found = [link for link in found if not link.capped]
     if not found or not (coarse or job.layout.rules):
         return
-    seen = equalize.ends(job.graph, found, job.derive[:ENDS])
+    some = list(evenly(job.derive, ENDS))
+    seen = equalize.ends(job.graph, found, some)
     forms: list[tuple[str, Callable[[], Graph]]] = []
     if job.layout.rules and not coarse:
         forms.append(("channels lifted", lambda: equalize.by_activations(job.graph, found, seen)))
@@ -317,5 +318,5 @@ def _equalized(job: Job) -> Iterator[tuple[str, Job]]:
     for name, make in forms:
         graph = make()
         if graph is not job.graph and len(graph.tensors) != len(job.graph.tensors):
-            yield name, job.on(graph, observed(graph, job.derive[:ENDS]), scaled)
+            yield name, job.on(graph, observed(graph, some), scaled)
         del graph
