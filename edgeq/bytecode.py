@@ -147,7 +147,8 @@ def end() -> None:
     finder, where = _finder, path()
     if finder is None or finder not in sys.meta_path:
         return
-    sys.meta_path.remove(finder)
+    # Another list: who goes through this one meanwhile, importing in another thread, would miss the next finder.
+    sys.meta_path = [f for f in sys.meta_path if f is not finder]
     if finder.missed and where is not None and not sys.dont_write_bytecode:
         import atexit
 

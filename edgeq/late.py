@@ -29,8 +29,8 @@ class _Finder:
         """NumPy, where the next one has it."""
         if name != "numpy":
             return None
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
+        # Another list: who goes through this one meanwhile, importing in another thread, would miss the next finder.
+        sys.meta_path = [f for f in sys.meta_path if f is not self]
         for finder in sys.meta_path:
             spec = finder.find_spec(name, path, target)
             if spec is not None:

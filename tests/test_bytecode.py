@@ -191,3 +191,14 @@ def test_the_finder_is_gone_when_the_model_is_there(started, kept) -> None:
     refused = "import sys, edgeq\ntry:\n    edgeq.load('nowhere')\nexcept edgeq.EdgeqError:\n    " + left
     done = subprocess.run([sys.executable, "-c", refused], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_its_end_disturbs_nobody(monkeypatch) -> None:
+    """A thread that goes through the finders while the start ends meets all of them."""
+    finder = bytecode.Finder(None, {})
+    monkeypatch.setattr(bytecode, "_finder", finder)
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    before = sys.meta_path
+    bytecode.end()
+    assert finder in before
+    assert sys.meta_path == before[1:]

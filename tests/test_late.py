@@ -68,6 +68,20 @@ def test_numpy_is_found_once() -> None:
     )
 
 
+def test_other_modules_are_found_meanwhile() -> None:
+    """A thread that looks for a module while another one loads NumPy finds it."""
+    run("""
+import sys, edgeq.cli
+from importlib.machinery import PathFinder
+class Meanwhile:
+    def find_spec(self, name, path=None, target=None):
+        if name == "colorsys":
+            import numpy
+sys.meta_path.insert(sys.meta_path.index(PathFinder), Meanwhile())
+import colorsys
+assert "numpy" in sys.modules""")
+
+
 def test_numpy_that_fails_says_so() -> None:
     """A NumPy that cannot be loaded raises what it raises, and is not there then."""
     run(
