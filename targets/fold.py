@@ -36,7 +36,9 @@ def folded(files: Mapping[str, bytes]) -> dict[str, bytes]:
 
     A module stays a file of its own where it asks for that, where a class would change it (names such as `__private`), where its
     first line is not free for the names of its functions and classes, and where it is the only one. So do packages, commands, and
-    what is read at each start. Raises ValueError where the package's first line is not free.
+    what is read at each start. A package within waits, in its first line, for the one above: a thread that imports it while
+    another one has just begun with that would not find what lies in these files. Raises ValueError where the package's first line
+    is not free.
     """
     taken: dict[str, list[str]] = {}
     starting = closure(files, [f"edgeq/{name}.py" for name in _STARTS], at_once=True)
@@ -53,6 +55,9 @@ def folded(files: Mapping[str, bytes]) -> dict[str, bytes]:
     first, _, others = rest[_FIRST].decode().partition("\n")
     if first:
         raise ValueError(f"{_FIRST}: its first line is {first!r}, expected an empty one")
+    for name in rest:
+        if name.endswith("/__init__.py") and rest[name].startswith(b"\n") and rest[name].strip():
+            rest[name] = b"import edgeq" + rest[name]
     return rest | {_FIRST: f"from edgeq import folded;folded.begin()\n{others}".encode()}
 
 

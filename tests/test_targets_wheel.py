@@ -263,6 +263,34 @@ def test_modules_are_themselves_wherever_they_lie(device) -> None:
         assert [n for n in defined if n not in here] == [], name
 
 
+AT_ONCE = """
+import sys, threading
+sys.setswitchinterval(1e-5)
+failed, together = [], threading.Barrier(4)
+
+def first(name):
+    together.wait()
+    try:
+        __import__(name)
+    except ImportError as error:
+        failed.append(repr(error))
+
+threads = [threading.Thread(target=first, args=(name,)) for name in ("edgeq.interpreter", "edgeq.drift") * 2]
+for t in threads:
+    t.start()
+for t in threads:
+    t.join()
+sys.exit(failed[0] if failed else 0)
+"""
+
+
+def test_threads_may_begin_at_once(device) -> None:
+    """Packages of a device can be the first thing that several threads import."""
+    for _ in range(5):
+        done = device("-B", "-c", AT_ONCE)
+        assert done.returncode == 0, done.stderr
+
+
 def test_an_error_on_a_device_shows_its_lines(device) -> None:
     """A traceback names functions and shows the text of their lines, which are as far into their module as they are here."""
     done = device("-c", "from edgeq import strict\nstrict.parse(b'[', 9, 'it')")
@@ -313,6 +341,10 @@ FOLDED = {
     "one alone, packages and others": (
         {"edgeq/p/a.py": "\nx=1\n", "edgeq/p/__init__.py": "\n", "edgeq/p/b.json": "{}", "edgeq/cli/a.py": "\n"},
         {"edgeq/p/a.py": "\nx=1\n", "edgeq/p/__init__.py": "\n", "edgeq/p/b.json": "{}", "edgeq/cli/a.py": "\n"},
+    ),
+    "a package that imports": (
+        {"edgeq/p/__init__.py": "\nimport x\n"},
+        {"edgeq/p/__init__.py": "import edgeq\nimport x\n"},
     ),
     "text on several lines": (
         {"edgeq/a.py": '\nx="""\n a\nb"""\nif x:\n def f():0\n', "edgeq/b.py": "\n"},
