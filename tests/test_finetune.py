@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from quantize_models import Net, answers, classifier, inputs_of, sqnr
+from quantize_models import MODELS, Net, answers, classifier, inputs_of, sqnr
 
 from edgeq.calibrate import Keeper
 from edgeq.cli import main
@@ -28,7 +28,7 @@ from edgeq.finetune.student import Student
 from edgeq.finetune.varied import Spread, varied
 from edgeq.graph import Graph
 from edgeq.quantize import blas, quantize
-from edgeq.recipe import Recipe
+from edgeq.recipe import RECIPES, Recipe
 from edgeq.tflite import read, write
 
 Array = Any
@@ -165,6 +165,18 @@ def test_learning_recovers_what_coarse_weights_lost() -> None:
         assert max(len(np.unique(r)) for r in rows) <= 4
     assert [t.name for t in done.graph.tensors] == [t.name for t in start.tensors]
     assert read(write(done.graph)).ops[0].code == "CONV_2D"
+
+
+@pytest.mark.parametrize("recipe", ["int8", "codebook2"])
+def test_a_layer_of_one_level_is_no_obstacle(recipe: str) -> None:
+    """A model learns beside a layer all of whose weights are one code, as where none of its outputs is ever used."""
+    graph = MODELS["unused channels"]()
+    samples = inputs_of(graph, 20)
+    start = quantize(graph, samples, RECIPES[recipe]).graph
+    done = finetune(graph, samples, start, options=Options(epochs=2))
+    assert [len(np.unique(t.data)) for t in start.tensors if t.data is not None and t.shape == (2, 8)] == [1]
+    assert all(np.isfinite(figure.distance) for figure in done.history)
+    assert done.history[done.best].distance <= done.history[0].distance
 
 
 def test_per_tensor_weights_learn() -> None:

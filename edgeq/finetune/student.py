@@ -130,10 +130,12 @@ class Student:
         of = book.levels[book.book]
         edges = 0.5 * (of[:, 1:] + of[:, :-1])
         k = of.shape[1]
+        if k == 1:  # a layer that is never used: all of its weights are read as one
+            return wanted
         low = np.where(which > 0, np.take_along_axis(edges, np.maximum(which - 1, 0), 1), -np.inf)
         high = np.where(which < k - 1, np.take_along_axis(edges, np.minimum(which, k - 2), 1), np.inf)
         # A little inside: the middle between two levels belongs to the lower one.
-        held = np.clip(target, 0.98 * low + 0.02 * levels, 0.98 * high + 0.02 * levels) if k > 1 else target
+        held = np.clip(target, 0.98 * low + 0.02 * levels, 0.98 * high + 0.02 * levels)
         # A weight that was put to another level than its own on purpose (to make up for others) starts at that level.
         held = np.where((target >= low) & (target <= high), held, levels)
         return self._unrows(y, held, codes.shape)
