@@ -179,9 +179,8 @@ class Lanes:
     def _laid_out(self, lanes: int, rows: int) -> Array:
         """(lanes · rows, WORDS) int64: of each operation the rows of all lanes, with addresses filled in."""
         plan, table = self._plan, np.empty((lanes * rows, WORDS), np.int64)
-        first, apart = np.empty(
-            (2, rows), np.int64
-        )  # of a row of the plan's: where the first lane's is, how far the next lane's
+        # Of a row of the plan's: where the first lane's is, how far the next lane's.
+        first, apart = np.empty((2, rows), np.int64)
         for start, end in zip(self._ends, self._ends[1:], strict=False):
             table[lanes * start : lanes * end].reshape(lanes, -1)[:] = plan.table[start:end].reshape(-1)
             first[start:end], apart[start:end] = lanes * start + np.arange(end - start), end - start

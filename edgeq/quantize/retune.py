@@ -185,9 +185,7 @@ def _chosen(
     if not real.whole:
         guide.judge.rest()
         guide.means.clear()
-        forms = (
-            Forms()
-        )  # the outcome is planned anew, which takes less time than it saves memory while drawn models are asked
+        forms = Forms()  # planning the outcome anew takes little; while drawn models are asked, its memory counts
     give_back()
     found = _guarded(found, old, seen, guide, verdict, bool(groups))
     changed = found.done is not old.done
