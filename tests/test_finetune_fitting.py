@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from quantize_models import Net
+from quantize_models import Net, classifier
 from test_finetune import PLAIN, coarse, deep, layers, pictures
 
 from edgeq.finetune import Options, finetune
@@ -219,6 +219,16 @@ def test_rows_come_from_everywhere_in_a_picture(samples: int, height: int, width
     at = np.arange(0, count, every(count, height * width))
     assert min(count, ROWS) / 2.5 < len(at) <= ROWS
     assert np.bincount(at % width, minlength=width).min() > len(at) / width / 3
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+def test_layers_of_models_with_a_batch_are_fitted(batch: int) -> None:
+    """Samples are gone through in whole inferences, however many samples one takes."""
+    graph = classifier(batch)
+    samples = np.random.default_rng(0).normal(size=(20 * batch, 8, 8, 3)).astype(np.float32)
+    start = coarse(quantize(graph, samples, PLAIN).graph, 4)
+    done = finetune(graph, samples, start, options=Options(epochs=1))
+    assert done.history[done.best].distance < 0.7 * done.history[0].distance
 
 
 def test_a_step_of_natural_gradient_leads_to_where_the_loss_is_least() -> None:

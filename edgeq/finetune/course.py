@@ -6,7 +6,7 @@ engine, and kept if it came nearer. The rest is learned from in batches of sampl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from math import ceil
 
@@ -209,7 +209,7 @@ class Course:
         bent: dict[int, Curved] = {}
         self._slopes = self._slopes if k else {}
         if k:
-            pieces = [[a[i : i + size] for a in inputs] for i in range(0, len(inputs[0]), size)]
+            pieces = self._pieces(inputs)
             taught = [(p, self._teach(p)) for p in pieces]
             some = taught[: -(-CURVED // size)]
             bent = curvature(self.student, at.now, self.goals, self._signals, some, draw)
@@ -229,6 +229,13 @@ class Course:
             sound=figure if better else at.sound,
             history=(*at.history, figure),
         )
+
+    def _pieces(self, inputs: Sequence[Array]) -> list[list[Array]]:
+        """Inputs (n·shape[0], …) in the order of the graph's, cut into as many inferences as go through at once."""
+        shapes = [self.student.start.tensors[i].shape for i in self.student.start.inputs]
+        rows = [max(1, shape[0]) if shape else 1 for shape in shapes]
+        size, count = self._piece, len(inputs[0]) // rows[0]
+        return [[a[k * r : (k + size) * r] for a, r in zip(inputs, rows, strict=True)] for k in range(0, count, size)]
 
     @cached_property
     def _inferences(self) -> int:

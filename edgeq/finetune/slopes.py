@@ -63,7 +63,7 @@ def slopes(
             gradients[tensor] = gradients[tensor] + g if tensor in gradients else g
         for name, g in student.backward(gradients).items():
             sums[name] = sums[name] + g if name in sums else g
-        count += len(inputs[0]) // max(1, graph.tensors[first].shape[0])
+        count += len(inputs[0]) // max((1, *graph.tensors[first].shape[:1]))
     out = {}
     for y in layers:
         written = student.real.tensors[student.real.ops[y.op].outputs[0]]
