@@ -36,6 +36,10 @@ WORTH = 0.2
 """Of the noise that moving scale between channels has to save: it spends room that channels have beyond what was seen. Half of
 it where weights are coarse: evening their ranges is good for what was not seen, too."""
 
+EVENED = "weights equalised"
+"""Of coarse weights alone: kept where nothing is lost by it on the samples that judge. Layers that answer little to those, and
+more to others, have the most of it."""
+
 MOSTLY = 0.25
 """Of the noise, that fitting layers may leave for nothing else to be tried on weights and biases: it corrects, rounds and makes
 up for itself what the other steps do apart."""
@@ -159,15 +163,16 @@ def improved(job: Job, given: Graph, judging: Judge, whole: Judge, say: Progress
     if recipe.equalize and job.graph is start and (on_coarse or (best.error >= ENOUGH and not fast and not done)):
         say(2, STEPS, "equalising channels")
         for name, bare in _equalized(job):
+            gain = 0.0 if name == EVENED else WORTH / 2 if on_coarse else WORTH
             if on_coarse and rounds and not codebooks:  # to round its weights takes longest, and may be for nothing
                 fine = bare.finely()
                 least = Search(fine.make, judging).candidate(name, spans(fine.seen, method)).error
-                if least >= (1 - WORTH / 2) * best.error:
+                if least >= (1 - gain) * best.error:
                     line = f"{name}: {noise(least)} with a scale per channel (not kept)"
                     best = replace(best, steps=(*best.steps, line))
                     continue
             by = judging if _coarse(job) else whole
-            attempt(name, bare.like(job), again=True, gain=WORTH / 2 if on_coarse else WORTH, by=by)
+            attempt(name, bare.like(job), again=True, gain=gain, by=by)
             del bare  # its weights, and their plan, need not be there beside the next one's
     done = done or far(PLAIN)
     if rounds and not on_coarse and not fast and not done:
@@ -307,7 +312,7 @@ def _equalized(job: Job) -> Iterator[tuple[str, Job]]:
     if job.layout.rules and not coarse:
         forms.append(("channels lifted", lambda: equalize.by_activations(job.graph, found, seen)))
     if coarse:
-        forms.append(("weights equalised", lambda: equalize.by_weights(job.graph, found, seen)))
+        forms.append((EVENED, lambda: equalize.by_weights(job.graph, found, seen)))
     if coarse and any(link.capped for link in found):
         open_, free = equalize.uncapped(job.graph, found)
         forms.append(("weights equalised, RELU6 as RELU", lambda: equalize.by_weights(open_, free, seen)))
