@@ -87,3 +87,15 @@ def test_nothing_to_do_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         exactness.main([])
     assert "name at least one model, or --ops" in capsys.readouterr().err
+
+
+@needs_runtime
+def test_operations_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    """Models of one operation each equal their oracles, or say that the runtime does not have them."""
+    assert exactness.main(["--ops", "--samples", "1", "--rounding", "tflite"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    plain = [line.split()[-2:] for line in lines if line.startswith("CONV_2D int8 ")]
+    assert plain
+    assert all(counts == ["0", "0"] for counts in plain)
+    assert len(lines) > 400
+    assert any("does not have them" in line for line in lines)
