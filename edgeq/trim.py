@@ -26,6 +26,12 @@ def _trim() -> Any:
         return None
 
 
+def _set(parameter: int, value: int) -> None:
+    """glibc's mallopt; nothing in another C library."""
+    with suppress(OSError, TypeError, AttributeError):
+        ctypes.CDLL(None).mallopt(parameter, value)
+
+
 LARGE: Final = 1 << 20
 """Bytes of arrays that lie apart."""
 
@@ -34,16 +40,14 @@ def keep_apart() -> None:
     """From now on every large array has memory of its own, which goes back to the system with it, in glibc. By default what
     large arrays leave is kept as soon as one has gone, up to 32 MiB of it, and what comes next fits in it badly.
     """
-    with suppress(OSError, TypeError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
+    _set(M_MMAP_THRESHOLD, LARGE)
 
 
 def one_arena() -> None:
     """From now on all threads share one arena, in glibc, for a process that is edgeq's own. Arenas of their own keep what threads
     freed: a tenth of what quantizing takes, now more and now less. Threads here hardly allocate at the same time.
     """
-    with suppress(OSError, TypeError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+    _set(M_ARENA_MAX, 1)
 
 
 FREE: Final = 4 << 20
@@ -54,8 +58,7 @@ def keep_free() -> None:
     """From now on FREE bytes at the end of the heap are kept, in glibc. It gives back what exceeds an eighth of a megabyte,
     and for what comes next the system zeroes the same pages again: a fifth of the time that making pieces of a float model takes.
     """
-    with suppress(OSError, TypeError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, FREE)
+    _set(M_TRIM_THRESHOLD, FREE)
 
 
 def give_back() -> None:

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 Result = TypeVar("Result")
 
-IDENTIFIER = b"TFL3"
-"""Of .tflite files, behind four bytes."""
-
 FARTHER = 16.0
 """Times that samples of a known kind may reach further than an input takes before it is said."""
 
@@ -232,12 +229,13 @@ def _plain(path: str, access: Access) -> bytes | None:
     from edgeq import limits
     from edgeq.errors import InputError
     from edgeq.files import open_regular
+    from edgeq.tflite.schema import FILE_IDENTIFIER
 
     if any((access.grant, access.trust, access.state, access.overlay)) or os.path.isdir(path):
         return None
     try:
         with open_regular(path) as (file, size):
-            if file.read(8)[4:] != IDENTIFIER or size > limits.PAYLOAD:
+            if file.read(8)[4:] != FILE_IDENTIFIER or size > limits.PAYLOAD:
                 return None
             file.seek(0)
             content = file.read()

@@ -20,7 +20,7 @@ from edgeq.finetune.adam import Adam, falling
 from edgeq.finetune.asked import Asked, some_of
 from edgeq.finetune.checkpoint import Standing
 from edgeq.finetune.curvature import Curved, curvature
-from edgeq.finetune.goal import Figure, Judge, Target, answering, answers, checked_labels, loss, targets
+from edgeq.finetune.goal import Figure, Judge, Target, answering, answers, checked_labels, loss, summed, targets
 from edgeq.finetune.options import BATCH, Options
 from edgeq.finetune.refit import fittable, refitted, scarcest
 from edgeq.finetune.rows import Rows
@@ -341,11 +341,11 @@ class Course:
         wanted = self._teach(inputs)
         given = dict(zip(self.student.start.inputs, inputs, strict=True))
         found = self.student.forward(point, given)
-        gradients: dict[int, Array] = {}
-        for goal, tensor, want, signal in zip(self.goals, self.student.targets, wanted, self._signals, strict=True):
-            target = self._truth if labels is not None and self._truth is not None else goal
-            _, g = loss(target, found[tensor], want, signal, labels)
-            gradients[tensor] = gradients[tensor] + g if tensor in gradients else g
+        truth = None if labels is None else self._truth
+        each = zip(self.goals, self.student.targets, wanted, self._signals, strict=True)
+        gradients = summed(
+            (i, loss(truth or goal, found[i], want, signal, labels)[1]) for goal, i, want, signal in each
+        )
         return self.student.backward({i: g / len(self.goals) for i, g in gradients.items()})
 
     def _teach(self, inputs: list[Array]) -> list[Array]:

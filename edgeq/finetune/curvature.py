@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from edgeq.finetune.goal import Target, distribution
+from edgeq.finetune.goal import Target, distribution, summed
 from edgeq.finetune.student import Parameters, Student
 from edgeq.graph import Array, Op
 from edgeq.plan.multiplier import float_bounds
@@ -61,11 +61,8 @@ def curvature(
         given = dict(zip(student.start.inputs, inputs, strict=True))
         for _ in range(DRAWS):
             student.forward(at, given, watched=watched)
-            slopes: dict[int, Array] = {}
-            for goal, tensor, want, signal in zip(goals, student.targets, wanted, signals, strict=True):
-                g = _drawn(goal, want, signal, draw)
-                slopes[tensor] = slopes[tensor] + g if tensor in slopes else g
-            student.backward(slopes)
+            each = zip(goals, student.targets, wanted, signals, strict=True)
+            student.backward(summed((i, _drawn(goal, want, signal, draw)) for goal, i, want, signal in each))
     out = {}
     for n, total in sums.items():
         size = float(np.diag(total).mean())

@@ -7,7 +7,7 @@ labels, half of the loss is theirs: cross entropy for classes, squared error for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,14 @@ def targets(graph: Graph) -> tuple[Target, ...]:
     if not found:
         raise QuantizeError("expected a model whose outputs come from floats, found none to learn from")
     return tuple(found)
+
+
+def summed(gradients: Iterable[tuple[int, Array]]) -> dict[int, Array]:
+    """By tensor, the gradients of all targets that it is."""
+    out: dict[int, Array] = {}
+    for tensor, g in gradients:
+        out[tensor] = out[tensor] + g if tensor in out else g
+    return out
 
 
 def answering(graph: Graph, tensors: Sequence[int], threads: int = 1) -> Model:

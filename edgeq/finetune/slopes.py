@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edgeq.finetune.curvature import Curved
-from edgeq.finetune.goal import Target, loss
+from edgeq.finetune.goal import Target, loss, summed
 from edgeq.finetune.layers import Layer
 from edgeq.finetune.student import Parameters, Student
 from edgeq.graph import Array
@@ -57,10 +57,10 @@ def slopes(
     count = 0
     for inputs, wanted in pieces:
         found = student.forward(at, dict(zip(graph.inputs, inputs, strict=True)))
-        gradients: dict[int, Array] = {}
-        for goal, tensor, want, signal in zip(goals, student.targets, wanted, signals, strict=True):
-            g = loss(goal, found[tensor], want, signal)[1] * np.float32(len(inputs[0]))
-            gradients[tensor] = gradients[tensor] + g if tensor in gradients else g
+        each = zip(goals, student.targets, wanted, signals, strict=True)
+        gradients = summed(
+            (i, loss(goal, found[i], want, signal)[1] * np.float32(len(inputs[0]))) for goal, i, want, signal in each
+        )
         for name, g in student.backward(gradients).items():
             sums[name] = sums[name] + g if name in sums else g
         count += len(inputs[0]) // max((1, *graph.tensors[first].shape[:1]))

@@ -31,8 +31,8 @@ TRIED = 16
 """Inputs that tell whether a layer had better stay on its grid."""
 
 
-SEEN = 64
-"""Inputs that tell the ranges of a form of the graph with other scales."""
+ENDS = 64
+"""Inputs that tell the channels' extremes, and the ranges of a form of the graph with other scales."""
 
 FORMS = 0.25
 """Of the work of telling what errors do to the outputs, that is done for another form of the graph."""
@@ -132,7 +132,7 @@ class Job:
             return self
         graph = scaled(self.graph, chosen)
         tensors = frozenset(i for link, _ in chosen for i in link.tensors)
-        other = self.on(graph, observed(graph, list(evenly(self.derive, SEEN))), tensors)
+        other = self.on(graph, observed(graph, list(evenly(self.derive, ENDS))), tensors)
         return replace(other, important=carried(self.graph, important, chosen), share=self.share).rounding(self.known)
 
     def finely(self) -> Job:

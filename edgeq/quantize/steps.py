@@ -9,7 +9,7 @@ from edgeq.graph import Graph
 from edgeq.quantize.bias import mean_inputs
 from edgeq.quantize.compare import Judge, judge_by, judged
 from edgeq.quantize.gptq import FINE, MOST, hessians
-from edgeq.quantize.job import MEANS, Job, observed
+from edgeq.quantize.job import ENDS, MEANS, Job, observed
 from edgeq.quantize.refine import refined, spans, winners
 from edgeq.quantize.rounding import grades
 from edgeq.quantize.rounding import layers as layers_of
@@ -51,9 +51,6 @@ FITTED = "layers fitted to what they meet"
 
 FEW = 16
 """Inputs that judge, and that tell means, where it has to be fast."""
-
-ENDS = 64
-"""Inputs that tell the channels' extremes."""
 
 STEPS = 6
 """Of the search, for those who watch."""
